@@ -1,0 +1,11 @@
+//! Floor 0: words that every room shares. Nothing here knows what a build is.
+
+pub mod digest;
+pub mod ids;
+pub mod paths;
+pub mod publish;
+pub mod sealed;
+pub mod span;
+pub mod stat;
+pub mod text;
+pub mod tree;

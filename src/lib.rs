@@ -1,0 +1,22 @@
+//! `cargo bcache` builds dependency chains and caches every step of them.
+//!
+//! The rooms are stacked in floors; a module imports only from lower ones (`DESIGN.md`, held by
+//! `tests/floors.rs`):
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 7 | [`command`] |
+//! | 6 | [`report`], [`execute`] |
+//! | 5 | [`event`] |
+//! | 4 | [`plan`] |
+//! | 3 | [`fingerprint`], [`store`] |
+//! | 2 | [`graph`] |
+//! | 1 | [`manifest`], [`action`] |
+//! | 0 | [`base`] |
+//!
+//! The library never prints: it returns data and sends [`event::Event`]s.
+
+pub mod action;
+pub mod base;
+pub mod event;
+pub mod manifest;
