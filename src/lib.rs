@@ -19,4 +19,7 @@
 pub mod action;
 pub mod base;
 pub mod event;
+pub mod fingerprint;
+pub mod graph;
 pub mod manifest;
+pub mod plan;

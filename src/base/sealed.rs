@@ -3,8 +3,8 @@
 //! Layout: 8 bytes magic, 4 bytes version (little endian), 32 bytes BLAKE3 of the body, the body.
 //! Whatever does not fit is *another* file, never half understood.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 
@@ -40,6 +40,11 @@ impl Format {
     }
 
     pub fn open<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Unreadable> {
+        self.open_borrowed(bytes)
+    }
+
+    /// The same for values that borrow from `bytes`.
+    pub fn open_borrowed<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, Unreadable> {
         if bytes.len() < HEADER || &bytes[..8] != self.magic {
             return Err(Unreadable::Foreign);
         }

@@ -20,6 +20,7 @@ pub struct Tree {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
+    #[serde(with = "super::paths::as_os_string")]
     pub path: PathBuf,
     pub node: Node,
 }
@@ -28,7 +29,10 @@ pub struct Entry {
 pub enum Node {
     Dir { mode: u32 },
     File { mode: u32, size: u64, digest: Digest },
-    Symlink { target: PathBuf },
+    Symlink {
+        #[serde(with = "super::paths::as_os_string")]
+        target: PathBuf,
+    },
 }
 
 /// How a path differs between two trees.

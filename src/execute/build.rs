@@ -1,0 +1,447 @@
+//! One build: every step of a request brought to its end, in the order of `DESIGN.md`'s "life of a step".
+//!
+//! A step is tried by [`Build::attempt`]: judged, and where it is not fresh its locks are taken and it is
+//! judged *again*, since another build may have done the work meanwhile. Nothing is waited for: a lock or
+//! token that is not free gives the step back to the scheduler.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::action::{Made, Origin, Seen, StepRecord};
+use crate::base::digest::Digest;
+use crate::base::ids::StepIx;
+use crate::event::{Counts, Event, Failure, Listener, Why};
+use crate::fingerprint::assemble::Workbench;
+use crate::graph::{Class, Graph, PrefixIx, Selection, Step};
+use crate::plan::Reason;
+use crate::store::{Before, KeyLock, LayerSource, Layers, Lookup, Part, Permit, Prefix, State, StepLock, Store, StoreError, Wanted};
+
+use super::cancel::Cancel;
+use super::explain::Explainer;
+use super::jobserver::Jobserver;
+use super::judging::{Judge, JudgeError, Judged, Records, Results};
+use super::scheduler::{self, Attempt, Company, End, Planned, Work};
+
+/// What the person asked for besides the steps.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub jobs: usize,
+    pub keep_going: bool,
+    /// Stream the output of steps.
+    pub verbose: bool,
+    /// Steps that run whatever is known, and the words that made them.
+    pub forced: HashMap<StepIx, String>,
+    /// The task of `run`: it has the terminal, and its arguments make it uncached.
+    pub attached: Option<StepIx>,
+}
+
+/// What a build is made with. Everything outlives it.
+pub struct Build<'a> {
+    pub graph: &'a Graph,
+    pub bench: &'a Workbench<'a>,
+    pub state: &'a State,
+    pub store: &'a Store,
+    pub records: &'a Records<'a>,
+    pub results: &'a Results,
+    pub prefixes: &'a [Prefix<'a>],
+    pub listener: &'a dyn Listener,
+    pub cancel: &'a Cancel,
+    pub jobserver: &'a Jobserver,
+    pub options: &'a Options,
+    /// Can steps have views here? `Err` says why not.
+    pub views: &'a dyn Fn() -> Result<(), String>,
+    pub tally: Tally,
+}
+
+/// What came of it so far.
+#[derive(Default)]
+pub struct Tally {
+    fresh: AtomicUsize,
+    restored: AtomicUsize,
+    ran: AtomicUsize,
+    /// Exit status of an attached `run`, where it is not 0.
+    pub attached_code: Mutex<Option<i32>>,
+    /// Peaks of the steps that run now, in bytes.
+    pub(super) memory: Mutex<u64>,
+    /// Steps whose commands run now: their tokens can be lost only then.
+    pub(super) running: AtomicUsize,
+    /// Was a record, a result or an output written?
+    pub changed: std::sync::atomic::AtomicBool,
+    /// Errors of our own: the store or the state could not be read or written.
+    pub broken: std::sync::atomic::AtomicBool,
+}
+
+/// Locks of a step that is being restored or run.
+pub(super) struct Held {
+    _step: StepLock,
+    _needs: Vec<StepLock>,
+}
+
+impl Build<'_> {
+    /// Brings all steps of the selection to their ends; gives the counts.
+    pub fn run(&self, selection: &Selection) -> (Counts, Vec<(StepIx, End)>) {
+        let planned = self.planned(selection);
+        let workers = self.options.jobs.max(1);
+        let ends = scheduler::run(&planned, workers, self.options.keep_going, self);
+        let ends: Vec<(StepIx, End)> = planned.iter().map(|p| p.step).zip(ends).collect();
+        let mut counts = Counts {
+            fresh: self.tally.fresh.load(Ordering::SeqCst),
+            restored: self.tally.restored.load(Ordering::SeqCst),
+            ran: self.tally.ran.load(Ordering::SeqCst),
+            failed: 0,
+            skipped: 0,
+        };
+        for (ix, end) in &ends {
+            let step = self.graph.step(*ix);
+            match end {
+                End::Failed => counts.failed += 1,
+                End::Skipped(because) if step.class != Class::Group => {
+                    counts.skipped += 1;
+                    let because = because.map(|b| self.graph.step(b).id.clone());
+                    self.listener.on(Event::Skipped { step: step.id.clone(), because });
+                }
+                End::Skipped(_) | End::Done => {}
+            }
+        }
+        (counts, ends)
+    }
+
+    fn planned(&self, selection: &Selection) -> Vec<Planned> {
+        let mut place = vec![usize::MAX; self.graph.steps.len()];
+        selection.steps.iter().enumerate().for_each(|(i, ix)| place[ix.index()] = i);
+        let planned = |ix: &StepIx| {
+            let step = self.graph.step(*ix);
+            let cost = self.records.get(&step.id).map_or(0, |r| r.cost.millis);
+            Planned { step: *ix, needs: step.needs.iter().map(|n| place[n.step.index()]).collect(), cost }
+        };
+        selection.steps.iter().map(planned).collect()
+    }
+
+    pub(super) fn judge(&self) -> Judge<'_> {
+        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+    }
+
+    pub(super) fn forced(&self, ix: StepIx) -> Option<&str> {
+        self.options.forced.get(&ix).map(String::as_str)
+    }
+
+    fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
+        let step = self.graph.step(ix);
+        match step.class {
+            Class::Group => return Ok(Attempt::Done),
+            Class::Plain => return self.run_plain(ix, company),
+            Class::Cached | Class::Fixed => {}
+        }
+        let judge = self.judge();
+        let judged = judge.judge(ix, self.records.get(&step.id), self.forced(ix))?;
+        if let Ok(made) = &judged.fresh {
+            return Ok(self.is_fresh(ix, made.clone()));
+        }
+        // Nothing is stored of a step that builds on what it left before.
+        let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later) };
+        let record = self.records.reread(&step.id)?;
+        let judged = if record == judged.record { judged } else { judge.judge(ix, record, self.forced(ix))? };
+        let reasons = match judged.fresh {
+            Ok(made) => return Ok(self.is_fresh(ix, made)),
+            Err(ref reasons) => reasons.clone(),
+        };
+        self.restore_or_run(ix, judged, reasons, held)
+    }
+
+    /// With the step's locks held: the store's answer, or a run.
+    fn restore_or_run(&self, ix: StepIx, judged: Judged, reasons: Vec<Reason>, held: Held) -> Result<Attempt, StepError> {
+        let step = self.graph.step(ix);
+        let key = judged.assembled.action.key();
+        if self.forced(ix).is_none() {
+            if self.restore(ix, &judged, &reasons)? {
+                return Ok(Attempt::Done);
+            }
+        }
+        let Some(key_lock) = self.store.try_lock_key(&key).map_err(|error| StepError::lock(error))? else { return Ok(Attempt::Later) };
+        let permit = if self.forced(ix).is_none() {
+            match self.store.lookup(&key)? {
+                // Whoever had the lock has stored it.
+                Lookup::Hit(_) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
+                Lookup::Hit(_) => return Ok(Attempt::Later),
+                Lookup::Miss(permit) => permit,
+            }
+        } else {
+            self.store.replace(&key)
+        };
+        if !self.has_room(step) {
+            return Ok(Attempt::Later);
+        }
+        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(|error| StepError::lock(error))? else {
+            self.refill_if_idle()?;
+            return Ok(Attempt::Later);
+        };
+        self.run_cached(ix, judged, reasons, Permission { permit, _key: key_lock, _held: held }, &tokens)
+    }
+
+    /// Tokens that a killed step took with it come back when nothing runs.
+    fn refill_if_idle(&self) -> Result<(), StepError> {
+        if self.tally.running.load(Ordering::SeqCst) == 0 {
+            self.jobserver.refill().map_err(|error| StepError::lock(error))?;
+        }
+        Ok(())
+    }
+
+    /// Would the step's last peak fit beside what runs?
+    fn has_room(&self, step: &Step) -> bool {
+        let Some(peak) = self.records.get(&step.id).and_then(|r| r.cost.peak_memory) else { return true };
+        let used = *self.tally.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        used == 0 || used.saturating_add(peak) <= total_memory()
+    }
+
+    fn is_fresh(&self, ix: StepIx, made: Arc<Made>) -> Attempt {
+        self.results.set(ix, made);
+        self.tally.fresh.fetch_add(1, Ordering::SeqCst);
+        self.listener.on(Event::Fresh { step: self.graph.step(ix).id.clone() });
+        Attempt::Done
+    }
+
+    /// The step's own lock, and a share in those of its needs, so that nobody changes their outputs.
+    pub(super) fn hold(&self, ix: StepIx) -> Result<Option<Held>, StepError> {
+        let lock = |error| StepError::lock(error);
+        let Some(step) = self.state.try_lock_step(&self.graph.step(ix).id).map_err(lock)? else { return Ok(None) };
+        let mut needs = Vec::new();
+        for need in self.graph.flat_needs(ix) {
+            match self.state.try_share_step(&self.graph.step(need).id).map_err(lock)? {
+                Some(share) => needs.push(share),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Held { _step: step, _needs: needs }))
+    }
+
+    /// Restores what the store has; `false` where it has nothing (any more).
+    fn restore(&self, ix: StepIx, judged: &Judged, reasons: &[Reason]) -> Result<bool, StepError> {
+        let begun = Instant::now();
+        let step = self.graph.step(ix);
+        let key = judged.assembled.action.key();
+        let Lookup::Hit(result) = self.store.lookup(&key)? else { return Ok(false) };
+        let old = judged.record.clone();
+        let before = before(old.as_deref());
+        let texts = self.sentences(reasons, old.as_deref());
+        let record = |outputs: Vec<Seen>, origin: Origin| StepRecord {
+            step: step.id.clone(),
+            action: judged.assembled.action.clone(),
+            key,
+            made: Some(result.made.clone()),
+            outputs,
+            origin,
+            reasons: texts.iter().map(|w| w.text.clone()).collect(),
+            cost: result.cost,
+            stored: true,
+        };
+        let mut begin = || self.begin(step, old.as_deref(), &record(Vec::new(), Origin::Begun)).map(|_| ());
+        let placed = match self.store.materialize(&result, Part::Outputs, self.state, &self.graph.root, before, &mut begin) {
+            Ok(placed) => placed,
+            Err(e) if e.is_lost() => return Ok(false),
+            Err(e) => return Err(e.into()),
+        };
+        for aside in &placed.aside {
+            self.say_aside(aside);
+        }
+        let mut files = placed.written;
+        let mut bytes = placed.bytes;
+        if let (Some(prefix), Some(layer)) = (step.sysroot, &result.made.layer) {
+            // Already unpacked here, or straight out of the store.
+            let unpacked = Layers::of(self.state).ensure(layer, None)?;
+            let source = unpacked.as_deref().map_or(LayerSource::Stored(self.store, &result), LayerSource::Dir);
+            match self.update_prefix(prefix, Some((ix, layer, source))) {
+                Ok(written) => files += written,
+                Err(StepError::Store(e)) if e.is_lost() => return Ok(false),
+                Err(e) => return Err(e),
+            }
+            bytes += layer.size();
+        }
+        self.learn(&result.made, &placed.seen);
+        self.records.write(record(placed.seen, Origin::Restored))?;
+        self.results.set(ix, Arc::new(result.made.clone()));
+        self.tally.restored.fetch_add(1, Ordering::SeqCst);
+        self.tally.changed.store(true, Ordering::SeqCst);
+        self.listener.on(Event::Restored { step: step.id.clone(), files, bytes, took: begun.elapsed() });
+        Ok(true)
+    }
+
+    /// Writes down that the step's outputs are about to change. What the old record owned stays owned.
+    pub(super) fn begin(&self, step: &Step, old: Option<&StepRecord>, new: &StepRecord) -> Result<Arc<StepRecord>, StoreError> {
+        let emptied = match old {
+            Some(old) => StepRecord { origin: Origin::Begun, reasons: new.reasons.clone(), ..old.clone() },
+            None => StepRecord { made: None, outputs: Vec::new(), origin: Origin::Begun, ..new.clone() },
+        };
+        assert_eq!(emptied.step, step.id, "BUG: the record of another step");
+        self.tally.changed.store(true, Ordering::SeqCst);
+        self.records.write(emptied)
+    }
+
+    /// What was hashed as it was captured or written need not be hashed again.
+    pub(super) fn learn(&self, made: &Made, seen: &[Seen]) {
+        for (entry, seen) in made.outputs.entries().iter().zip(seen) {
+            if let crate::base::tree::Node::File { digest, .. } = entry.node {
+                self.bench.files.learn(&self.graph.root.join(&entry.path), seen.stat, seen.settled, digest);
+            }
+        }
+    }
+
+    pub(super) fn say_aside(&self, aside: &crate::action::SetAside) {
+        let text = format!("{} was not made here: moved to {}", self.graph.shown(&aside.from), self.graph.shown(&aside.to));
+        self.listener.on(Event::Note { text });
+    }
+
+    pub(super) fn sentences(&self, reasons: &[Reason], old: Option<&StepRecord>) -> Vec<Why> {
+        Explainer { graph: self.graph, results: self.results, state: self.state }.explain(reasons, old)
+    }
+
+    /// Makes a prefix the union of all layers that records of the manifest's steps own, with `new` among
+    /// them. Returns how many files were written.
+    pub(super) fn update_prefix(&self, prefix: PrefixIx, new: Option<(StepIx, &crate::base::tree::Tree, LayerSource)>) -> Result<usize, StepError> {
+        // Two steps that end at once would each leave the other out.
+        let _one = self.state.wait_prefix_update(&self.graph.prefix(prefix).name).map_err(|error| StepError::lock(error))?;
+        let layers = Layers::of(self.state);
+        let mut trees: Vec<(StepIx, crate::base::tree::Tree, Option<PathBuf>)> = Vec::new();
+        for ix in self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix)) {
+            if new.as_ref().is_some_and(|(step, ..)| *step == ix) {
+                continue;
+            }
+            let record = self.records.get(&self.graph.step(ix).id);
+            if let Some(tree) = record.and_then(|r| r.made.clone()).and_then(|m| m.layer) {
+                let dir = layers.path(&tree.digest());
+                trees.push((ix, tree, Some(dir)));
+            }
+        }
+        let mut wanted: Vec<(StepIx, Wanted)> = trees
+            .iter()
+            .map(|(ix, tree, dir)| {
+                let source = dir.as_deref().map_or(LayerSource::Dir(std::path::Path::new("")), LayerSource::Dir);
+                (*ix, Wanted { step: self.graph.step(*ix).id.clone(), tree, source })
+            })
+            .collect();
+        if let Some((ix, tree, source)) = new {
+            wanted.push((ix, Wanted { step: self.graph.step(ix).id.clone(), tree, source }));
+        }
+        wanted.sort_by_key(|(ix, _)| *ix);
+        let wanted: Vec<Wanted> = wanted.into_iter().map(|(_, w)| w).collect();
+        let report = self.prefixes[prefix.index()].update(&wanted, &self.graph.prefix(prefix).shared_files)?;
+        for aside in &report.aside {
+            self.say_aside(aside);
+        }
+        Ok(report.written)
+    }
+
+    fn fail(&self, ix: StepIx, took: Duration, failure: Failure) {
+        self.listener.on(Event::Failed { step: self.graph.step(ix).id.clone(), took, failure });
+    }
+}
+
+impl Work for Build<'_> {
+    fn attempt(&self, ix: StepIx, company: Company) -> Attempt {
+        let begun = Instant::now();
+        match self.try_step(ix, company) {
+            Ok(attempt) => attempt,
+            Err(StepError::Failed { failure, took }) => {
+                self.fail(ix, took, *failure);
+                Attempt::Failed
+            }
+            Err(StepError::Cancelled) => Attempt::Failed,
+            Err(error) => {
+                if error.is_ours() {
+                    self.tally.broken.store(true, Ordering::SeqCst);
+                }
+                let failure = Failure { headline: error.to_string(), command: None, log: Arc::from([]), log_file: None, advice: error.advice() };
+                self.fail(ix, begun.elapsed(), failure);
+                Attempt::Failed
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+/// What a miss hands to the run that follows it.
+pub(super) struct Permission {
+    pub permit: Permit,
+    pub _key: KeyLock,
+    pub _held: Held,
+}
+
+pub(super) fn before(record: Option<&StepRecord>) -> Before<'_> {
+    match record {
+        Some(StepRecord { made: Some(made), outputs, .. }) => Before { tree: Some(&made.outputs), seen: outputs },
+        _ => Before::default(),
+    }
+}
+
+/// Why a step did not come to a good end.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Unpack(#[from] super::unpack::UnpackError),
+    #[error(transparent)]
+    Run(#[from] super::runner::RunError),
+    #[error(transparent)]
+    Layer(#[from] super::view::layer::LayerFault),
+    #[error("cannot lock: {0}")]
+    Lock(std::io::Error),
+    #[error("cannot write `{}`: {error}", path.display())]
+    Write { path: PathBuf, error: std::io::Error },
+    /// The commands failed, or did not make what was declared.
+    #[error("{}", failure.headline)]
+    Failed { failure: Box<Failure>, took: Duration },
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl StepError {
+    pub(super) fn lock(error: std::io::Error) -> Self {
+        Self::Lock(error)
+    }
+
+    pub(super) fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |error| Self::Write { path, error }
+    }
+
+    /// Is it about the store or the state, and not about the step?
+    fn is_ours(&self) -> bool {
+        match self {
+            Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
+            Self::Lock(_) | Self::Write { .. } | Self::Run(_) => true,
+            Self::Judge(_) | Self::Unpack(_) | Self::Layer(_) | Self::Failed { .. } | Self::Cancelled => false,
+        }
+    }
+
+    fn advice(&self) -> Vec<String> {
+        match self {
+            Self::Judge(JudgeError::Assemble(crate::fingerprint::assemble::AssembleError::Missing { install: Some(install), .. })) => {
+                vec![format!("to get it: {install}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Bytes of memory that this machine has.
+fn total_memory() -> u64 {
+    static TOTAL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *TOTAL.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.map_or(u64::MAX, |kib| kib * 1024)
+    })
+}
+
+/// Digests of all layers that records own: what is kept unpacked.
+pub fn layers_in_use(records: &Records) -> std::collections::HashSet<Digest> {
+    records.all().iter().filter_map(|r| r.made.as_ref()?.layer.as_ref().map(|l| l.digest())).collect()
+}

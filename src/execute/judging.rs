@@ -1,0 +1,238 @@
+//! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::action::{Action, Made, Origin, Seen, StepRecord};
+use crate::base::ids::{StepId, StepIx};
+use crate::base::paths::escaped;
+use crate::base::stat::{Kind, Stat};
+use crate::base::tree::{Entry, Node, Tree};
+use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
+use crate::fingerprint::files::{FileError, Files};
+use crate::graph::{Class, Graph, Step};
+use crate::plan::{Disk, Evidence, Reason, freshness};
+use crate::store::{Prefix, State, StoreError};
+
+/// What the steps of this build have made so far.
+pub struct Results {
+    made: Vec<OnceLock<Arc<Made>>>,
+}
+
+impl Results {
+    pub fn new(graph: &Graph) -> Self {
+        Self { made: graph.steps.iter().map(|_| OnceLock::new()).collect() }
+    }
+
+    pub fn get(&self, ix: StepIx) -> Option<&Arc<Made>> {
+        self.made[ix.index()].get()
+    }
+
+    pub fn set(&self, ix: StepIx, made: Arc<Made>) {
+        // The first answer stands: a step ends once.
+        let _ = self.made[ix.index()].set(made);
+    }
+}
+
+/// The records of the worktree: read once, and again one by one where a lock was taken.
+pub struct Records<'a> {
+    state: &'a State,
+    known: Mutex<HashMap<StepId, Arc<StepRecord>>>,
+}
+
+impl<'a> Records<'a> {
+    pub fn load(state: &'a State) -> Result<Self, StoreError> {
+        let known = state.all_records()?.into_iter().map(|r| (r.step.clone(), Arc::new(r))).collect();
+        Ok(Self { state, known: Mutex::new(known) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StepId, Arc<StepRecord>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, step: &StepId) -> Option<Arc<StepRecord>> {
+        self.lock().get(step).cloned()
+    }
+
+    /// As it is on disk now: another build may have written it.
+    pub fn reread(&self, step: &StepId) -> Result<Option<Arc<StepRecord>>, StoreError> {
+        let record = self.state.read_record(step)?.map(Arc::new);
+        match &record {
+            Some(record) => self.lock().insert(step.clone(), record.clone()),
+            None => self.lock().remove(step),
+        };
+        Ok(record)
+    }
+
+    pub fn write(&self, record: StepRecord) -> Result<Arc<StepRecord>, StoreError> {
+        self.state.write_record(&record)?;
+        let record = Arc::new(record);
+        self.lock().insert(record.step.clone(), record.clone());
+        Ok(record)
+    }
+
+    pub fn remove(&self, step: &StepId) -> Result<(), StoreError> {
+        self.state.remove_record(step)?;
+        self.lock().remove(step);
+        Ok(())
+    }
+
+    pub fn all(&self) -> Vec<Arc<StepRecord>> {
+        self.lock().values().cloned().collect()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An action, and whether what lies here answers it.
+pub struct Judged {
+    pub assembled: Assembled,
+    pub record: Option<Arc<StepRecord>>,
+    /// `Err`: the reasons why not.
+    pub fresh: Result<Arc<Made>, Vec<Reason>>,
+}
+
+pub struct Judge<'a> {
+    pub bench: &'a Workbench<'a>,
+    /// As in the graph.
+    pub prefixes: &'a [Prefix<'a>],
+    pub records: &'a Records<'a>,
+    pub results: &'a Results,
+}
+
+impl Judge<'_> {
+    fn graph(&self) -> &Graph {
+        self.bench.graph
+    }
+
+    pub fn assemble(&self, ix: StepIx) -> Result<Assembled, AssembleError> {
+        let produced = |step: StepIx| self.results.get(step).map(|made| (step, made.clone()));
+        let needs: Vec<(StepIx, Arc<Made>)> = self.graph().flat_needs(ix).into_iter().filter_map(produced).collect();
+        let layers: Vec<(StepIx, Arc<Made>)> = self.graph().step(ix).layers.iter().copied().filter_map(produced).collect();
+        let producers = |list: &[(StepIx, Arc<Made>)], act: &mut dyn FnMut(&[Producer])| {
+            let list: Vec<Producer> = list.iter().map(|(step, made)| Producer { step: *step, made }).collect();
+            act(&list);
+        };
+        let mut assembled = None;
+        producers(&needs, &mut |needs| producers(&layers, &mut |layers| assembled = Some(self.bench.assemble(ix, needs, layers))));
+        assembled.expect("BUG: it was called")
+    }
+
+    /// Assembles the action and compares it, the record and the disk.
+    pub fn judge(&self, ix: StepIx, record: Option<Arc<StepRecord>>, forced: Option<&str>) -> Result<Judged, JudgeError> {
+        let assembled = self.assemble(ix)?;
+        let step = self.graph().step(ix);
+        if step.class == Class::Fixed {
+            return self.judge_fixed(step, assembled, record, forced);
+        }
+        let fresh = self.compare(step, &assembled.action, record.as_ref(), forced)?;
+        Ok(Judged { assembled, record, fresh })
+    }
+
+    /// The same for an action that is known already.
+    pub fn compare(
+        &self,
+        step: &Step,
+        action: &Action,
+        record: Option<&Arc<StepRecord>>,
+        forced: Option<&str>,
+    ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
+        let disk = match record {
+            Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => self.disk(step, record)?,
+            _ => Disk::Intact,
+        };
+        let evidence = Evidence { record: record.map(|r| &**r), disk: &disk, forced };
+        Ok(freshness(action, &evidence).map(|()| {
+            let made = record.and_then(|r| r.made.clone());
+            Arc::new(made.expect("BUG: a fresh step has a result"))
+        }))
+    }
+
+    /// Are the files there with their sums? That is all there is to it.
+    fn judge_fixed(&self, step: &Step, assembled: Assembled, record: Option<Arc<StepRecord>>, forced: Option<&str>) -> Result<Judged, JudgeError> {
+        let mut reasons: Vec<Reason> = forced.map(|by| Reason::Forced { by: by.to_owned() }).into_iter().collect();
+        for output in &step.outputs {
+            let path = output.pattern.shown.clone();
+            match self.bench.files.sha256(&output.pattern.path)? {
+                None => reasons.push(Reason::OutputMissing { path }),
+                Some(sum) if Some(&sum) != output.sha256.as_ref() => reasons.push(Reason::OutputModified { path }),
+                Some(_) => {}
+            }
+        }
+        let fresh = if reasons.is_empty() { Ok(Arc::new(fixed_made(self.bench.files, self.graph(), step)?)) } else { Err(reasons) };
+        Ok(Judged { assembled, record, fresh })
+    }
+
+    /// Are the outputs and the installed files the recorded ones? Young stamps are looked behind.
+    fn disk(&self, step: &Step, record: &Arc<StepRecord>) -> Result<Disk, JudgeError> {
+        let Some(made) = &record.made else { return Ok(Disk::Missing(String::new())) };
+        let mut refreshed: Vec<Seen> = Vec::with_capacity(record.outputs.len());
+        let mut changed = false;
+        for (i, entry) in made.outputs.entries().iter().enumerate() {
+            let path = self.graph().root.join(&entry.path);
+            let seen = record.outputs.get(i);
+            match look(self.bench.files, &path, entry, seen)? {
+                Ok(now) => {
+                    changed |= Some(&now) != seen;
+                    refreshed.push(now);
+                }
+                Err(Gone::Missing) => return Ok(Disk::Missing(escaped(&entry.path))),
+                Err(Gone::Other) => return Ok(Disk::Modified(escaped(&entry.path))),
+            }
+        }
+        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot) {
+            if let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)? {
+                let shown = self.graph().shown(&damage);
+                let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
+                return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+            }
+        }
+        if changed {
+            self.records.write(StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
+        }
+        Ok(Disk::Intact)
+    }
+}
+
+enum Gone {
+    Missing,
+    Other,
+}
+
+/// Is the entry there as it was left? Gives how it is seen now.
+fn look(files: &Files, path: &std::path::Path, entry: &Entry, seen: Option<&Seen>) -> Result<Result<Seen, Gone>, JudgeError> {
+    let stat = Stat::read(path).map_err(|error| FileError::Read { path: path.to_owned(), error })?;
+    let Some(stat) = stat else { return Ok(Err(Gone::Missing)) };
+    if let Some(seen) = seen.filter(|s| s.settled && s.stat == stat) {
+        return Ok(Ok(*seen));
+    }
+    let observation = files.observe(path)?;
+    let same = match &entry.node {
+        Node::Dir { mode } => stat.kind == Kind::Dir && stat.mode == *mode,
+        Node::File { mode, size, digest } => stat.kind == Kind::File && stat.mode == *mode && stat.size == *size && observation.digest == Some(*digest),
+        Node::Symlink { target } => stat.kind == Kind::Symlink && observation.digest == Some(crate::fingerprint::files::link_digest(target)),
+    };
+    let now = observation.stat.map(|stat| Seen { stat, settled: observation.settled });
+    Ok(if same { now.ok_or(Gone::Missing) } else { Err(Gone::Other) })
+}
+
+/// What a step with fixed outputs made, as its dependents see it.
+pub fn fixed_made(files: &Files, graph: &Graph, step: &Step) -> Result<Made, FileError> {
+    let mut entries = Vec::with_capacity(step.outputs.len());
+    for output in &step.outputs {
+        let seen = files.observe(&output.pattern.path)?;
+        if let (Some(stat), Some(digest)) = (seen.stat, seen.digest) {
+            let path = output.pattern.path.strip_prefix(&graph.root).unwrap_or(&output.pattern.path).to_owned();
+            entries.push(Entry { path, node: Node::File { mode: stat.mode, size: stat.size, digest } });
+        }
+    }
+    Ok(Made { outputs: Tree::new(entries), layer: None })
+}

@@ -1,0 +1,351 @@
+//! Puts the action of a step together: called when all its needs are done, so that every input can be
+//! known *now*; and once more after a run, to see whether something moved meanwhile.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::action::{Action, Component, Kind as Part, Made};
+use crate::base::digest::{Digest, Hasher};
+use crate::base::ids::StepIx;
+use crate::base::stat::Kind;
+use crate::graph::{Class, Command, Graph, JOBS_MARKER, Step, ToolUse};
+use crate::manifest::expand::TargetFacts;
+
+use super::env::{self, Outside, Places};
+use super::files::{FileError, Files, Observation};
+use super::inputs::{self, Found, InputError, Walk};
+use super::source;
+use super::tools::{Place, ToolError, Tools};
+
+/// What actions are made from.
+pub struct Workbench<'a> {
+    pub graph: &'a Graph,
+    pub files: &'a Files,
+    pub outside: &'a Outside,
+    pub tools: &'a Tools<'a>,
+    /// `.bcache` of the worktree.
+    pub state: &'a Path,
+    pub host_triple: &'a str,
+    pub is_root: bool,
+}
+
+/// An action and what running it takes.
+pub struct Assembled {
+    pub action: Action,
+    /// Everything that was looked at for it, to be compared after the run.
+    pub seen: Vec<(PathBuf, Observation)>,
+    pub environment: Vec<(OsString, OsString)>,
+    /// A directory of links to make before the run: name and what it leads to.
+    pub tool_links: Option<(PathBuf, Vec<(String, PathBuf)>)>,
+    /// Resolved programs by name.
+    pub programs: Vec<(String, PathBuf)>,
+    pub patches: Vec<PathBuf>,
+    pub tmp: PathBuf,
+    /// The private home, where the step has one.
+    pub home: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error("tool `{name}` is missing")]
+    Missing { name: String, install: Option<String> },
+}
+
+/// A needed step and what it made.
+pub struct Producer<'m> {
+    pub step: StepIx,
+    pub made: &'m Made,
+}
+
+impl Workbench<'_> {
+    /// `needs` are the direct needs (groups replaced by what they group) that made something, in order;
+    /// `layers` those whose layers are in the step's views, in graph order.
+    pub fn assemble(&self, ix: StepIx, needs: &[Producer], layers: &[Producer]) -> Result<Assembled, AssembleError> {
+        let step = self.graph.step(ix);
+        let tmp = self.state.join("tmp").join(step.id.file_name());
+        let home = step.has_views().then(|| step.work.join("home"));
+        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new() };
+        if step.class == Class::Fixed {
+            parts.fixed();
+        } else {
+            parts.settings();
+            parts.commands();
+            parts.components.extend(env::components(step, self.outside, |text| self.mark(text)));
+        }
+        let located = parts.tools(layers)?;
+        let described = parts.source()?;
+        if step.class != Class::Fixed {
+            parts.inputs()?;
+            parts.produced(needs, layers);
+            parts.outputs();
+        }
+        let Parts { components, seen, .. } = parts;
+        let bins = self.prefix_bins(ix, step);
+        let tool_links = self.tool_links(step, &located);
+        let places = Places { prefix_bins: &bins, tool_links: tool_links.as_ref().map(|(dir, _)| dir.as_path()), tmp: &tmp, home: home.as_deref() };
+        let environment = env::environment(step, self.outside, &places);
+        let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
+        Ok(Assembled { action: Action { components }, seen, environment, tool_links, programs, patches: described, tmp, home })
+    }
+
+    /// Text as it is in a key: the workspace's own path is a marker, the number of jobs too.
+    fn mark(&self, text: &str) -> String {
+        let text = text.replace(JOBS_MARKER, "{jobs}");
+        let Some(root) = self.graph.root.to_str() else { return text };
+        let mut marked = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(root) {
+            let (before, found) = rest.split_at(at);
+            let after = &found[root.len()..];
+            let whole = !after.starts_with(|c: char| c.is_alphanumeric() || "._-+".contains(c));
+            marked.push_str(before);
+            marked.push_str(if whole { "{workspace}" } else { root });
+            rest = after;
+        }
+        marked.push_str(rest);
+        marked
+    }
+
+    fn mark_path(&self, path: &Path) -> String {
+        match path.strip_prefix(&self.graph.root) {
+            Ok(inner) => crate::base::paths::escaped(&Path::new("{workspace}").join(inner)),
+            Err(_) => crate::base::paths::escaped(path),
+        }
+    }
+
+    /// Where a step without views, or the first part of one with them, finds programs.
+    pub fn search_path(&self, step: &Step) -> Vec<PathBuf> {
+        step.path.iter().cloned().chain(self.outside.search_path()).collect()
+    }
+
+    fn runs_here(&self, triple: &str) -> bool {
+        let (a, b) = (TargetFacts::from_triple("", triple), TargetFacts::from_triple("", self.host_triple));
+        a.arch == b.arch && a.os == b.os
+    }
+
+    /// `<prefix>/bin` of each view that holds layers: the step's own first, then in the order of needs.
+    fn prefix_bins(&self, ix: StepIx, step: &Step) -> Vec<PathBuf> {
+        let needs = self.graph.flat_needs(ix).into_iter().chain(step.layers.iter().copied());
+        let others = needs.filter_map(|n| self.graph.step(n).sysroot.map(|p| (p, self.graph.step(n).triple.as_str())));
+        let own = step.sysroot.map(|p| (p, step.triple.as_str()));
+        let mut bins = Vec::new();
+        for (prefix, triple) in own.into_iter().chain(others).filter(|(_, triple)| self.runs_here(triple)) {
+            let bin = self.graph.prefix(prefix).path.join("bin");
+            if !bins.contains(&bin) {
+                bins.push(bin);
+            }
+            debug_assert!(!triple.is_empty());
+        }
+        bins
+    }
+
+    /// Tools that lie where the step's PATH does not reach get a link in a directory that it does.
+    fn tool_links(&self, step: &Step, located: &[(String, Place)]) -> Option<(PathBuf, Vec<(String, PathBuf)>)> {
+        if step.class == Class::Plain {
+            return None;
+        }
+        let reached = |place: &Place| {
+            let dir = place.path.parent().unwrap_or(Path::new("/"));
+            step.path.iter().any(|p| p == dir) || env::SYSTEM_PATH.iter().any(|s| Path::new(s) == dir)
+        };
+        let mut links: Vec<(String, PathBuf)> =
+            located.iter().filter(|(name, place)| !name.contains('/') && !reached(place)).map(|(n, p)| (n.clone(), p.path.clone())).collect();
+        if links.is_empty() {
+            return None;
+        }
+        links.sort();
+        let mut hasher = Hasher::new("bcache tool links 1");
+        for (name, path) in &links {
+            hasher.text(name).bytes(path.as_os_str().as_encoded_bytes());
+        }
+        let name = format!("{}", hasher.finish().short());
+        Some((self.state.join("tools").join(name), links))
+    }
+}
+
+/// The components of one action, in the making.
+struct Parts<'a> {
+    bench: &'a Workbench<'a>,
+    step: &'a Step,
+    components: Vec<Component>,
+    seen: Vec<(PathBuf, Observation)>,
+}
+
+impl Parts<'_> {
+    fn text(&mut self, kind: Part, name: &str, value: impl Into<String>) {
+        self.components.push(Component::text(kind, name, value));
+    }
+
+    /// Paths and sums are the whole key.
+    fn fixed(&mut self) {
+        for output in &self.step.outputs {
+            let sum = output.sha256.as_deref().unwrap_or_default();
+            self.text(Part::Output, &output.pattern.shown, format!("sha256 {sum}"));
+        }
+    }
+
+    fn settings(&mut self) {
+        let (bench, step) = (self.bench, self.step);
+        self.text(Part::Setting, "host", bench.host_triple);
+        self.text(Part::Setting, "target", step.triple.as_str());
+        self.text(Part::Setting, "runner", if step.has_views() { "local, in views" } else { "local" });
+        self.text(Part::Setting, "root", if bench.is_root { "yes" } else { "no" });
+        self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
+        if step.has_views() {
+            for prefix in &bench.graph.prefixes {
+                self.text(Part::Prefix, &prefix.name, crate::base::paths::escaped(&prefix.path));
+            }
+        }
+    }
+
+    fn commands(&mut self) {
+        for (i, command) in self.step.commands.iter().enumerate() {
+            let mut hasher = Hasher::new("bcache command 1");
+            match command {
+                Command::Shell(text) => {
+                    hasher.number(0).text(&self.bench.mark(text));
+                }
+                Command::Argv(words) => {
+                    hasher.number(1).number(words.len() as u64);
+                    words.iter().for_each(|w| {
+                        hasher.text(&self.bench.mark(w));
+                    });
+                }
+            }
+            let shown = self.bench.mark(&command.shown());
+            self.components.push(Component { kind: Part::Command, name: (i + 1).to_string(), digest: hasher.finish(), shown });
+        }
+    }
+
+    /// Finds the tools; those that come out of a needed layer are in the key by that layer.
+    fn tools(&mut self, layers: &[Producer]) -> Result<Vec<(String, Place)>, AssembleError> {
+        let (bench, step) = (self.bench, self.step);
+        if step.class == Class::Plain {
+            return Ok(Vec::new());
+        }
+        let search = bench.search_path(step);
+        let mut located = Vec::new();
+        let mut parts = Vec::new();
+        let patch = self.patch_program();
+        for used in step.tools.iter().chain(&patch) {
+            let name = &used.tool.name.value;
+            if step.has_views() && layers.iter().any(|l| self.brings(l, name)) {
+                continue;
+            }
+            match bench.tools.find(name, &search)? {
+                Some(place) => {
+                    if step.class != Class::Fixed {
+                        parts.push(bench.tools.component(&used.tool, &place, &search, &step.cwd)?);
+                        self.seen.push((place.real.clone(), bench.files.observe(&place.real)?));
+                    }
+                    located.push((name.clone(), place));
+                }
+                None if used.required => return Err(AssembleError::Missing { name: name.clone(), install: used.tool.install.clone() }),
+                // It may be a function, or guarded by a test: that it is absent is a fact too.
+                None if step.class != Class::Fixed => parts.push(Component::text(Part::Tool, name, "not found")),
+                None => {}
+            }
+        }
+        self.path_directories()?;
+        parts.sort_by(|a, b| a.name.cmp(&b.name));
+        self.components.extend(parts);
+        Ok(located)
+    }
+
+    fn patch_program(&self) -> Option<ToolUse> {
+        let source = self.step.source.as_ref().filter(|s| !s.patches.is_empty())?;
+        let name = crate::base::span::Spanned::new("patch".to_owned(), source.span);
+        let install = Some("apt-get install patch".to_owned());
+        Some(ToolUse { tool: crate::manifest::model::Tool { name, version: None, install }, required: true })
+    }
+
+    fn brings(&self, layer: &Producer, name: &str) -> bool {
+        let runs = self.bench.runs_here(&self.bench.graph.step(layer.step).triple);
+        runs && layer.made.layer.as_ref().is_some_and(|tree| tree.get(&Path::new("bin").join(name)).is_some())
+    }
+
+    /// All programs in the directories of `path` can be used unseen, so all are in the key.
+    fn path_directories(&mut self) -> Result<(), AssembleError> {
+        if self.step.class == Class::Fixed {
+            return Ok(());
+        }
+        let files = self.bench.files;
+        for dir in &self.step.path {
+            let mut hasher = Hasher::new("bcache path directory 1");
+            for (name, _) in files.list(dir)?.iter() {
+                let real = files.resolve(&dir.join(name)).unwrap_or_else(|_| dir.join(name));
+                if files.look(&real)?.is_some_and(|s| s.kind == Kind::File) {
+                    let seen = files.observe(&real)?;
+                    hasher.bytes(name.as_encoded_bytes()).digest(&seen.digest.unwrap_or_else(|| Digest::of(b"")));
+                    self.seen.push((real, seen));
+                }
+            }
+            let name = format!("programs in {}", self.bench.graph.shown(dir));
+            self.components.push(Component { kind: Part::Setting, name, digest: hasher.finish(), shown: String::new() });
+        }
+        Ok(())
+    }
+
+    fn source(&mut self) -> Result<Vec<PathBuf>, AssembleError> {
+        let Some(source) = &self.step.source else { return Ok(Vec::new()) };
+        let described = source::describe(self.bench.files, self.bench.graph, self.step, source)?;
+        self.components.extend(described.components);
+        self.seen.extend(described.seen);
+        Ok(described.patches)
+    }
+
+    fn inputs(&mut self) -> Result<(), AssembleError> {
+        let (bench, step) = (self.bench, self.step);
+        let walk = Walk::new(bench.files, bench.graph, step);
+        let mut found: Found = walk.expand(&step.inputs)?;
+        for script in step.scripts.iter().filter(|s| s.starts_with(&bench.graph.root) && !s.starts_with(bench.state)) {
+            let seen = bench.files.observe(script)?;
+            if seen.stat.is_some_and(|s| s.kind == Kind::File) && !step.outputs.iter().any(|o| o.pattern.covers(script)) {
+                found.insert(script.clone(), seen);
+            }
+        }
+        self.components.extend(inputs::components(bench.graph, &found));
+        self.seen.extend(found);
+        Ok(())
+    }
+
+    fn produced(&mut self, needs: &[Producer], layers: &[Producer]) {
+        let graph = self.bench.graph;
+        for need in needs {
+            let name = graph.step(need.step).id.to_string();
+            self.components.push(Component { kind: Part::Need, name, digest: need.made.digest(), shown: String::new() });
+        }
+        if !self.step.has_views() {
+            return;
+        }
+        let direct: Vec<StepIx> = needs.iter().map(|n| n.step).collect();
+        let mut parts: Vec<Component> = layers
+            .iter()
+            .filter(|l| !direct.contains(&l.step))
+            .filter_map(|l| {
+                let digest = l.made.layer.as_ref()?.digest();
+                Some(Component { kind: Part::Layer, name: graph.step(l.step).id.to_string(), digest, shown: String::new() })
+            })
+            .collect();
+        parts.sort_by(|a, b| a.name.cmp(&b.name));
+        self.components.extend(parts);
+    }
+
+    fn outputs(&mut self) {
+        for output in &self.step.outputs {
+            let value = if output.optional { "optional" } else { "" };
+            self.components.push(Component::text(Part::Output, &output.pattern.shown, value));
+        }
+        if let Some(prefix) = self.step.sysroot {
+            let prefix = self.bench.graph.prefix(prefix);
+            let shared = prefix.shared_files.iter().map(|p| crate::base::paths::escaped(p)).collect::<Vec<_>>().join(" ");
+            self.text(Part::Output, &format!("layer of {}", prefix.name), shared);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The environment of a step: an allowlist, since an inherited variable is either in the key and
+//! never hits, or not in the key and lies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::action::{Component, Kind};
+use crate::base::digest::{Digest, Hasher};
+use crate::graph::{Class, Step};
+
+/// 1980-01-01: the earliest that zip archives can hold.
+const SOURCE_DATE_EPOCH: &str = "315532800";
+
+pub const SYSTEM_PATH: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+
+/// Passed to every step and never in the key: how the network is reached.
+const PLUMBING: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
+const PLUMBING_PREFIXES: &[&str] = &["PIP_", "CARGO_HTTP_"];
+
+/// Set outside by habit, and of no effect on a cached step unless it is declared.
+const HABITS: &[&str] = &["CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"];
+
+/// The environment that we were started with. Which variables were asked for is remembered, since an
+/// answer that rests on them holds only as long as they do.
+pub struct Outside {
+    vars: BTreeMap<OsString, OsString>,
+    asked: Mutex<BTreeSet<OsString>>,
+}
+
+impl Outside {
+    pub fn new(vars: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        Self { vars: vars.collect(), asked: Mutex::default() }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into());
+        self.vars.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    pub fn all(&self) -> &BTreeMap<OsString, OsString> {
+        &self.vars
+    }
+
+    /// Names that were asked for, with digests of their values.
+    pub fn account(&self) -> Vec<(OsString, Option<Digest>)> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().map(|name| (name.clone(), self.digest(name))).collect()
+    }
+
+    pub fn digest(&self, name: &OsStr) -> Option<Digest> {
+        self.vars.get(name).map(|v| Digest::of(v.as_bytes()))
+    }
+
+    pub fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").filter(|h| !h.is_empty()).map(PathBuf::from)
+    }
+
+    /// The directories of PATH, absolute ones only: another means something else in every directory.
+    pub fn search_path(&self) -> Vec<PathBuf> {
+        let path = self.get("PATH").map(OsStr::to_owned).unwrap_or_default();
+        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
+    }
+}
+
+/// The directories that a step's environment is made of.
+pub struct Places<'a> {
+    /// `<prefix>/bin` directories, the step's own first.
+    pub prefix_bins: &'a [PathBuf],
+    /// Links to tools from elsewhere.
+    pub tool_links: Option<&'a Path>,
+    pub tmp: &'a Path,
+    /// A private home; `None` for the user's.
+    pub home: Option<&'a Path>,
+}
+
+/// All variables of the step's commands.
+pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsString, OsString)> {
+    let mut env: BTreeMap<OsString, OsString> = BTreeMap::new();
+    if step.class == Class::Plain {
+        env.extend(outside.all().clone());
+        let path = step.path.iter().cloned().chain(outside.search_path());
+        env.insert("PATH".into(), join(path));
+    } else {
+        allowed(outside, places, step, &mut env);
+    }
+    for (name, value) in &step.env {
+        env.insert(name.into(), value.into());
+    }
+    env.into_iter().collect()
+}
+
+fn allowed(outside: &Outside, places: &Places, step: &Step, env: &mut BTreeMap<OsString, OsString>) {
+    for (name, value) in outside.all() {
+        if name.to_str().is_some_and(is_plumbing) {
+            env.insert(name.clone(), value.clone());
+        }
+    }
+    let system = SYSTEM_PATH.iter().map(PathBuf::from);
+    let links = places.tool_links.map(Path::to_owned);
+    let path = places.prefix_bins.iter().cloned().chain(step.path.iter().cloned()).chain(links).chain(system);
+    env.insert("PATH".into(), join(path));
+    for (name, value) in [("LANG", "C.UTF-8"), ("TERM", "dumb"), ("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)] {
+        env.insert(name.into(), value.into());
+    }
+    env.insert("TMPDIR".into(), places.tmp.into());
+    let user_home = outside.home();
+    if let Some(home) = places.home.or(user_home.as_deref()) {
+        env.insert("HOME".into(), home.into());
+    }
+    if let Some(home) = &user_home {
+        let cargo = outside.get("CARGO_HOME").map_or_else(|| home.join(".cargo").into(), OsStr::to_owned);
+        env.insert("CARGO_HOME".into(), cargo);
+        let rustup = outside.get("RUSTUP_HOME").map_or_else(|| home.join(".rustup").into(), OsStr::to_owned);
+        env.insert("RUSTUP_HOME".into(), rustup);
+    }
+    if step.has_views() {
+        env.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
+    }
+    for name in step.env_pass.iter().map(|(name, _)| name).chain(&step.secrets) {
+        if let Some(value) = outside.get(name) {
+            env.insert(name.into(), value.to_owned());
+        }
+    }
+}
+
+fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {
+    let mut seen = BTreeSet::new();
+    let mut path = OsString::new();
+    // A directory with a colon in it can't be said in PATH at all.
+    for dir in dirs.filter(|d| !d.as_os_str().as_bytes().contains(&b':')) {
+        if seen.insert(dir.clone()) {
+            if !path.is_empty() {
+                path.push(":");
+            }
+            path.push(dir);
+        }
+    }
+    path
+}
+
+fn is_plumbing(name: &str) -> bool {
+    PLUMBING.contains(&name) || PLUMBING_PREFIXES.iter().any(|p| name.starts_with(p)) || name.to_ascii_lowercase().ends_with("_proxy")
+}
+
+/// Declared variables as parts of the key; `mark` replaces the workspace's path.
+pub fn components(step: &Step, outside: &Outside, mark: impl Fn(&str) -> String) -> Vec<Component> {
+    let mut parts: Vec<Component> = step.env.iter().map(|(name, value)| Component::text(Kind::Env, name, mark(value))).collect();
+    for (name, _) in step.env_pass.iter().filter(|(name, key)| *key && !step.env.iter().any(|(n, _)| n == name)) {
+        let value = outside.get(name);
+        let mut hasher = Hasher::new("bcache passed variable 1");
+        match value {
+            None => hasher.number(0),
+            Some(value) => hasher.number(1).bytes(value.as_bytes()),
+        };
+        let shown = value.map_or_else(|| "(unset)".to_owned(), |v| v.to_string_lossy().into_owned());
+        parts.push(Component { kind: Kind::Env, name: name.clone(), digest: hasher.finish(), shown });
+    }
+    parts.sort_by(|a, b| a.name.cmp(&b.name));
+    parts.dedup_by(|a, b| a.name == b.name);
+    parts
+}
+
+/// The values that must not be seen in any log.
+pub fn secret_values(step: &Step, outside: &Outside) -> Vec<Vec<u8>> {
+    step.secrets.iter().filter_map(|name| outside.get(name)).filter(|v| !v.is_empty()).map(|v| v.as_bytes().to_owned()).collect()
+}
+
+/// Variables that were set outside, that compilers would obey, and that no cached step gets to see.
+pub fn ignored<'a>(steps: impl Iterator<Item = &'a Step> + Clone, outside: &Outside) -> Vec<&'static str> {
+    let mut ignored = Vec::new();
+    for name in HABITS {
+        let seen_by = |step: &Step| step.class != Class::Cached || step.env.iter().any(|(n, _)| n == name) || step.env_pass.iter().any(|(n, _)| n == name);
+        if outside.get(name).is_some() && steps.clone().any(|s| s.class == Class::Cached) && !steps.clone().all(seen_by) {
+            ignored.push(*name);
+        }
+    }
+    ignored
+}

@@ -1,0 +1,189 @@
+//! The files that a step's input patterns name, by path, kind, executable bit and content.
+//!
+//! A directory stands for all that lies in it. A symbolic link is its text *and* what it leads to:
+//! a command that opens it reads the file behind it. A glob passes over `.git`, `.bcache`, prefixes and
+//! the step's own outputs.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::action::{Component, Kind as Part};
+use crate::base::digest::Hasher;
+use crate::base::stat::Kind;
+use crate::graph::pattern::Pattern;
+use crate::graph::{Graph, InputPattern, OutputPattern, Step};
+
+use super::files::{FileError, Files, Observation};
+
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("input `{pattern}` matches nothing")]
+    NoMatch { pattern: String },
+}
+
+/// Paths that were found, each with what was seen there.
+pub type Found = BTreeMap<PathBuf, Observation>;
+
+pub struct Walk<'a> {
+    files: &'a Files,
+    /// Directories that globs do not enter.
+    skipped: Vec<&'a Path>,
+    own: &'a [OutputPattern],
+    excludes: Vec<&'a Pattern>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(files: &'a Files, graph: &'a Graph, step: &'a Step) -> Self {
+        Self {
+            files,
+            skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(),
+            own: &step.outputs,
+            excludes: step.inputs.iter().filter(|i| i.exclude).map(|i| &i.pattern).collect(),
+        }
+    }
+
+    /// Everything that the patterns name.
+    pub fn expand(&self, inputs: &[InputPattern]) -> Result<Found, InputError> {
+        let mut found = Found::new();
+        for input in inputs.iter().filter(|i| !i.exclude) {
+            let before = found.len();
+            let any = self.add(&input.pattern, &mut found)?;
+            if !any && found.len() == before && !input.optional {
+                return Err(InputError::NoMatch { pattern: input.pattern.shown.clone() });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Paths of one pattern; says whether it matched at all.
+    pub fn add(&self, pattern: &Pattern, found: &mut Found) -> Result<bool, InputError> {
+        if !pattern.is_glob() {
+            let Some(stat) = self.files.look(&pattern.path)? else { return Ok(false) };
+            if stat.kind == Kind::Dir {
+                self.tree(&pattern.path, &mut Vec::new(), &|_| true, found)?;
+            } else {
+                self.file(&pattern.path, &mut Vec::new(), &|_| true, found)?;
+            }
+            return Ok(true);
+        }
+        let mut any = false;
+        let start = pattern.fixed_part();
+        self.glob(&start, pattern, &mut Vec::new(), found, &mut any)?;
+        Ok(any)
+    }
+
+    fn glob(&self, dir: &Path, pattern: &Pattern, above: &mut Vec<PathBuf>, found: &mut Found, any: &mut bool) -> Result<(), InputError> {
+        if !self.enters(dir, above)? {
+            return Ok(());
+        }
+        for (name, kind) in self.files.list(dir)?.iter() {
+            let path = dir.join(name);
+            if self.passes_over(name, &path) {
+                continue;
+            }
+            let is_dir = *kind == Kind::Dir || *kind == Kind::Symlink && path.is_dir();
+            if pattern.matches(&path) && !self.excluded(&path) {
+                *any = true;
+                if is_dir {
+                    self.tree(&path, above, &|p| !self.excluded(p), found)?;
+                } else {
+                    self.file(&path, above, &|p| !self.excluded(p), found)?;
+                }
+            }
+            if is_dir && pattern.may_match_below(&path) {
+                self.glob(&path, pattern, above, found, any)?;
+            }
+        }
+        above.pop();
+        Ok(())
+    }
+
+    /// All below a directory; an empty one is there by itself.
+    fn tree(&self, dir: &Path, above: &mut Vec<PathBuf>, wanted: &dyn Fn(&Path) -> bool, found: &mut Found) -> Result<(), InputError> {
+        if !self.enters(dir, above)? {
+            return Ok(());
+        }
+        let listing = self.files.list(dir)?;
+        if listing.is_empty() {
+            found.insert(dir.to_owned(), self.files.observe(dir)?);
+        }
+        for (name, kind) in listing.iter() {
+            let path = dir.join(name);
+            if self.passes_over(name, &path) || !wanted(&path) {
+                continue;
+            }
+            if *kind == Kind::Dir {
+                self.tree(&path, above, wanted, found)?;
+            } else {
+                self.file(&path, above, wanted, found)?;
+            }
+        }
+        above.pop();
+        Ok(())
+    }
+
+    /// A file, or a link and what it leads to.
+    fn file(&self, path: &Path, above: &mut Vec<PathBuf>, wanted: &dyn Fn(&Path) -> bool, found: &mut Found) -> Result<(), InputError> {
+        let observation = self.files.observe(path)?;
+        found.insert(path.to_owned(), observation);
+        if observation.stat.is_some_and(|s| s.kind == Kind::Symlink) {
+            let real = match self.files.resolve(path) {
+                Ok(real) => real,
+                // A loop is what it says, and leads nowhere.
+                Err(FileError::LinkLoop { .. }) => return Ok(()),
+                Err(e) => return Err(e.into()),
+            };
+            match self.files.look(&real)?.map(|s| s.kind) {
+                Some(Kind::Dir) => self.tree(path, above, wanted, found)?,
+                Some(Kind::File) => {
+                    found.insert(real.clone(), self.files.observe(&real)?);
+                }
+                Some(Kind::Symlink | Kind::Other) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that `dir` is being walked; not a second time inside itself (links may lead upwards).
+    fn enters(&self, dir: &Path, above: &mut Vec<PathBuf>) -> Result<bool, InputError> {
+        let Ok(real) = std::fs::canonicalize(dir) else {
+            self.files.look(dir)?;
+            return Ok(false);
+        };
+        if above.contains(&real) {
+            return Ok(false);
+        }
+        above.push(real);
+        Ok(true)
+    }
+
+    fn passes_over(&self, name: &OsStr, path: &Path) -> bool {
+        name == ".git" || name == ".bcache" || self.skipped.contains(&path) || self.own.iter().any(|o| o.pattern.matches(path))
+    }
+
+    fn excluded(&self, path: &Path) -> bool {
+        self.excludes.iter().any(|p| p.covers(path))
+    }
+}
+
+/// The components of what was found, in the order of the paths.
+pub fn components(graph: &Graph, found: &Found) -> Vec<Component> {
+    found.iter().map(|(path, seen)| component(Part::Input, graph.shown(path), seen)).collect()
+}
+
+/// A file as a component: kind, executable bit, content.
+pub fn component(kind: Part, name: String, seen: &Observation) -> Component {
+    let mut hasher = Hasher::new("bcache input 1");
+    match seen.stat {
+        None => hasher.number(0),
+        Some(stat) => hasher.number(1 + stat.kind as u64).number(u64::from(stat.kind == Kind::File && stat.is_executable())),
+    };
+    // Of a directory only that it is there: what lies in it has entries of its own.
+    if let (Some(digest), true) = (&seen.digest, seen.stat.is_some_and(|s| s.kind != Kind::Dir)) {
+        hasher.digest(digest);
+    }
+    Component { kind, name, digest: hasher.finish(), shown: String::new() }
+}

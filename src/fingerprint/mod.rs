@@ -1,0 +1,15 @@
+//! Floor 3: what is on disk and in the environment, by digest: how a step's [`Action`](crate::action::Action)
+//! is put together.
+//!
+//! Everything that is looked at goes through [`files::Files`], which remembers digests by stat record and
+//! keeps account of what this process has seen: the account of a run that ended with all steps fresh is
+//! the proof ([`proof`]) that the next run checks instead of thinking again.
+
+pub mod assemble;
+pub mod env;
+pub mod files;
+pub mod git;
+pub mod inputs;
+pub mod proof;
+pub mod source;
+pub mod tools;

@@ -1,0 +1,169 @@
+//! The proof that nothing changed: what a run that found every step fresh had looked at. The next run
+//! of the same request checks these facts, and only if one does not hold does it think again.
+//!
+//! One file per request, in `.bcache/proofs/`. It holds the answer (a label and a count), the variables
+//! that were asked for, and every path that was looked at with what was seen there: manifests, inputs,
+//! the directories behind globs, tools and the places passed over on PATH, outputs and installed files.
+//! Checking costs one `lstat` a path; a path whose stamps were too young to be believed is read again.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::digest::{Digest, Hasher};
+use crate::base::publish::publish;
+use crate::base::sealed::Format;
+use crate::base::stat::{Instant, Stat};
+
+use super::env::Outside;
+use super::files::{Observation, still_holds};
+
+const FORMAT: Format = Format { magic: b"bcproof\n", version: 1 };
+/// Requests whose proofs are kept.
+const KEPT: usize = 32;
+/// A second thread pays from about here on.
+const PARALLEL_FROM: usize = 400;
+/// Paths that a thread takes at once.
+const CHUNK: usize = 64;
+
+/// What is said again when the proof holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    pub label: String,
+    pub fresh: usize,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    answer: &'a Answer,
+    vars: &'a [(OsString, Option<Digest>)],
+    paths: Vec<(&'a [u8], Observation)>,
+}
+
+#[derive(Deserialize)]
+struct Stored<'a> {
+    answer: Answer,
+    vars: Vec<(OsString, Option<Digest>)>,
+    #[serde(borrow)]
+    paths: Vec<(&'a [u8], Observation)>,
+}
+
+/// The file of a request's proof.
+pub fn file(state: &Path, request: &Digest) -> PathBuf {
+    state.join("proofs").join(request.short())
+}
+
+/// What a request is, as far as it has a say in the answer.
+pub fn request_digest(parts: &[&OsStr]) -> Digest {
+    let mut hasher = Hasher::new("bcache request 1");
+    hasher.number(parts.len() as u64);
+    for part in parts {
+        hasher.bytes(part.as_bytes());
+    }
+    hasher.finish()
+}
+
+/// Keeps a proof; the oldest go when there are many.
+pub fn write(file: &Path, answer: &Answer, vars: &[(OsString, Option<Digest>)], paths: &[(PathBuf, Observation)]) -> std::io::Result<()> {
+    let paths = paths.iter().map(|(path, seen)| (path.as_os_str().as_bytes(), *seen)).collect();
+    publish(file, &FORMAT.seal(&Written { answer, vars, paths }))?;
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let mut others: Vec<_> = std::fs::read_dir(dir)?.flatten().filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    if others.len() > KEPT {
+        others.sort();
+        for (_, path) in &others[..others.len() - KEPT] {
+            // Another process may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
+/// The answer, if every fact of the proof still holds.
+pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
+    let bytes = std::fs::read(file).ok()?;
+    let stored: Stored = FORMAT.open_borrowed(&bytes).ok()?;
+    if !stored.vars.iter().all(|(name, digest)| outside.digest(name) == *digest) {
+        return None;
+    }
+    let refreshed = hold(&stored.paths)?;
+    if !refreshed.is_empty() {
+        let mut paths: Vec<(PathBuf, Observation)> = stored.paths.iter().map(|(p, o)| (PathBuf::from(OsStr::from_bytes(p)), *o)).collect();
+        for (at, seen) in refreshed {
+            paths[at].1 = seen;
+        }
+        // Only a convenience for the next run.
+        let _ = write(file, &stored.answer, &stored.vars, &paths);
+    }
+    Some(stored.answer)
+}
+
+/// Do all the facts hold? Gives those that had to be read, as they can be believed from now on.
+fn hold(paths: &[(&[u8], Observation)]) -> Option<Vec<(usize, Observation)>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        let mut refreshed = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if start >= paths.len() {
+                break;
+            }
+            for (at, (path, seen)) in paths.iter().enumerate().skip(start).take(CHUNK) {
+                match one(Path::new(OsStr::from_bytes(path)), seen) {
+                    Held::Yes => {}
+                    Held::Refreshed(seen) => refreshed.push((at, seen)),
+                    Held::No => {
+                        failed.store(true, Ordering::Relaxed);
+                        return refreshed;
+                    }
+                }
+            }
+        }
+        refreshed
+    };
+    let refreshed = if paths.len() < PARALLEL_FROM {
+        work()
+    } else {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(work);
+            let mut mine = work();
+            match other.join() {
+                Ok(theirs) => mine.extend(theirs),
+                Err(_) => failed.store(true, Ordering::Relaxed),
+            }
+            mine
+        })
+    };
+    (!failed.load(Ordering::Relaxed)).then_some(refreshed)
+}
+
+enum Held {
+    Yes,
+    Refreshed(Observation),
+    No,
+}
+
+fn one(path: &Path, seen: &Observation) -> Held {
+    let now = Instant::now();
+    let Ok(stat) = Stat::read(path) else { return Held::No };
+    if stat == seen.stat && seen.settled {
+        return Held::Yes;
+    }
+    // Only looked at, not read: the stat record is all there is to hold.
+    if seen.digest.is_none() {
+        return if stat == seen.stat { Held::Yes } else { Held::No };
+    }
+    if !still_holds(path, seen) {
+        return Held::No;
+    }
+    match (stat, Stat::read(path)) {
+        (Some(before), Ok(Some(after))) if before == after => {
+            Held::Refreshed(Observation { stat, settled: before.is_settled(now), digest: seen.digest })
+        }
+        _ => Held::No,
+    }
+}

@@ -1,0 +1,70 @@
+//! What a step's source is: an archive by its checksum, a commit, a working copy by its files; and its
+//! patches, in the order in which they are applied.
+
+use std::path::PathBuf;
+
+use crate::action::{Component, Kind as Part};
+use crate::base::stat::Kind;
+use crate::graph::{Graph, Source, SourceFrom, Step};
+
+use super::files::{Files, Observation};
+use super::inputs::{self, Found, InputError, Walk};
+
+/// A source as parts of the key.
+pub struct Described {
+    pub components: Vec<Component>,
+    /// Patch files in order.
+    pub patches: Vec<PathBuf>,
+    pub seen: Vec<(PathBuf, Observation)>,
+}
+
+pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> Result<Described, InputError> {
+    let mut described = Described { components: Vec::new(), patches: Vec::new(), seen: Vec::new() };
+    match &source.from {
+        SourceFrom::Url { sha256, .. } | SourceFrom::Archive { sha256: Some(sha256), .. } => {
+            described.components.push(Component::text(Part::Source, "source", format!("sha256 {sha256}")));
+        }
+        SourceFrom::Archive { path, sha256: None } => {
+            let real = files.resolve(path)?;
+            let seen = files.observe(&real)?;
+            if seen.stat.is_none_or(|s| s.kind != Kind::File) {
+                return Err(InputError::NoMatch { pattern: graph.shown(path) });
+            }
+            described.components.push(inputs::component(Part::Source, graph.shown(path), &seen));
+            described.seen.push((real, seen));
+        }
+        SourceFrom::Git { rev, .. } => described.components.push(Component::text(Part::Source, "source", format!("commit {rev}"))),
+        SourceFrom::Path { path } => {
+            if files.look(path)?.is_none() {
+                return Err(InputError::NoMatch { pattern: graph.shown(path) });
+            }
+            let mut found = Found::new();
+            let pattern = crate::graph::pattern::Pattern::new(".", path, &graph.root, source.span).expect("BUG: `.` is a pattern");
+            Walk::new(files, graph, step).add(&pattern, &mut found)?;
+            described.components.extend(found.iter().map(|(path, seen)| inputs::component(Part::Source, graph.shown(path), seen)));
+            described.seen.extend(found);
+            return Ok(described);
+        }
+    }
+    patches(files, graph, step, source, &mut described)?;
+    Ok(described)
+}
+
+fn patches(files: &Files, graph: &Graph, step: &Step, source: &Source, described: &mut Described) -> Result<(), InputError> {
+    for pattern in &source.patches {
+        let mut found = Found::new();
+        if !Walk::new(files, graph, step).add(pattern, &mut found)? {
+            return Err(InputError::NoMatch { pattern: pattern.shown.clone() });
+        }
+        for (path, _) in found {
+            let seen = files.observe(&files.resolve(&path)?)?;
+            if described.patches.contains(&path) || seen.stat.is_none_or(|s| s.kind != Kind::File) {
+                continue;
+            }
+            described.components.push(inputs::component(Part::Patch, graph.shown(&path), &seen));
+            described.seen.push((path.clone(), files.observe(&path)?));
+            described.patches.push(path);
+        }
+    }
+    Ok(())
+}

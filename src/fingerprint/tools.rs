@@ -1,0 +1,288 @@
+//! Programs: where they are found, and what they are by content or version.
+//!
+//! A tool is looked for where the step would find it: needed layers (see [`super::assemble`]), the step's
+//! `path`, the user's PATH. Its identity is the content of the file that it resolves to; a script or a
+//! proxy (rustup's `cargo`, pyenv's shims, PyPI's `meson`) is a door to something else, so the version that
+//! it reports joins in. Versions are remembered with the facts that they rest on.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{Component, Kind as Part};
+use crate::base::digest::{Digest, Hasher};
+use crate::base::publish::publish;
+use crate::base::sealed::Format;
+use crate::base::stat::Kind;
+use crate::manifest::model::Tool;
+
+use super::env::Outside;
+use super::files::{FileError, Files, Observation};
+
+const FORMAT: Format = Format { magic: b"bctools\n", version: 1 };
+/// A program that has not said its version by then is known by its content alone.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More than any version text; a program that prints its help instead is cut here.
+const VERSION_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("`{command}`, the version command of tool `{tool}`, failed: {cause}")]
+    Version { tool: String, command: String, cause: String },
+}
+
+/// Where a program is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// As PATH gives it.
+    pub path: PathBuf,
+    /// Behind its links.
+    pub real: PathBuf,
+}
+
+pub struct Tools<'a> {
+    files: &'a Files,
+    outside: &'a Outside,
+    found: Mutex<HashMap<(String, Vec<PathBuf>), Option<Place>>>,
+    versions: Mutex<Versions>,
+}
+
+#[derive(Default)]
+struct Versions {
+    known: Vec<Version>,
+    changed: bool,
+}
+
+/// What a version command said, and the facts that this rests on.
+#[derive(Clone, Serialize, Deserialize)]
+struct Version {
+    #[serde(with = "crate::base::paths::as_os_string")]
+    program: PathBuf,
+    command: String,
+    #[serde(with = "crate::base::paths::as_os_string")]
+    directory: PathBuf,
+    files: Vec<(OsString, Observation)>,
+    vars: Vec<(String, Option<Digest>)>,
+    /// `None`: it failed.
+    said: Option<String>,
+}
+
+impl<'a> Tools<'a> {
+    /// `memory` is the file in which [`Tools::save`] left what was learned.
+    pub fn load(files: &'a Files, outside: &'a Outside, memory: &Path) -> Self {
+        let known = std::fs::read(memory).ok().and_then(|bytes| FORMAT.open(&bytes).ok()).unwrap_or_default();
+        Self { files, outside, found: Mutex::default(), versions: Mutex::new(Versions { known, changed: false }) }
+    }
+
+    pub fn save(&self, memory: &Path) -> std::io::Result<()> {
+        let versions = lock(&self.versions);
+        if versions.changed { publish(memory, &FORMAT.seal(&versions.known)) } else { Ok(()) }
+    }
+
+    /// The first program of this name in `dirs`. Places that were passed over are seen, so that a
+    /// program which appears there is noticed.
+    pub fn find(&self, name: &str, dirs: &[PathBuf]) -> Result<Option<Place>, ToolError> {
+        let key = (name.to_owned(), dirs.to_vec());
+        if let Some(known) = lock(&self.found).get(&key) {
+            return Ok(known.clone());
+        }
+        let path = if name.contains('/') {
+            which::which(name).ok()
+        } else {
+            let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':'))).unwrap_or_default();
+            which::which_in_global(name, Some(list)).ok().and_then(|mut found| found.next())
+        };
+        for dir in dirs.iter().take_while(|_| !name.contains('/')) {
+            let candidate = dir.join(name);
+            if path.as_ref() == Some(&candidate) {
+                break;
+            }
+            self.files.look(&candidate)?;
+        }
+        let place = match path {
+            None => None,
+            Some(path) => Some(Place { real: self.files.resolve(&path)?, path }),
+        };
+        lock(&self.found).insert(key, place.clone());
+        Ok(place)
+    }
+
+    /// The identity of a program that was found.
+    pub fn component(&self, tool: &Tool, place: &Place, search: &[PathBuf], directory: &Path) -> Result<Component, ToolError> {
+        let name = &tool.name.value;
+        let mut hasher = Hasher::new("bcache tool 1");
+        let shown;
+        if let Some(command) = &tool.version {
+            let said = self.version(place, command, search, directory)?;
+            let Some(text) = said else {
+                let cause = "it ended with an error, or not in time".to_owned();
+                return Err(ToolError::Version { tool: name.clone(), command: command.value.clone(), cause });
+            };
+            hasher.number(0).text(&text);
+            shown = text;
+        } else {
+            let content = self.files.observe(&place.real)?.digest.unwrap_or_else(|| Digest::of(b""));
+            hasher.number(1).digest(&content);
+            let version = if self.is_door(name, place)? {
+                let command = format!("{} --version", crate::base::text::shell_quote(name));
+                self.version(place, &command, search, directory)?
+            } else {
+                None
+            };
+            if let Some(text) = &version {
+                hasher.text(text);
+            }
+            shown = version.unwrap_or_else(|| place.real.display().to_string());
+        }
+        let shown = shown.lines().next().unwrap_or("").to_owned();
+        Ok(Component { kind: Part::Tool, name: name.clone(), digest: hasher.finish(), shown })
+    }
+
+    /// A script, or a program that answers to many names by starting others.
+    fn is_door(&self, name: &str, place: &Place) -> Result<bool, ToolError> {
+        let real_name = place.real.file_name().unwrap_or_default();
+        if real_name == "rustup" && name != "rustup" {
+            return Ok(true);
+        }
+        let mut head = [0; 2];
+        Ok(File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!")
+    }
+
+    fn version(&self, place: &Place, command: &str, search: &[PathBuf], directory: &Path) -> Result<Option<String>, ToolError> {
+        let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
+        let known = lock(&self.versions).known.iter().find(|v| same(v)).cloned();
+        if let Some(known) = known
+            && self.holds(&known)?
+        {
+            return Ok(known.said);
+        }
+        let files = self.facts(place, directory)?;
+        let vars = FACT_VARS.iter().map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref())))).collect();
+        let said = self.ask(command, search, directory);
+        let version = Version { program: place.real.clone(), command: command.to_owned(), directory: directory.to_owned(), files, vars, said: said.clone() };
+        let mut versions = lock(&self.versions);
+        versions.known.retain(|v| !same(v));
+        versions.known.push(version);
+        versions.changed = true;
+        Ok(said)
+    }
+
+    fn holds(&self, version: &Version) -> Result<bool, ToolError> {
+        for (path, seen) in &version.files {
+            let now = self.files.observe(Path::new(path))?;
+            if now.digest != seen.digest || now.stat.is_some() != seen.stat.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(version.vars.iter().all(|(name, digest)| {
+            let asked = self.outside.get(name);
+            asked.and_then(|_| self.outside.digest(name.as_ref())) == *digest
+        }))
+    }
+
+    /// What the answer of a version command rests on: the program, its interpreter, and the files by
+    /// which rustup and pyenv choose what is behind their proxies.
+    fn facts(&self, place: &Place, directory: &Path) -> Result<Vec<(OsString, Observation)>, ToolError> {
+        let mut paths = vec![place.real.clone()];
+        paths.extend(interpreter(&place.real).map(|p| self.files.resolve(&p)).transpose()?);
+        let home = self.outside.home().unwrap_or_default();
+        if place.real.file_name().is_some_and(|n| n == "rustup") {
+            let rustup = self.outside.get("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
+            paths.push(rustup.join("settings.toml"));
+            paths.push(rustup.join("toolchains"));
+            let hashes = rustup.join("update-hashes");
+            for (name, _) in self.files.list(&hashes)?.iter() {
+                paths.push(hashes.join(name));
+            }
+            paths.push(hashes);
+            for dir in directory.ancestors() {
+                paths.extend([dir.join("rust-toolchain"), dir.join("rust-toolchain.toml")]);
+            }
+        }
+        if place.path.components().any(|c| c.as_os_str() == "shims") {
+            let pyenv = self.outside.get("PYENV_ROOT").map_or_else(|| home.join(".pyenv"), PathBuf::from);
+            paths.extend([pyenv.join("version"), pyenv.join("versions")]);
+            paths.extend(directory.ancestors().map(|dir| dir.join(".python-version")));
+        }
+        let mut facts = Vec::with_capacity(paths.len());
+        for path in paths {
+            let seen = self.files.observe(&path)?;
+            facts.push((path.into(), seen));
+        }
+        Ok(facts)
+    }
+
+    /// Runs a version command in a plain environment, with a limit on time and output.
+    fn ask(&self, command: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
+        let mut output = tempfile::tempfile().ok()?;
+        let mut path = OsString::from(std::env::join_paths(search).ok()?);
+        for dir in super::env::SYSTEM_PATH {
+            path.push(":");
+            path.push(dir);
+        }
+        let mut child = Command::new("/bin/sh");
+        child.args(["-c", command]).env_clear().env("PATH", path).env("LANG", "C.UTF-8").env("RUSTUP_AUTO_INSTALL", "0");
+        for name in FACT_VARS.iter().chain(&["HOME", "CARGO_HOME", "RUSTUP_HOME", "PYENV_ROOT"]) {
+            if let Some(value) = self.outside.get(name) {
+                child.env(name, value);
+            }
+        }
+        let directory = if directory.is_dir() { directory } else { Path::new("/") };
+        child.current_dir(directory).stdin(Stdio::null()).stderr(Stdio::null()).stdout(output.try_clone().ok()?).process_group(0);
+        let mut child = child.spawn().ok()?;
+        let mut waited = Duration::ZERO;
+        let status = loop {
+            if let Some(status) = child.try_wait().ok()? {
+                break status;
+            }
+            if waited > PATIENCE {
+                // Its whole group; `wait` then reaps the child itself.
+                let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(&child), rustix::process::Signal::KILL);
+                let _ = child.wait();
+                return None;
+            }
+            let step = Duration::from_millis(2);
+            std::thread::sleep(step);
+            waited += step;
+        };
+        if !status.success() {
+            return None;
+        }
+        use std::io::Seek;
+        output.rewind().ok()?;
+        let mut text = Vec::new();
+        output.take(VERSION_BYTES as u64).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).trim_end().to_owned())
+    }
+}
+
+/// Variables that choose what a proxy starts.
+const FACT_VARS: &[&str] = &["RUSTUP_TOOLCHAIN", "PYENV_VERSION"];
+
+/// The program after `#!`.
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut head = vec![0; 256];
+    let n = File::open(script).and_then(|mut f| f.read(&mut head)).ok()?;
+    let line = head[..n].strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let text = std::str::from_utf8(line).ok()?;
+    Some(PathBuf::from(text.split_whitespace().next()?))
+}
+
+/// The kind of a file that can be started.
+pub fn is_program(files: &Files, path: &Path) -> Result<bool, FileError> {
+    Ok(files.look(path)?.is_some_and(|s| s.kind == Kind::File && s.is_executable()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

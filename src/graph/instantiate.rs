@@ -1,0 +1,482 @@
+//! Crosses tasks with targets: every string expanded, every path absolute, every need a step.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::base::ids::{HOST, StepId, StepIx};
+use crate::base::paths::join_clean;
+use crate::base::span::{Span, Spanned};
+use crate::base::text::nearest;
+use crate::manifest::error::{Errors, Problem};
+use crate::manifest::expand::{Expander, Scope, TargetFacts, layered_vars};
+use crate::manifest::model::{self, Manifest, Task, Text};
+
+use super::pattern::Pattern;
+use super::request::Request;
+use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source, SourceFrom, Step, ToolUse, shell};
+use super::{cycle, outputs, reach};
+
+/// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
+pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
+
+pub(super) struct Builder<'a> {
+    manifest: &'a Manifest,
+    request: &'a Request,
+    host_triple: String,
+    pub(super) steps: Vec<Step>,
+    prefixes: Vec<Prefix>,
+    prefix_by_name: HashMap<String, PrefixIx>,
+    by_id: HashMap<StepId, StepIx>,
+    pub(super) problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(manifest: &'a Manifest, request: &'a Request) -> Self {
+        Self {
+            manifest,
+            request,
+            host_triple: request.host_triple.clone(),
+            steps: Vec::new(),
+            prefixes: Vec::new(),
+            prefix_by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn build(mut self) -> Result<Graph, Errors> {
+        self.seed();
+        // Needs add steps behind the ones being looked at.
+        let mut at = 0;
+        while at < self.steps.len() {
+            self.declared_needs(StepIx(at as u32));
+            at += 1;
+        }
+        self.check_prefixes();
+        let owners = outputs::Owners::new(&self.steps, &self.prefixes, &self.manifest.root, &mut self.problems);
+        reach::find_needs(&mut self.steps, &owners);
+        let order = cycle::order(&self.steps, &mut self.problems);
+        if !self.problems.is_empty() {
+            return Err(Errors { problems: self.problems, files: self.manifest.files.clone() });
+        }
+        let mut graph = Graph {
+            root: self.manifest.root.clone(),
+            steps: self.steps,
+            prefixes: self.prefixes,
+            warnings: self.warnings,
+            by_id: HashMap::new(),
+        };
+        cycle::reorder(&mut graph, &order);
+        find_layers(&mut graph);
+        Ok(graph)
+    }
+
+    /// Every task at its own targets, then what the request asks for.
+    fn seed(&mut self) {
+        let manifest = self.manifest;
+        for (name, task) in &manifest.tasks {
+            if task.targets.is_empty() {
+                self.step(name, HOST);
+            }
+            for target in &task.targets {
+                self.step(name, target);
+            }
+        }
+        for (name, target) in self.request.pairs(manifest) {
+            self.step(&name, &target);
+        }
+    }
+
+    /// The step of a task at a target, made when it is first asked for.
+    fn step(&mut self, task: &str, target: &str) -> StepIx {
+        let id = StepId::new(task, target);
+        if let Some(ix) = self.by_id.get(&id) {
+            return *ix;
+        }
+        let ix = StepIx(self.steps.len() as u32);
+        self.by_id.insert(id.clone(), ix);
+        let step = self.instantiate(id);
+        self.steps.push(step);
+        ix
+    }
+
+    fn declared_needs(&mut self, ix: StepIx) {
+        let id = self.steps[ix.index()].id.clone();
+        let manifest = self.manifest;
+        let task = &manifest.tasks[&*id.task];
+        for need in &task.needs {
+            let Some(target) = self.need_target(&id, need) else { continue };
+            let name = need.split('@').next().unwrap_or(need);
+            let step = self.step(name, &target);
+            let needs = &mut self.steps[ix.index()].needs;
+            if !needs.iter().any(|n| n.step == step) {
+                needs.push(Need { step, origin: NeedOrigin::Declared });
+            }
+        }
+    }
+
+    /// At which target a need is meant (DESIGN §needs).
+    fn need_target(&mut self, id: &StepId, need: &Spanned<String>) -> Option<String> {
+        let (name, written) = match need.split_once('@') {
+            Some((name, target)) => (name, Some(target)),
+            None => (need.as_str(), None),
+        };
+        let task = self.manifest.tasks.get(name)?;
+        let target = written.unwrap_or(&id.target);
+        let anywhere = task.targets.is_empty() && (task.sysroot.is_some() || task.is_group());
+        if anywhere || task.targets.iter().any(|t| t.value == target) {
+            return Some(target.to_owned());
+        }
+        if task.targets.is_empty() && (written.is_none() || target == HOST) {
+            return Some(HOST.to_owned());
+        }
+        let mut problem = Problem::new("bcache::graph::target", format!("`{name}` is not built for target `{target}`"), need.span)
+            .label(format!("needed by `{id}`"))
+            .related(task.span, format!("`{name}` is declared here"));
+        problem = match task.targets.first() {
+            Some(first) => problem.help(format!("write `{name}@{}`, or give `{name}` this target", first.value)),
+            None => problem.help(format!("write `{name}@{HOST}`, or give `{name}` this target")),
+        };
+        self.problems.push(problem);
+        None
+    }
+
+    fn scope(&self, id: &StepId, task: &Task, work: &Path) -> Scope<'a> {
+        let manifest = self.manifest;
+        let triple = manifest.targets.get(&*id.target).map_or(&self.host_triple, |t| &t.triple.value);
+        let (name, _) = manifest.tasks.get_key_value(&*id.task).expect("BUG: a step's task exists");
+        let args = (self.request.args_for.as_deref() == Some(&*id.task)).then(|| self.request.args.clone());
+        Scope {
+            task_name: name,
+            source: None,
+            build: task.source.is_some().then(|| work.join("build")),
+            target: TargetFacts::from_triple(&id.target, triple),
+            host_triple: self.host_triple.clone(),
+            prefix: None,
+            vars: layered_vars(manifest, &id.target, Some(task)),
+            args,
+            jobs: JOBS_MARKER.to_owned(),
+        }
+    }
+
+    fn instantiate(&mut self, id: StepId) -> Step {
+        let manifest = self.manifest;
+        let task = &manifest.tasks[&*id.task];
+        let work = manifest.root.join(".bcache/work").join(&*id.target).join(&*id.task);
+        let mut scope = self.scope(&id, task, &work);
+        let triple = scope.target.triple.clone();
+        let sysroot = task.sysroot.as_ref().and_then(|name| self.prefix(name, &id, &scope));
+        scope.prefix = sysroot.map(|ix| self.prefixes[ix.index()].path.clone());
+        let mut fill = Fill { root: &manifest.root, manifest, scope, problems: &mut self.problems };
+        let source = task.source.as_ref().and_then(|source| fill.source(source, &work));
+        fill.scope.source = source.as_ref().map(|s| s.dir.clone());
+        let mut expander = Expander::new(fill.scope.clone());
+        let commands = fill.commands(&mut expander, task);
+        let dir = manifest.dir_of(task.span.file).to_owned();
+        let home = if task.source.is_some() { work.join("build") } else { dir.clone() };
+        let cwd = match &task.cwd {
+            Some(text) => fill.path(&mut expander, text).unwrap_or(home),
+            None => home,
+        };
+        let (tools, scripts) = tools_of(task, &commands, &cwd);
+        let mut step = Step {
+            class: Class::Plain,
+            span: task.span,
+            desc: task.desc.clone(),
+            triple,
+            needs: Vec::new(),
+            env: fill.env(&mut expander, &id, task),
+            env_pass: task.env_pass.iter().map(|e| (e.name.value.clone(), e.key)).collect(),
+            secrets: task.secrets.iter().map(|s| s.value.clone()).collect(),
+            tools,
+            scripts,
+            path: task.path.iter().filter_map(|p| fill.path(&mut expander, p)).collect(),
+            inputs: fill.inputs(&mut expander, task),
+            outputs: fill.outputs(&mut expander, task),
+            commands,
+            cwd,
+            work,
+            source,
+            sysroot,
+            layers: Vec::new(),
+            clean: task.clean,
+            timeout: task.timeout,
+            retries: task.retries,
+            jobs: task.jobs,
+            jobserver: task.jobserver,
+            confirm: task.confirm.clone(),
+            id,
+        };
+        step.class = self.class(task, &step);
+        step
+    }
+
+    fn class(&mut self, task: &Task, step: &Step) -> Class {
+        if task.is_group() {
+            return Class::Group;
+        }
+        let has_args = self.request.args_for.as_deref() == Some(&*step.id.task) && !self.request.args.is_empty();
+        if !task.cache || task.has_nothing_to_judge_by() || has_args {
+            if task.sysroot.is_some() && !has_args {
+                let problem = Problem::new("bcache::graph::uncached_install", "a step that installs into a sysroot can't have `cache = false`", task.span)
+                    .label("what it installs is kept as a layer, by its key")
+                    .help("take `cache = false` or `sysroot` away");
+                self.problems.push(problem);
+            }
+            return Class::Plain;
+        }
+        if !step.outputs.is_empty() && step.outputs.iter().all(|o| o.sha256.is_some()) { Class::Fixed } else { Class::Cached }
+    }
+
+    /// The prefix of a sysroot at a step's target.
+    fn prefix(&mut self, sysroot: &Spanned<String>, id: &StepId, scope: &Scope<'a>) -> Option<PrefixIx> {
+        let manifest = self.manifest;
+        let name = format!("{}@{}", sysroot.value, id.target);
+        if let Some(ix) = self.prefix_by_name.get(&name) {
+            return Some(*ix);
+        }
+        let declared = manifest.sysroots.get(&sysroot.value)?;
+        let mut fill = Fill { root: &manifest.root, manifest, scope: scope.clone(), problems: &mut self.problems };
+        let mut expander = Expander::new(scope.clone());
+        let path = fill.path(&mut expander, &declared.path)?;
+        fill.inside(&path, declared.path.span, "a sysroot")?;
+        let ix = PrefixIx(self.prefixes.len() as u32);
+        let shared_files = declared.shared_files.iter().map(|f| PathBuf::from(&f.value)).collect();
+        self.prefixes.push(Prefix { name: name.clone(), path, shared_files, span: declared.path.span });
+        self.prefix_by_name.insert(name, ix);
+        Some(ix)
+    }
+
+    /// Prefixes are apart from each other, and each is no more than a prefix.
+    fn check_prefixes(&mut self) {
+        for (i, prefix) in self.prefixes.iter().enumerate() {
+            for other in &self.prefixes[..i] {
+                if prefix.path.starts_with(&other.path) || other.path.starts_with(&prefix.path) {
+                    let text = format!("sysroots `{}` and `{}` lie in one place", other.name, prefix.name);
+                    let problem = Problem::new("bcache::graph::prefixes", text, prefix.span)
+                        .label(format!("`{}`", prefix.path.display()))
+                        .related(other.span, format!("`{}`", other.path.display()))
+                        .help("let the path hold `{{ target.name }}`");
+                    self.problems.push(problem);
+                }
+            }
+        }
+    }
+}
+
+/// Programs and script files that the commands begin with, and the declared tools.
+fn tools_of(task: &Task, commands: &[Command], cwd: &Path) -> (Vec<ToolUse>, Vec<PathBuf>) {
+    let mut tools: Vec<ToolUse> = task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
+    let mut scripts = Vec::new();
+    let mut found = |word: &str, required: bool, span: Span| {
+        if word.contains('/') {
+            scripts.extend(join_clean(cwd, Path::new(word)));
+            if !word.starts_with('/') {
+                return;
+            }
+        }
+        match tools.iter_mut().find(|t| t.tool.name.value == word) {
+            Some(known) => known.required |= required,
+            None => {
+                let tool = model::Tool { name: Spanned::new(word.to_owned(), span), version: None, install: None };
+                tools.push(ToolUse { tool, required });
+            }
+        }
+    };
+    for command in commands {
+        match command {
+            Command::Argv(words) => {
+                let literal: Vec<Option<String>> = words.iter().cloned().map(Some).collect();
+                for (i, word) in shell::programs(&literal).into_iter().enumerate() {
+                    found(word, i == 0, task.span);
+                }
+                // An argv command has no shell: what is a builtin there is a program here.
+                if let Some(first) = words.first() {
+                    found(first, true, task.span);
+                }
+            }
+            Command::Shell(text) => {
+                found("sh", true, task.span);
+                let script = shell::scan(text);
+                let defined = |word: &str| script.functions.iter().any(|f| f == word);
+                for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
+                    found(word, false, task.span);
+                }
+            }
+        }
+    }
+    // A script named without a slash, as in `python3 gen.py`, is a file where there is one.
+    scripts.extend(tools.iter().filter(|t| !t.required && t.tool.name.contains('.')).filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value))));
+    scripts.sort();
+    scripts.dedup();
+    (tools, scripts)
+}
+
+/// Which layers a step's views hold: those of all steps that it needs, directly or not.
+fn find_layers(graph: &mut Graph) {
+    let mut seen: Vec<Vec<StepIx>> = Vec::with_capacity(graph.steps.len());
+    for at in 0..graph.steps.len() {
+        let mut layers: Vec<StepIx> = Vec::new();
+        for need in &graph.steps[at].needs {
+            layers.extend(&seen[need.step.index()]);
+            if graph.step(need.step).sysroot.is_some() {
+                layers.push(need.step);
+            }
+        }
+        layers.sort();
+        layers.dedup();
+        seen.push(layers);
+    }
+    for (step, layers) in graph.steps.iter_mut().zip(seen) {
+        step.layers = layers;
+    }
+}
+
+/// Expands what a task says at one target; problems are collected, not returned.
+struct Fill<'a, 'p> {
+    root: &'a Path,
+    manifest: &'a Manifest,
+    scope: Scope<'a>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl Fill<'_, '_> {
+    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    /// A path, absolute, relative to the file that it was written in.
+    fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
+        let expanded = expander.text(text);
+        let expanded = self.keep(expanded)?;
+        let base = self.manifest.dir_of(text.span.file);
+        let path = join_clean(base, Path::new(&expanded));
+        if path.is_none() {
+            self.problems.push(Problem::new("bcache::graph::path", format!("`{expanded}` climbs above the root"), text.span));
+        }
+        path
+    }
+
+    /// Is `path` a place below the workspace that a step may write to?
+    fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
+        let inner = path.strip_prefix(self.root).ok();
+        let problem = match inner {
+            None => Problem::new("bcache::graph::outside", format!("{what} must lie inside the workspace"), span)
+                .label(format!("`{}`", path.display()))
+                .help(format!("the workspace is `{}`", self.root.display())),
+            Some(inner) if inner.as_os_str().is_empty() => {
+                Problem::new("bcache::graph::outside", format!("{what} can't be the workspace itself"), span)
+            }
+            Some(inner) if inner.starts_with(".bcache") || inner.starts_with(".git") => {
+                Problem::new("bcache::graph::outside", format!("{what} can't lie in `{}`", inner.iter().next().unwrap_or_default().display()), span)
+            }
+            Some(_) => return Some(()),
+        };
+        self.problems.push(problem);
+        None
+    }
+
+    fn pattern(&mut self, expander: &mut Expander, text: &Text) -> Option<Pattern> {
+        let expanded = expander.text(text);
+        let expanded = self.keep(expanded)?;
+        let base = self.manifest.dir_of(text.span.file);
+        match Pattern::new(&expanded, base, self.root, text.span) {
+            Ok(pattern) => Some(pattern),
+            Err(e) => {
+                self.problems.push(Problem::new("bcache::graph::pattern", e.to_string(), text.span));
+                None
+            }
+        }
+    }
+
+    fn inputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<InputPattern> {
+        let mut inputs = Vec::with_capacity(task.inputs.len());
+        for input in &task.inputs {
+            if let Some(pattern) = self.pattern(expander, &input.pattern) {
+                inputs.push(InputPattern { pattern, exclude: input.exclude, optional: input.optional });
+            }
+        }
+        inputs
+    }
+
+    fn outputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<OutputPattern> {
+        let mut outputs = Vec::with_capacity(task.outputs.len());
+        for output in &task.outputs {
+            let Some(pattern) = self.pattern(expander, &output.path) else { continue };
+            if self.inside(&pattern.fixed_part(), output.path.span, "an output").is_some() || pattern.is_glob() && pattern.fixed_part() == self.root {
+                if pattern.is_glob() && pattern.fixed_part() == self.root {
+                    self.problems.pop();
+                }
+                let sha256 = output.sha256.as_ref().map(|s| s.to_ascii_lowercase());
+                outputs.push(OutputPattern { pattern, sha256, optional: output.optional });
+            }
+        }
+        outputs
+    }
+
+    fn env(&mut self, expander: &mut Expander, id: &StepId, task: &Task) -> Vec<(String, String)> {
+        let target = self.manifest.targets.get(&*id.target).map(|t| &t.env);
+        let sysroot = task.sysroot.as_ref().and_then(|s| self.manifest.sysroots.get(&s.value)).map(|s| &s.env);
+        let mut env = std::collections::BTreeMap::new();
+        for (name, text) in target.into_iter().chain(sysroot).chain([&task.env]).flatten() {
+            let expanded = expander.text(text);
+            if let Some(value) = self.keep(expanded) {
+                env.insert(name.clone(), value);
+            }
+        }
+        env.into_iter().collect()
+    }
+
+    fn commands(&mut self, expander: &mut Expander, task: &Task) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for command in task.commands() {
+            let expanded = match command {
+                model::Command::Shell(text) => expander.shell(text).map(Command::Shell),
+                model::Command::Argv(words) => expander.argv(words).map(Command::Argv),
+            };
+            commands.extend(self.keep(expanded));
+        }
+        commands
+    }
+
+    fn source(&mut self, source: &model::Source, work: &Path) -> Option<Source> {
+        let mut expander = Expander::new(self.scope.clone());
+        let from = match &source.from {
+            model::SourceFrom::Url { url, sha256 } => {
+                let url = expander.text(url);
+                SourceFrom::Url { url: self.keep(url)?, sha256: sha256.to_ascii_lowercase() }
+            }
+            model::SourceFrom::Archive { archive, sha256 } => SourceFrom::Archive {
+                path: self.path(&mut expander, archive)?,
+                sha256: sha256.as_ref().map(|s| s.to_ascii_lowercase()),
+            },
+            model::SourceFrom::Git { git, rev } => {
+                let url = expander.text(git);
+                SourceFrom::Git { url: self.keep(url)?, rev: rev.value.clone() }
+            }
+            model::SourceFrom::Path { path } => SourceFrom::Path { path: self.path(&mut expander, path)? },
+        };
+        let mut patches = Vec::with_capacity(source.patches.len());
+        for patch in &source.patches {
+            patches.extend(self.pattern(&mut expander, patch));
+        }
+        let dir = match &from {
+            SourceFrom::Path { path } => path.clone(),
+            _ => work.join("src"),
+        };
+        Some(Source { span: source.span, from, patches, dir })
+    }
+}
+
+/// A name that was asked for and does not exist, with the nearest that does.
+pub(super) fn did_you_mean<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+    nearest(name, known).map(|near| format!("did you mean `{near}`?"))
+}

@@ -1,0 +1,231 @@
+//! Floor 2: tasks × targets, expanded, with their needs found and in an order that works.
+//!
+//! [`build`] makes the graph of the *whole* manifest, so that every error of it is said at once
+//! whatever was asked for; [`Graph::select`] then picks what a request needs.
+
+mod cycle;
+mod instantiate;
+mod outputs;
+pub mod pattern;
+mod reach;
+mod request;
+pub mod shell;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::base::ids::{StepId, StepIx};
+use crate::base::span::Span;
+use crate::manifest::error::Errors;
+use crate::manifest::model::{JobserverChoice, Manifest, Tool};
+
+pub use instantiate::JOBS_MARKER;
+pub use request::{Request, Selection};
+
+use pattern::Pattern;
+
+/// The steps of a manifest. A step's needs come before it.
+#[derive(Debug)]
+pub struct Graph {
+    /// The workspace.
+    pub root: PathBuf,
+    pub steps: Vec<Step>,
+    /// Every prefix that a step of the graph installs into.
+    pub prefixes: Vec<Prefix>,
+    pub warnings: Vec<String>,
+    by_id: HashMap<StepId, StepIx>,
+}
+
+/// A sysroot at a target.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// `utm@host`.
+    pub name: String,
+    pub path: PathBuf,
+    /// Paths below the prefix that several steps may write.
+    pub shared_files: Vec<PathBuf>,
+    pub span: Span,
+}
+
+/// Index into [`Graph::prefixes`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct PrefixIx(pub u32);
+
+impl PrefixIx {
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How a step is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// A name for its needs.
+    Group,
+    /// Always runs, inherits the environment.
+    Plain,
+    Cached,
+    /// All its outputs carry a checksum, which is its whole key.
+    Fixed,
+}
+
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub id: StepId,
+    pub class: Class,
+    pub span: Span,
+    pub desc: Option<String>,
+    pub triple: String,
+    pub needs: Vec<Need>,
+    pub commands: Vec<Command>,
+    /// Absolute.
+    pub cwd: PathBuf,
+    /// Own directory of the step below `.bcache/work`.
+    pub work: PathBuf,
+    /// Declared variables, nearest declaration first decided, in order of their names.
+    pub env: Vec<(String, String)>,
+    pub env_pass: Vec<(String, bool)>,
+    pub secrets: Vec<String>,
+    pub tools: Vec<ToolUse>,
+    /// Words of commands that are files, absolute, should they exist inside the workspace.
+    pub scripts: Vec<PathBuf>,
+    /// Directories put on PATH.
+    pub path: Vec<PathBuf>,
+    pub inputs: Vec<InputPattern>,
+    pub outputs: Vec<OutputPattern>,
+    pub source: Option<Source>,
+    pub sysroot: Option<PrefixIx>,
+    /// All steps whose layers its views hold, in graph order.
+    pub layers: Vec<StepIx>,
+    pub clean: bool,
+    pub timeout: Option<Duration>,
+    pub retries: u32,
+    pub jobs: u32,
+    pub jobserver: JobserverChoice,
+    pub confirm: Option<String>,
+}
+
+impl Step {
+    /// Does the step run in views of the prefixes?
+    pub fn has_views(&self) -> bool {
+        self.class == Class::Cached && (self.sysroot.is_some() || !self.layers.is_empty())
+    }
+}
+
+/// A need and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Need {
+    pub step: StepIx,
+    pub origin: NeedOrigin,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NeedOrigin {
+    /// Written in `needs`.
+    Declared,
+    /// This path of the step reaches an output of the other.
+    Path(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Shell(String),
+    Argv(Vec<String>),
+}
+
+impl Command {
+    /// As a person would type it.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Shell(text) => text.clone(),
+            Self::Argv(words) => words.iter().map(|w| crate::base::text::shell_quote(w)).collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+/// A program that the step uses.
+#[derive(Clone, Debug)]
+pub struct ToolUse {
+    pub tool: Tool,
+    /// Declared, or the first word of an argv command: an error where it is missing.
+    pub required: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct InputPattern {
+    pub pattern: Pattern,
+    pub exclude: bool,
+    pub optional: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct OutputPattern {
+    pub pattern: Pattern,
+    /// Lower case hexadecimal.
+    pub sha256: Option<String>,
+    pub optional: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub span: Span,
+    pub from: SourceFrom,
+    pub patches: Vec<Pattern>,
+    /// Where `{{ step.source }}` is.
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub enum SourceFrom {
+    Url { url: String, sha256: String },
+    Archive { path: PathBuf, sha256: Option<String> },
+    Git { url: String, rev: String },
+    /// A working copy, used where it is.
+    Path { path: PathBuf },
+}
+
+/// What can't be found in the manifest is looked up in it: the graph of all its tasks.
+/// `args` go to `{{ args }}` of the one task that `run` names.
+pub fn build(manifest: &Manifest, request: &Request) -> Result<Graph, Errors> {
+    instantiate::Builder::new(manifest, request).build()
+}
+
+impl Graph {
+    pub fn step(&self, ix: StepIx) -> &Step {
+        &self.steps[ix.index()]
+    }
+
+    pub fn find(&self, id: &StepId) -> Option<StepIx> {
+        self.by_id.get(id).copied()
+    }
+
+    pub fn prefix(&self, ix: PrefixIx) -> &Prefix {
+        &self.prefixes[ix.index()]
+    }
+
+    pub fn indices(&self) -> impl Iterator<Item = StepIx> + use<> {
+        (0..self.steps.len() as u32).map(StepIx)
+    }
+
+    /// Direct needs with groups replaced by what they group, each once, in order.
+    pub fn flat_needs(&self, ix: StepIx) -> Vec<StepIx> {
+        let mut flat = Vec::new();
+        let mut stack: Vec<StepIx> = self.step(ix).needs.iter().rev().map(|n| n.step).collect();
+        while let Some(need) = stack.pop() {
+            let step = self.step(need);
+            if step.class == Class::Group {
+                stack.extend(step.needs.iter().rev().map(|n| n.step));
+            } else if !flat.contains(&need) {
+                flat.push(need);
+            }
+        }
+        flat
+    }
+
+    /// A path as people see it.
+    pub fn shown(&self, path: &Path) -> String {
+        crate::base::paths::escaped(path.strip_prefix(&self.root).unwrap_or(path))
+    }
+}
+

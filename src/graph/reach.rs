@@ -1,0 +1,81 @@
+//! Needs that nobody wrote: a path of a step that reaches an output of another.
+
+use std::path::Path;
+
+use crate::base::ids::StepIx;
+use crate::base::paths::join_clean;
+
+use super::outputs::Owners;
+use super::pattern::Pattern;
+use super::{Class, Command, Need, NeedOrigin, SourceFrom, Step, shell};
+
+pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
+    for i in 0..steps.len() {
+        let ix = StepIx(i as u32);
+        let found = reached(&steps[i], ix, owners);
+        for (step, path) in found {
+            let needs = &mut steps[i].needs;
+            if !needs.iter().any(|n| n.step == step) {
+                needs.push(Need { step, origin: NeedOrigin::Path(path) });
+            }
+        }
+    }
+}
+
+fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
+    let mut found = Vec::new();
+    if step.class == Class::Group {
+        return found;
+    }
+    for input in step.inputs.iter().filter(|i| !i.exclude) {
+        for (maker, output) in owners.reached_by(&input.pattern) {
+            if maker != ix && !is_excluded(step, input.pattern.is_glob(), output) {
+                found.push((maker, input.pattern.shown.clone()));
+            }
+        }
+    }
+    let mut reach_path = |path: &Path, shown: &str| {
+        if let Some((maker, _)) = owners.maker(path)
+            && maker != ix
+        {
+            found.push((maker, shown.to_owned()));
+        }
+    };
+    if let Some(source) = &step.source {
+        if let SourceFrom::Archive { path, .. } | SourceFrom::Path { path } = &source.from {
+            reach_path(path, &path.display().to_string());
+        }
+        source.patches.iter().for_each(|p| reach_path(&p.path, &p.shown));
+    }
+    step.path.iter().for_each(|dir| reach_path(dir, &dir.display().to_string()));
+    for word in step.commands.iter().flat_map(words) {
+        // `--config=a/b` names a file too.
+        let value = word.split_once('=').map(|(_, value)| value);
+        for candidate in [Some(word.as_str()), value].into_iter().flatten().filter(|c| !c.is_empty() && !c.starts_with('-')) {
+            if let Some(path) = join_clean(&step.cwd, Path::new(candidate)) {
+                reach_path(&path, candidate);
+            }
+        }
+    }
+    found
+}
+
+/// Takes an exclusion of the step this output, or all of the directory, away again?
+fn is_excluded(step: &Step, by_glob: bool, output: &Pattern) -> bool {
+    by_glob
+        && step.inputs.iter().filter(|i| i.exclude).any(|i| {
+            let all_below = i.pattern.path.ends_with("**") && i.pattern.path.parent().is_some_and(|dir| output.path.starts_with(dir));
+            all_below || i.pattern.covers(&output.path)
+        })
+}
+
+/// All words of a command whose text is known.
+fn words(command: &Command) -> Vec<String> {
+    match command {
+        Command::Argv(words) => words.clone(),
+        Command::Shell(text) => {
+            let script = shell::scan(text);
+            script.commands.into_iter().flatten().flatten().chain(script.redirected).collect()
+        }
+    }
+}
