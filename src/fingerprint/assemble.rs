@@ -164,7 +164,7 @@ impl Workbench<'_> {
         for (name, path) in &links {
             hasher.text(name).bytes(path.as_os_str().as_encoded_bytes());
         }
-        let name = format!("{}", hasher.finish().short());
+        let name = hasher.finish().short();
         Some((self.state.join("tools").join(name), links))
     }
 }

@@ -53,9 +53,12 @@ pub struct Place {
 pub struct Tools<'a> {
     files: &'a Files,
     outside: &'a Outside,
-    found: Mutex<HashMap<(String, Vec<PathBuf>), Option<Place>>>,
+    found: Mutex<HashMap<Searched, Option<Place>>>,
     versions: Mutex<Versions>,
 }
+
+/// A name and the directories that it was looked for in.
+type Searched = (String, Vec<PathBuf>);
 
 #[derive(Default)]
 struct Versions {
@@ -225,7 +228,7 @@ impl<'a> Tools<'a> {
     /// Runs a version command in a plain environment, with a limit on time and output.
     fn ask(&self, command: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
         let mut output = tempfile::tempfile().ok()?;
-        let mut path = OsString::from(std::env::join_paths(search).ok()?);
+        let mut path = std::env::join_paths(search).ok()?;
         for dir in super::env::SYSTEM_PATH {
             path.push(":");
             path.push(dir);

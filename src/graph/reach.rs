@@ -10,13 +10,10 @@ use super::pattern::Pattern;
 use super::{Class, Command, Need, NeedOrigin, SourceFrom, Step, shell};
 
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
-    for i in 0..steps.len() {
-        let ix = StepIx(i as u32);
-        let found = reached(&steps[i], ix, owners);
-        for (step, path) in found {
-            let needs = &mut steps[i].needs;
-            if !needs.iter().any(|n| n.step == step) {
-                needs.push(Need { step, origin: NeedOrigin::Path(path) });
+    for (i, step) in steps.iter_mut().enumerate() {
+        for (maker, path) in reached(step, StepIx(i as u32), owners) {
+            if !step.needs.iter().any(|n| n.step == maker) {
+                step.needs.push(Need { step: maker, origin: NeedOrigin::Path(path) });
             }
         }
     }

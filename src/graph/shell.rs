@@ -72,7 +72,7 @@ fn is_inline_flag(interpreter: &str, flag: &str) -> bool {
 }
 
 pub fn scan(text: &str) -> Script {
-    let mut scanner = Scanner { chars: text.chars().collect(), at: 0, script: Script::default(), heredocs: Vec::new() };
+    let mut scanner = Scanner { chars: text.chars().collect(), at: 0, script: Script::default(), heredocs: Vec::new(), in_backticks: false };
     scanner.commands(None);
     scanner.script
 }
@@ -83,6 +83,8 @@ struct Scanner {
     script: Script,
     /// Delimiters of here-documents whose bodies begin at the next line.
     heredocs: Vec<(String, bool)>,
+    /// Inside backticks the next one closes.
+    in_backticks: bool,
 }
 
 /// What ended a word.
@@ -279,6 +281,7 @@ impl Scanner {
                     self.at += 1;
                     known &= self.double_quoted(&mut text);
                 }
+                '`' if self.in_backticks => break,
                 '$' | '`' => known &= self.expansion(&mut text),
                 '*' | '?' | '~' => {
                     known = false;
@@ -320,7 +323,9 @@ impl Scanner {
     fn expansion(&mut self, text: &mut String) -> bool {
         if self.peek(0) == Some('`') {
             self.at += 1;
+            let outer = std::mem::replace(&mut self.in_backticks, true);
             self.commands(Some('`'));
+            self.in_backticks = outer;
             return false;
         }
         match self.peek(1) {
@@ -415,7 +420,7 @@ mod tests {
 
     #[test]
     fn wrappers_and_interpreters_lead_to_what_they_start() {
-        assert_eq!(found("env A=1 nice -n5 make"), ["env", "nice"]);
+        assert_eq!(found("env A=1 nice -n5 make"), ["env", "nice", "make"]);
         assert_eq!(found("env A=1 make"), ["env", "make"]);
         assert_eq!(found("python3 gen.py x"), ["python3", "gen.py"]);
         assert_eq!(found("python3 -c 'import x' y"), ["python3"]);

@@ -1,0 +1,54 @@
+//! Archives by URL: fetched once into the store, known by their checksum.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sha2::Digest;
+
+use crate::base::publish::publish_with;
+use crate::store::Store;
+
+use super::unpack::UnpackError;
+
+/// Where the archive with this checksum is; fetched if it is not in the store yet.
+pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackError> {
+    let path = store.source_path(sha256);
+    if path.exists() {
+        return Ok(path);
+    }
+    let failed = |error| UnpackError::Archive { archive: PathBuf::from(url), error };
+    let mut found = String::new();
+    let result = publish_with(&path, |file| {
+        found = download(url, file)?;
+        // Nothing is published under a name that it does not deserve.
+        if found == sha256 { Ok(()) } else { Err(io::Error::other("another file")) }
+    });
+    match result {
+        Ok(()) => Ok(path),
+        Err(_) if !found.is_empty() && found != sha256 => {
+            Err(UnpackError::Sum { archive: PathBuf::from(url), found, expected: sha256.to_owned() })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Writes what the URL gives and returns its checksum.
+fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
+    let config = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(30))).build();
+    let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(io::Error::other)?;
+    let mut body = response.body_mut().as_reader();
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match body.read(&mut buffer)? {
+            0 => break,
+            n => {
+                hasher.update(&buffer[..n]);
+                to.write_all(&buffer[..n])?;
+            }
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}

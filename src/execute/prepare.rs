@@ -1,0 +1,332 @@
+//! The place of a step before it runs: outputs cleared, source unpacked and patched, directories of its
+//! own, the view that it will see.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::action::{Made, Origin, StepRecord};
+use crate::base::ids::StepIx;
+use crate::base::paths::escaped;
+use crate::base::stat::{Kind, Stat};
+use crate::fingerprint::assemble::Assembled;
+use crate::fingerprint::inputs::{Found, Walk};
+use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
+use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
+
+use super::build::{Build, StepError, before};
+use super::runner::{self, Ending, Job};
+use super::unpack;
+use super::view::{Mounted, Top, View};
+
+impl Build<'_> {
+    /// Takes away what the step made before; `begin` writes down that it does. What nobody made moves aside.
+    pub(super) fn clear_outputs(
+        &self,
+        step: &Step,
+        old: Option<&StepRecord>,
+        begin: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StepError> {
+        self.check_parents(step)?;
+        if step.clean {
+            // What a killed run left is in no record, and ours all the same.
+            let left_behind = old.is_some_and(|r| r.origin == Origin::Begun);
+            begin()?;
+            if left_behind {
+                self.discard(step)?;
+            } else {
+                remove_recorded(&self.graph.root, before(old))?;
+                for output in &step.outputs {
+                    self.move_strangers(output)?;
+                }
+            }
+        } else {
+            begin()?;
+        }
+        self.make_output_dirs(step)
+    }
+
+    fn move_strangers(&self, output: &OutputPattern) -> Result<(), StepError> {
+        for path in self.matching(output)? {
+            let stat = Stat::read(&path).map_err(StepError::write(&path))?;
+            let is_dir = stat.is_some_and(|s| s.kind == Kind::Dir);
+            if is_dir && fs::read_dir(&path).map_err(StepError::write(&path))?.next().is_none() {
+                continue;
+            }
+            let relative = path.strip_prefix(&self.graph.root).unwrap_or(&path);
+            let aside = self.state.set_aside(&path, relative)?;
+            self.say_aside(&aside);
+        }
+        Ok(())
+    }
+
+    /// Removes all that lies in the step's outputs: a run that failed or was killed made it.
+    pub(super) fn discard(&self, step: &Step) -> Result<(), StepError> {
+        if !step.clean {
+            return Ok(());
+        }
+        for output in &step.outputs {
+            for path in self.matching(output)? {
+                remove_tree(&path).map_err(StepError::write(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is at the place of an output now.
+    pub(super) fn matching(&self, output: &OutputPattern) -> Result<Vec<PathBuf>, StepError> {
+        if !output.pattern.is_glob() {
+            let there = Stat::read(&output.pattern.path).map_err(StepError::write(&output.pattern.path))?;
+            return Ok(there.map(|_| output.pattern.path.clone()).into_iter().collect());
+        }
+        let mut found = Found::new();
+        Walk::for_outputs(self.bench.files, self.graph)
+            .add(&output.pattern, &mut found)
+            .map_err(|e| StepError::Judge(super::judging::JudgeError::Assemble(e.into())))?;
+        Ok(found.into_keys().filter(|p| output.pattern.covers(p)).collect())
+    }
+
+    /// No output may be reached through a link: it could lead out of the workspace.
+    fn check_parents(&self, step: &Step) -> Result<(), StepError> {
+        for output in &step.outputs {
+            let path = output.pattern.fixed_part();
+            let inner = path.strip_prefix(&self.graph.root).unwrap_or(&path);
+            let mut at = self.graph.root.clone();
+            let parents = inner.parent().into_iter().flat_map(Path::components);
+            for component in parents {
+                at.push(component);
+                if Stat::read(&at).map_err(StepError::write(&at))?.is_some_and(|s| s.kind == Kind::Symlink) {
+                    return Err(StoreError::ThroughLink { path: path.clone(), link: at }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Directories above outputs, and those that are outputs.
+    pub(super) fn make_output_dirs(&self, step: &Step) -> Result<(), StepError> {
+        for output in &step.outputs {
+            let path = output.pattern.fixed_part();
+            let dir = if output.pattern.is_dir || output.pattern.is_glob() { Some(path.as_path()) } else { path.parent() };
+            if let Some(dir) = dir {
+                fs::create_dir_all(dir).map_err(StepError::write(dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the commands expect to find.
+    pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled) -> Result<Option<View>, StepError> {
+        let step = self.graph.step(ix);
+        fresh_dir(&assembled.tmp)?;
+        if let Some(home) = &assembled.home {
+            fresh_dir(home)?;
+        }
+        if let Some((dir, links)) = &assembled.tool_links {
+            link_tools(dir, links)?;
+        }
+        if step.source.is_some() {
+            self.unpack(step, assembled)?;
+        }
+        if step.has_views() { self.view(ix, step).map(Some) } else { Ok(None) }
+    }
+
+    fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
+        let source = step.source.as_ref().expect("BUG: only steps with a source are unpacked");
+        fresh_dir(&step.work.join("build"))?;
+        if matches!(source.from, SourceFrom::Path { .. }) {
+            return Ok(());
+        }
+        remove_tree(&source.dir).map_err(StepError::write(&source.dir))?;
+        remove_tree(&source.dir.with_extension("unpack")).map_err(StepError::write(&source.dir))?;
+        match &source.from {
+            SourceFrom::Path { .. } => {}
+            SourceFrom::Archive { path, sha256 } => {
+                if let Some(expected) = sha256 {
+                    self.check_sum(path, expected)?;
+                }
+                unpack::archive(path, &source.dir)?;
+            }
+            SourceFrom::Url { url, sha256 } => {
+                let path = super::fetch::fetch(self.store, url, sha256)?;
+                unpack::archive(&path, &source.dir)?;
+            }
+            SourceFrom::Git { url, rev } => {
+                let repository = self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
+                unpack::commit(url, rev, &repository, &source.dir)?;
+            }
+        }
+        if !assembled.patches.is_empty() {
+            self.patch(step, assembled, &source.dir)?;
+        }
+        Ok(())
+    }
+
+    fn check_sum(&self, archive: &Path, expected: &str) -> Result<(), StepError> {
+        let found = self.bench.files.sha256(archive).map_err(super::judging::JudgeError::from)?;
+        let found = found.unwrap_or_else(|| "no file".to_owned());
+        if found != expected {
+            return Err(unpack::UnpackError::Sum { archive: archive.to_owned(), found, expected: expected.to_owned() }.into());
+        }
+        Ok(())
+    }
+
+    fn patch(&self, step: &Step, assembled: &Assembled, source: &Path) -> Result<(), StepError> {
+        let stamps = unpack::Stamps::take(source)?;
+        for patch in &assembled.patches {
+            let words = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i"].map(Into::into);
+            let command = words.into_iter().chain([patch.as_os_str().to_owned()]).collect::<Vec<_>>();
+            let log = self.state.log_path(&step.id);
+            let job = Job {
+                commands: &[command],
+                cwd: source,
+                env: &assembled.environment,
+                view: None,
+                timeout: step.timeout,
+                jobserver: None,
+                attached: false,
+                measure: false,
+                secrets: &[],
+                log: &log,
+                on_output: None,
+                helper: None,
+            };
+            let finished = runner::run(&job, self.cancel)?;
+            match finished.ending {
+                Ending::Success => {}
+                Ending::Cancelled => return Err(StepError::Cancelled),
+                _ => {
+                    let failure = crate::event::Failure {
+                        headline: format!("patch `{}` does not apply", self.graph.shown(patch)),
+                        command: Some(format!("patch -p1 -i {}", escaped(patch))),
+                        log: Arc::from(fs::read(&log).unwrap_or_default()),
+                        log_file: finished.log,
+                        advice: Vec::new(),
+                    };
+                    return Err(StepError::Failed { failure: Box::new(failure), took: finished.took });
+                }
+            }
+        }
+        Ok(stamps.settle(source)?)
+    }
+
+    /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
+    fn view(&self, ix: StepIx, step: &Step) -> Result<View, StepError> {
+        if let Err(why) = (self.views)() {
+            let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
+            let failure = crate::event::Failure { headline, command: None, log: Arc::from([]), log_file: None, advice: vec![why] };
+            return Err(StepError::Failed { failure: Box::new(failure), took: std::time::Duration::ZERO });
+        }
+        let mut prefixes = Vec::new();
+        for (i, prefix) in self.graph.prefixes.iter().enumerate() {
+            let here = PrefixIx(i as u32);
+            let mut layers = Vec::new();
+            for (owner, made) in self.layers_at(step, Some(here)) {
+                layers.extend(self.layer_dir(owner, &made)?);
+            }
+            let top = if step.sysroot == Some(here) { Some(self.top(step)?) } else { None };
+            fs::create_dir_all(&prefix.path).map_err(StepError::write(&prefix.path))?;
+            prefixes.push(Mounted { at: prefix.path.clone(), layers, top });
+        }
+        assert!(step.id == self.graph.step(ix).id, "BUG: the view of another step");
+        Ok(View { prefixes, run_dir: step.work.join("run") })
+    }
+
+    fn top(&self, step: &Step) -> Result<Top, StepError> {
+        let top = step.work.join("top");
+        fresh_dir(&top)?;
+        let (upper, work) = (top.join("upper"), top.join("work"));
+        for dir in [&upper, &work] {
+            fs::create_dir(dir).map_err(StepError::write(dir))?;
+        }
+        Ok(Top { upper, work })
+    }
+
+    /// Steps whose layers lie at a prefix in this step's view, with what they made.
+    pub(super) fn layers_at<'s>(&'s self, step: &'s Step, prefix: Option<PrefixIx>) -> impl Iterator<Item = (StepIx, Arc<Made>)> + 's {
+        let there = step.layers.iter().copied().filter(move |l| self.graph.step(*l).sysroot == prefix);
+        there.filter_map(|l| Some((l, self.results.get(l)?.clone())))
+    }
+
+    /// The unpacked layer of a step that is done.
+    fn layer_dir(&self, owner: StepIx, made: &Made) -> Result<Option<PathBuf>, StepError> {
+        let Some(tree) = made.layer.as_ref().filter(|t| !t.is_empty()) else { return Ok(None) };
+        let layers = Layers::of(self.state);
+        let id = &self.graph.step(owner).id;
+        let key = self.records.get(id).map(|r| r.key);
+        let result = match key.map(|key| self.store.lookup(&key)).transpose()? {
+            Some(Lookup::Hit(result)) => Some(result),
+            _ => None,
+        };
+        let from = result.as_deref().map(|result| (self.store, result));
+        if let Some(dir) = layers.ensure(tree, from)? {
+            return Ok(Some(dir));
+        }
+        // Neither here nor in the store: the next build makes it again.
+        self.records.remove(id)?;
+        Err(StoreError::Lost { step: id.clone() }.into())
+    }
+
+    /// Puts the layer of a step into its prefix.
+    pub(super) fn install(&self, ix: StepIx, tree: &crate::base::tree::Tree, source: LayerSource) -> Result<usize, StepError> {
+        let step = self.graph.step(ix);
+        let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
+        let report = self.prefixes[prefix.index()].put(&step.id, tree, source)?;
+        report.aside.iter().for_each(|aside| self.say_aside(aside));
+        Ok(report.written)
+    }
+
+    /// Files that several steps may write: the last in graph order stands.
+    pub(super) fn write_shared(&self, prefix: PrefixIx) -> Result<(), StepError> {
+        let prefix_path = &self.graph.prefix(prefix).path;
+        for path in &self.graph.prefix(prefix).shared_files {
+            let writers = self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix));
+            let made = writers.filter_map(|ix| self.results.get(ix).cloned().or_else(|| self.recorded(ix)));
+            let last = made.filter_map(|m| m.shared.iter().find(|s| s.path == *path).cloned()).last();
+            let to = prefix_path.join(path);
+            if let Some(file) = last.filter(|f| fs::read(&to).ok().as_ref() != Some(&f.bytes)) {
+                crate::base::publish::publish(&to, &file.bytes).map_err(StepError::write(&to))?;
+                crate::base::stat::set_mode(&to, file.mode).map_err(StepError::write(&to))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn recorded(&self, ix: StepIx) -> Option<Arc<Made>> {
+        let record = self.records.get(&self.graph.step(ix).id)?;
+        record.made.clone().map(Arc::new)
+    }
+
+    /// What a step that ended well needs no more.
+    pub(super) fn tidy(&self, step: &Step, assembled: &Assembled) {
+        let own = [Some(&assembled.tmp), step.has_views().then_some(&step.work), step.source.is_some().then_some(&step.work)];
+        for dir in own.into_iter().flatten() {
+            // It is emptied before the next run anyway.
+            let _ = remove_tree(dir);
+        }
+    }
+}
+
+fn fresh_dir(dir: &Path) -> Result<(), StepError> {
+    remove_tree(dir).map_err(StepError::write(dir))?;
+    fs::create_dir_all(dir).map_err(StepError::write(dir))
+}
+
+/// Made under another name and renamed: another build may want the same links.
+fn link_tools(dir: &Path, links: &[(String, PathBuf)]) -> Result<(), StepError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(StepError::write(parent))?;
+    }
+    let temporary = crate::base::publish::temporary(dir);
+    fs::create_dir(&temporary).map_err(StepError::write(&temporary))?;
+    for (name, to) in links {
+        std::os::unix::fs::symlink(to, temporary.join(name)).map_err(StepError::write(temporary.join(name)))?;
+    }
+    match fs::rename(&temporary, dir) {
+        Err(_) if dir.is_dir() => remove_tree(&temporary).map_err(StepError::write(&temporary)),
+        other => other.map_err(StepError::write(dir)),
+    }
+}

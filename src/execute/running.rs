@@ -1,0 +1,401 @@
+//! A step that must run: its place is prepared, its commands are run, what they made is captured,
+//! committed and recorded, in this order.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
+use crate::base::ids::StepIx;
+use crate::event::{Event, Failure, Stream};
+use crate::fingerprint::assemble::Assembled;
+use crate::graph::{Class, Command, JOBS_MARKER, Step};
+use crate::plan::Reason;
+use crate::store::{Layers, Snapshot, Sources};
+
+use super::build::{Build, Permission, StepError};
+use super::explain;
+use super::jobserver::{Style, Tokens};
+use super::judging::Judged;
+use super::runner::{self, Ending, Finished, Job};
+use super::scheduler::{Attempt, Company};
+use super::style;
+use super::view::layer::{Lower, collect};
+
+/// Bytes of a failed step's log that go into the event.
+const SHOWN: u64 = 16 << 20;
+
+impl Build<'_> {
+    pub(super) fn run_cached(&self, ix: StepIx, judged: Judged, reasons: Vec<Reason>, permission: Permission, tokens: &Tokens) -> Result<Attempt, StepError> {
+        let step = self.graph.step(ix);
+        let old = judged.record.clone();
+        let texts = self.sentences(&reasons, old.as_deref());
+        self.listener.on(Event::Stale { step: step.id.clone(), reasons: texts.clone() });
+        self.warn_own_jobs(step);
+        let assembled = &judged.assembled;
+        let mut record = StepRecord {
+            step: step.id.clone(),
+            action: assembled.action.clone(),
+            key: assembled.action.key(),
+            made: None,
+            outputs: Vec::new(),
+            origin: Origin::Begun,
+            reasons: texts.into_iter().map(|w| w.text).collect(),
+            cost: old.as_ref().map(|r| r.cost).unwrap_or_default(),
+            stored: false,
+        };
+        self.clear_outputs(step, old.as_deref(), || self.begin(step, old.as_deref(), &record).map(|_| ()))?;
+        let _memory = self.reserve_memory(old.as_ref().and_then(|r| r.cost.peak_memory));
+        let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens);
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(error) => {
+                self.discard(step)?;
+                return Err(error);
+            }
+        };
+        record.cost = Cost { millis: finished.took.as_millis() as u64, peak_memory: finished.peak_memory };
+        match self.keep(ix, assembled, &finished, record, permission) {
+            Ok(stored) => {
+                self.tally.ran.fetch_add(1, Ordering::SeqCst);
+                let stderr = Arc::from(finished.stderr);
+                self.listener.on(Event::Ran { step: step.id.clone(), took: finished.took, uncached: false, stored, stderr });
+                self.tidy(step, assembled);
+                Ok(Attempt::Done)
+            }
+            Err(error) => {
+                self.discard(step)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the commands, and again after a failure where the task says so: each try starts from nothing.
+    fn tries(&self, ix: StepIx, assembled: &Assembled, last: Option<Cost>, tokens: &Tokens) -> Result<Finished, StepError> {
+        let step = self.graph.step(ix);
+        let mut left = step.retries;
+        let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
+        self.listener.on(Event::Running { step: step.id.clone(), last, attached: false, uncached: false });
+        loop {
+            let view = self.prepare(ix, assembled)?;
+            let finished = self.commands(step, assembled, view.as_ref(), false, last, tokens)?;
+            match &finished.ending {
+                Ending::Success => return Ok(finished),
+                Ending::Cancelled => return Err(StepError::Cancelled),
+                ending if left > 0 => {
+                    left -= 1;
+                    let text = format!("{} failed ({}): trying again", step.id, ending_text(ending, step));
+                    self.listener.on(Event::Warning { text });
+                    self.discard(step)?;
+                    self.make_output_dirs(step)?;
+                }
+                _ => return Err(self.failed(step, &finished)),
+            }
+        }
+    }
+
+    pub(super) fn commands(&self, step: &Step, assembled: &Assembled, view: Option<&super::view::View>, attached: bool, last: Option<Duration>, tokens: &Tokens) -> Result<Finished, StepError> {
+        let commands: Vec<Vec<OsString>> = step.commands.iter().map(|c| argv(c, tokens.count())).collect();
+        let style = style::choose(step, assembled, self.bench);
+        let secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
+        let id = step.id.clone();
+        let stream = |stream: Stream, bytes: &[u8]| self.listener.on(Event::Output { step: id.clone(), stream, bytes: Arc::from(bytes) });
+        let log = self.state.log_path(&step.id);
+        let job = Job {
+            commands: &commands,
+            cwd: &step.cwd,
+            env: &assembled.environment,
+            view,
+            timeout: step.timeout,
+            jobserver: style.map(|style: Style| (tokens.jobserver(), style)),
+            attached,
+            measure: step.class != Class::Plain && last.is_some_and(|d| d > Duration::from_secs(1)),
+            secrets: &secrets,
+            log: &log,
+            on_output: if self.options.verbose { Some(&stream) } else { None },
+            helper: None,
+        };
+        self.tally.running.fetch_add(1, Ordering::SeqCst);
+        let finished = runner::run(&job, self.cancel);
+        self.tally.running.fetch_sub(1, Ordering::SeqCst);
+        Ok(finished?)
+    }
+
+    /// Captures what was made, and lets it be found: store, layer, prefix, and last the record.
+    fn keep(&self, ix: StepIx, assembled: &Assembled, finished: &Finished, mut record: StepRecord, permission: Permission) -> Result<bool, StepError> {
+        let step = self.graph.step(ix);
+        let outputs = self.made_outputs(step)?;
+        let upper = step.sysroot.map(|_| step.work.join("top/upper"));
+        let shared = match &upper {
+            Some(upper) => self.collect_layer(ix, upper, finished)?,
+            None => Vec::new(),
+        };
+        let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
+        let sources = Sources { workspace: &self.graph.root, outputs: &outputs, upper: upper.as_deref(), except: &[], log: log.as_deref() };
+        // What a tool built on its own old output depends on a history that no key holds.
+        let keeps = step.clean;
+        let (mut snapshot, capture) = if keeps {
+            let capture = sources.capture(self.store)?;
+            (capture.snapshot.clone(), Some(capture))
+        } else {
+            (sources.snapshot()?, None)
+        };
+        snapshot.made.shared = shared;
+        self.learn(&snapshot.made, &snapshot.outputs);
+        self.check_sums(step)?;
+        let moved = self.moved(ix, assembled)?;
+        let Snapshot { made, outputs: seen, .. } = snapshot;
+        if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
+            let dir = Layers::of(self.state).adopt(upper, tree)?;
+            self.install(ix, tree, crate::store::LayerSource::Dir(&dir))?;
+        }
+        let stored = match (capture, &moved) {
+            (Some(mut capture), None) => {
+                capture.snapshot.made.shared = made.shared.clone();
+                self.store.commit(permission.permit, capture, &step.id, record.cost)?;
+                true
+            }
+            _ => false,
+        };
+        if let Some(what) = &moved {
+            let text = format!("{} was changed while {} ran: its result is kept here, but not stored", what, step.id);
+            self.listener.on(Event::Warning { text });
+        }
+        self.remember_needs(ix);
+        record.made = Some(made.clone());
+        record.outputs = seen;
+        record.origin = Origin::Ran;
+        record.stored = stored;
+        if moved.is_some() {
+            // The outputs answer to no action that is known: the next build judges them stale.
+            record.key = crate::action::ActionKey(crate::base::digest::Digest::of(b"moved"));
+            record.origin = Origin::Begun;
+        }
+        self.records.write(record)?;
+        self.results.set(ix, Arc::new(made));
+        if let Some(prefix) = step.sysroot {
+            self.write_shared(prefix)?;
+        }
+        Ok(stored)
+    }
+
+    fn collect_layer(&self, ix: StepIx, upper: &Path, finished: &Finished) -> Result<Vec<SharedFile>, StepError> {
+        let step = self.graph.step(ix);
+        let prefix = self.graph.prefix(step.sysroot.expect("BUG: only a step with a sysroot has a layer"));
+        let below: Vec<(StepIx, Arc<Made>)> = self.layers_at(step, step.sysroot).collect();
+        let lower: Vec<Lower> = below
+            .iter()
+            .filter_map(|(step, made)| Some(Lower { owner: &self.graph.step(*step).id, tree: made.layer.as_ref()? }))
+            .collect();
+        let removed: Vec<PathBuf> = finished.removed.iter().filter(|(at, _)| *at == prefix.path).map(|(_, path)| path.clone()).collect();
+        let shared = collect(&step.id, upper, &lower, &prefix.shared_files, &removed)?;
+        Ok(shared.into_iter().map(|s| SharedFile { path: s.path, mode: s.mode, bytes: s.bytes }).collect())
+    }
+
+    /// Concrete paths of the declared outputs; one that was not made is a failure.
+    pub(super) fn made_outputs(&self, step: &Step) -> Result<Vec<PathBuf>, StepError> {
+        let mut paths = Vec::new();
+        for output in &step.outputs {
+            let found = self.matching(output)?;
+            if found.is_empty() && !output.optional {
+                let headline = format!("declared output `{}` was not made", output.pattern.shown);
+                return Err(self.plain_failure(step, headline));
+            }
+            paths.extend(found);
+        }
+        paths.sort();
+        paths.dedup();
+        Ok(paths)
+    }
+
+    fn check_sums(&self, step: &Step) -> Result<(), StepError> {
+        for output in step.outputs.iter().filter(|o| o.sha256.is_some()) {
+            let sum = self.bench.files.sha256(&output.pattern.path).map_err(super::judging::JudgeError::from)?;
+            if sum != output.sha256 {
+                let headline = format!(
+                    "output `{}` has SHA-256 {}, not {}",
+                    output.pattern.shown,
+                    sum.unwrap_or_default(),
+                    output.sha256.as_deref().unwrap_or_default()
+                );
+                return Err(self.plain_failure(step, headline));
+            }
+        }
+        Ok(())
+    }
+
+    /// Did anything of the action move while the step ran? What.
+    fn moved(&self, ix: StepIx, before: &Assembled) -> Result<Option<String>, StepError> {
+        if self.graph.step(ix).class == Class::Fixed {
+            return Ok(None);
+        }
+        for (path, seen) in &before.seen {
+            let is_dir = seen.stat.is_some_and(|s| s.kind == crate::base::stat::Kind::Dir);
+            let now = self.bench.files.observe(path).map_err(super::judging::JudgeError::from)?;
+            if !is_dir && (now.stat != seen.stat || now.digest != seen.digest) {
+                return Ok(Some(self.graph.shown(path)));
+            }
+        }
+        let after = match self.judge().assemble(ix) {
+            Ok(after) => after,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        let differences = crate::plan::reason::differences(&before.action, &after.action);
+        Ok(differences.first().map(|r| r.component().map_or_else(|| "its action".to_owned(), |c| c.name.clone())))
+    }
+
+    /// Keeps what the needs made, so that their next change can be told file by file.
+    fn remember_needs(&self, ix: StepIx) {
+        let step = self.graph.step(ix);
+        for need in self.graph.flat_needs(ix).into_iter().chain(step.layers.iter().copied()) {
+            if let Some(made) = self.results.get(need) {
+                // A memory aid: `why` is less precise without it, nothing else.
+                let _ = explain::remember(self.state, made);
+            }
+        }
+    }
+
+    /// A step that always runs: it inherits the environment, and nothing of it is stored.
+    pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
+        let step = self.graph.step(ix);
+        let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later) };
+        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else { return Ok(Attempt::Later) };
+        let attached = self.options.attached == Some(ix) || company == Company::Alone && !self.options.verbose;
+        let assembled = self.judge().assemble(ix).map_err(super::judging::JudgeError::from)?;
+        self.warn_own_jobs(step);
+        self.make_output_dirs(step)?;
+        self.listener.on(Event::Running { step: step.id.clone(), last: None, attached, uncached: true });
+        let begun = Instant::now();
+        let mut left = step.retries;
+        let finished = loop {
+            let finished = self.commands(step, &assembled, None, attached, None, &tokens)?;
+            match finished.ending {
+                Ending::Success => break finished,
+                Ending::Cancelled => return Err(StepError::Cancelled),
+                _ if left > 0 => left -= 1,
+                ref ending => {
+                    if let (Some(code), true) = (code_of(ending), self.options.attached == Some(ix)) {
+                        *self.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(code);
+                    }
+                    return Err(self.failed(step, &finished));
+                }
+            }
+        };
+        let outputs = self.made_outputs(step)?;
+        let sources = Sources { workspace: &self.graph.root, outputs: &outputs, upper: None, except: &[], log: None };
+        let snapshot = sources.snapshot()?;
+        self.learn(&snapshot.made, &snapshot.outputs);
+        self.results.set(ix, Arc::new(snapshot.made));
+        self.tally.ran.fetch_add(1, Ordering::SeqCst);
+        self.listener.on(Event::Ran { step: step.id.clone(), took: begun.elapsed(), uncached: true, stored: false, stderr: Arc::from(finished.stderr) });
+        Ok(Attempt::Done)
+    }
+
+    fn failed(&self, step: &Step, finished: &Finished) -> StepError {
+        let command = match &finished.ending {
+            Ending::Code { command, .. } | Ending::Signal { command, .. } | Ending::CannotStart { command, .. } => step.commands.get(*command),
+            _ => step.commands.last(),
+        };
+        let log = finished.log.as_deref().map(read_end).unwrap_or_default();
+        let mut advice = Vec::new();
+        if finished.log.is_some() {
+            advice.push(format!("the whole log: cargo bcache log {}", shown_step(step)));
+        }
+        let failure = Failure {
+            headline: ending_text(&finished.ending, step),
+            command: command.map(|c| c.shown().replace(JOBS_MARKER, "N")),
+            log: Arc::from(log),
+            log_file: finished.log.clone(),
+            advice,
+        };
+        StepError::Failed { failure: Box::new(failure), took: finished.took }
+    }
+
+    fn plain_failure(&self, step: &Step, headline: String) -> StepError {
+        let path = self.state.log_path(&step.id);
+        let log = read_end(&path);
+        let log_file = (!log.is_empty()).then_some(path);
+        let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice: Vec::new() };
+        StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
+    }
+
+    /// A command with its own `-j` takes more of the machine than its share.
+    fn warn_own_jobs(&self, step: &Step) {
+        for command in &step.commands {
+            if let Some(word) = style::own_jobs(command) {
+                let text = format!("{}: `{word}` brings its own -j: without it the jobserver shares the cores among all steps", step.id);
+                self.listener.on(Event::Warning { text });
+            }
+        }
+    }
+
+    fn reserve_memory(&self, peak: Option<u64>) -> Reserved<'_> {
+        let bytes = peak.unwrap_or(0);
+        *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += bytes;
+        Reserved { tally: &self.tally, bytes }
+    }
+}
+
+struct Reserved<'a> {
+    tally: &'a super::build::Tally,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) -= self.bytes;
+    }
+}
+
+fn argv(command: &Command, jobs: usize) -> Vec<OsString> {
+    let fill = |text: &str| OsString::from(text.replace(JOBS_MARKER, &jobs.to_string()));
+    match command {
+        Command::Shell(text) => vec!["sh".into(), "-eu".into(), "-c".into(), fill(text)],
+        Command::Argv(words) => words.iter().map(|w| fill(w)).collect(),
+    }
+}
+
+fn read_end(path: &Path) -> Vec<u8> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = fs::File::open(path)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(SHOWN)))?;
+        let mut bytes = Vec::new();
+        file.take(SHOWN).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    // The failure itself matters more than its log.
+    read().unwrap_or_default()
+}
+
+/// A step as a person would type it.
+fn shown_step(step: &Step) -> String {
+    if &*step.id.target == crate::base::ids::HOST { step.id.task.to_string() } else { step.id.to_string() }
+}
+
+fn code_of(ending: &Ending) -> Option<i32> {
+    match ending {
+        Ending::Code { code, .. } => Some(*code),
+        Ending::Signal { signal, .. } => Some(128 + signal),
+        _ => None,
+    }
+}
+
+fn ending_text(ending: &Ending, step: &Step) -> String {
+    match ending {
+        Ending::Success => "it ended well".to_owned(),
+        Ending::Code { code, .. } => format!("the command ended with exit code {code}"),
+        Ending::Signal { signal, .. } => format!("the command was killed by signal {signal}"),
+        Ending::TimedOut => {
+            let limit = step.timeout.map(crate::base::text::duration).unwrap_or_default();
+            format!("it took longer than its timeout of {limit}")
+        }
+        Ending::Cancelled => "it was cancelled".to_owned(),
+        Ending::CannotStart { error, .. } => error.clone(),
+        Ending::ViewLost { at } => format!("its view of `{}` was taken away while it ran", at.display()),
+    }
+}
