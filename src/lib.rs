@@ -18,5 +18,7 @@
 
 pub mod action;
 pub mod base;
+pub mod cli;
 pub mod event;
+pub mod exit;
 pub mod manifest;
