@@ -22,3 +22,4 @@ pub mod cli;
 pub mod event;
 pub mod exit;
 pub mod manifest;
+pub mod report;
