@@ -19,6 +19,8 @@ use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::exit::Exit;
+
 /// The whole command line.
 #[derive(Parser, Clone, Debug)]
 #[command(
@@ -70,7 +72,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME", global = true, help_heading = GLOBAL)]
     pub target: Option<String>,
     /// Run the named tasks even if they are up to date; with `=all` their dependencies too
-    #[arg(long, value_name = "all", num_args = 0..=1, require_equals = true, global = true, help_heading = GLOBAL)]
+    #[arg(long, value_name = "all", num_args = 0..=1, require_equals = true, hide_possible_values = true, global = true, help_heading = GLOBAL)]
     force: Option<Option<ForceValue>>,
     /// The same as --force=all, as make has it
     #[arg(short = 'B', global = true, help_heading = GLOBAL)]
@@ -87,7 +89,7 @@ pub struct Options {
     /// For people (on stderr), or one JSON event per line (on stdout)
     #[arg(long, value_name = "FORMAT", global = true, default_value = "human", help_heading = GLOBAL)]
     pub message_format: MessageFormat,
-    /// Colours and live lines
+    /// When to use colours
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto", help_heading = GLOBAL)]
     pub color: Color,
     /// Name fresh steps too, and show what steps print while they run
@@ -159,12 +161,14 @@ pub enum Command {
     },
     /// Say what a build would do, why, and what it would cost
     Plan {
+        /// What to plan [default: the manifest's `default`]
         #[arg(value_name = "TASK[@TARGET]")]
         tasks: Vec<TaskName>,
     },
     /// Build what a task needs, then run it, always
     #[command(after_help = "Examples:\n  cargo bcache run lint\n  cargo bcache run lint -- --fix")]
     Run {
+        /// What to run
         #[arg(value_name = "TASK[@TARGET]")]
         task: TaskName,
         /// Arguments for `{{ args }}` in its commands
@@ -173,12 +177,14 @@ pub enum Command {
     },
     /// Say why a step would run, or why it last ran
     Why {
+        /// Which step
         #[arg(value_name = "TASK[@TARGET]")]
         task: TaskName,
     },
     /// Build a task if needed and print the path of its output
     #[command(after_help = "Examples:\n  exe=$(cargo bcache path server)\n  cargo bcache path libs --output libz.a")]
     Path {
+        /// Which step
         #[arg(value_name = "TASK[@TARGET]")]
         task: TaskName,
         /// Which output, where there are several
@@ -189,6 +195,7 @@ pub enum Command {
     List,
     /// Print the graph of steps
     Graph {
+        /// Only these and what they need [default: everything]
         #[arg(value_name = "TASK[@TARGET]")]
         tasks: Vec<TaskName>,
         #[arg(long, default_value = "dot")]
@@ -196,6 +203,7 @@ pub enum Command {
     },
     /// Print what a step wrote when it last ran
     Log {
+        /// Which step
         #[arg(value_name = "TASK[@TARGET]")]
         task: TaskName,
     },
@@ -351,6 +359,13 @@ fn jobs_of_environment(value: Option<OsString>) -> Result<Option<NonZeroUsize>, 
 
 fn shown(value: &OsStr) -> String {
     value.to_string_lossy().escape_debug().to_string()
+}
+
+/// Help and version are printed through the same type as usage errors, but are no failure.
+impl From<&clap::Error> for Exit {
+    fn from(error: &clap::Error) -> Self {
+        if error.exit_code() == 0 { Self::Ok } else { Self::Usage }
+    }
 }
 
 /// The script that makes `shell` complete our command line.

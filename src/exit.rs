@@ -47,13 +47,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Help and version are printed through the same type as usage errors, but are no failure.
-impl From<&clap::Error> for Exit {
-    fn from(error: &clap::Error) -> Self {
-        if error.exit_code() == 0 { Self::Ok } else { Self::Usage }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
