@@ -71,11 +71,11 @@ impl Reporter {
         })
     }
 
-    /// Prints an error, or all that it bundles (see [`problem`]).
-    pub fn problem(&self, error: &dyn Diagnostic) {
+    /// Prints errors, all that belong together at once.
+    pub fn problems(&self, errors: &[&dyn Diagnostic]) {
         match &self.0 {
-            Kind::Human(human) => human.print(|ability, size| problem::human(error, ability, size)),
-            Kind::Json(json) => problem::json(error).iter().for_each(|line| json.print(line)),
+            Kind::Human(human) => human.print(|ability, size| problem::human(errors, ability, size)),
+            Kind::Json(json) => problem::json(errors).iter().for_each(|line| json.print(line)),
         }
     }
 

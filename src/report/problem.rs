@@ -2,8 +2,8 @@
 //!
 //! One that points into a file is shown with the lines it points at, all of a manifest together, and the
 //! last line counts them: `error: 3 problems in tasks.toml`. Others are `error: what`, their causes, and
-//! what to do. A diagnostic without places of its own that has *related* ones is a bundle: each of those is
-//! a problem, in the bundle's source where it has none itself.
+//! what to do. One without places of its own that has *related* ones bundles them: each of those is a problem
+//! too, in the bundle's source where it has none itself.
 
 use std::fmt;
 
@@ -17,9 +17,9 @@ use super::voice::message;
 use super::words::labelled;
 
 /// For people.
-pub fn human(error: &dyn Diagnostic, ability: Ability, size: Size) -> String {
-    let problems = flatten(error);
-    let (placed, plain): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| problem.has_place());
+pub fn human(errors: &[&dyn Diagnostic], ability: Ability, size: Size) -> String {
+    let problems = errors.iter().flat_map(|error| flatten(*error));
+    let (placed, plain): (Vec<_>, Vec<_>) = problems.partition(|problem| problem.has_place());
     let mut report = String::new();
     for problem in &placed {
         report.push_str(&graphical(problem, ability, size));
@@ -114,13 +114,15 @@ struct Place {
 }
 
 /// For programs.
-pub fn json(error: &dyn Diagnostic) -> Vec<Line> {
-    flatten(error).iter().map(line).collect()
+pub fn json(errors: &[&dyn Diagnostic]) -> Vec<Line> {
+    errors.iter().flat_map(|error| flatten(*error)).map(|problem| line(&problem)).collect()
 }
 
 fn line(problem: &Problem<'_>) -> Line {
     let mut places = problem.places();
-    for related in problem.inner.related().into_iter().flatten() {
+    // Without places it is a bundle: what it bundles has lines of its own.
+    let related = problem.inner.related().filter(|_| problem.has_labels());
+    for related in related.into_iter().flatten() {
         let related = Problem { inner: related, source: related.source_code().or(problem.source) };
         let message = related.to_string();
         places.extend(related.places().into_iter().map(|place| Place { label: Some(message.clone()), ..place }));
@@ -142,16 +144,17 @@ fn line(problem: &Problem<'_>) -> Line {
     }
 }
 
-/// The problems that an error bundles, or itself.
+/// The problems that an error bundles, and itself.
 fn flatten(error: &dyn Diagnostic) -> Vec<Problem<'_>> {
     let whole = Problem { inner: error, source: error.source_code() };
-    let bundled: Vec<_> = match error.related() {
-        Some(related) if !whole.has_labels() => {
-            related.map(|inner| Problem { inner, source: inner.source_code().or(whole.source) }).collect()
+    let mut problems = Vec::new();
+    if !whole.has_labels() {
+        for inner in error.related().into_iter().flatten() {
+            problems.push(Problem { inner, source: inner.source_code().or(whole.source) });
         }
-        _ => Vec::new(),
-    };
-    if bundled.is_empty() { vec![whole] } else { bundled }
+    }
+    problems.push(whole);
+    problems
 }
 
 /// A diagnostic and the source that its spans are in, which may be that of its bundle.
