@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::base::ids::StepId;
+use crate::base::paths::escaped;
 
 /// Version of the JSON lines that events are printed as.
 pub const JSON_VERSION: u32 = 1;
@@ -125,6 +126,7 @@ pub struct Failure {
     /// Its whole output (bounded).
     #[serde(serialize_with = "lossy")]
     pub log: Arc<[u8]>,
+    #[serde(serialize_with = "some_path")]
     pub log_file: Option<PathBuf>,
     /// What to do next.
     pub advice: Vec<String>,
@@ -162,6 +164,11 @@ fn millis<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
 
 fn some_millis<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
     d.map(|d| d.as_millis() as u64).serialize(s)
+}
+
+/// A path that is not UTF-8 must not lose the event.
+fn some_path<S: serde::Serializer>(path: &Option<PathBuf>, s: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(escaped).serialize(s)
 }
 
 fn lossy<S: serde::Serializer>(bytes: &Arc<[u8]>, s: S) -> Result<S::Ok, S::Error> {

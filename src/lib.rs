@@ -18,8 +18,11 @@
 
 pub mod action;
 pub mod base;
+pub mod cli;
 pub mod event;
+pub mod exit;
 pub mod fingerprint;
 pub mod graph;
 pub mod manifest;
 pub mod plan;
+pub mod report;
