@@ -20,3 +20,4 @@ pub mod action;
 pub mod base;
 pub mod event;
 pub mod manifest;
+pub mod store;
