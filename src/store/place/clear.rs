@@ -65,7 +65,7 @@ impl<'a> Dirs<'a> {
         self.real.clear();
         for (piece, _) in pieces.iter().zip(todo).filter(|(_, todo)| **todo == Todo::Make) {
             self.make_parents(piece.path)?;
-            if matches!(piece.node, Node::Dir { .. }) && !self.real.contains_key(piece.path) {
+            if let Node::Dir { .. } = piece.node {
                 self.make(piece.path)?;
             }
         }

@@ -1,5 +1,6 @@
 //! The bytes of files: out of the store's frames or an unpacked layer, checked, renamed into place.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
@@ -121,24 +122,22 @@ pub(super) fn write(site: &Site, pieces: &[Piece], todo: &[Todo]) -> Result<(usi
 
 fn units(pieces: &[Piece], todo: &[Todo]) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
-    let mut last: Option<(*const Pack, usize)> = None;
+    let mut by_frame: HashMap<(*const Pack, usize), usize> = HashMap::new();
     for (at, piece) in pieces.iter().enumerate() {
         if todo[at] != Todo::Make || matches!(piece.node, Node::Dir { .. }) {
             continue;
         }
-        let frame = match piece.bytes {
-            Bytes::Stored(pack, slice) => {
-                let frames = pack.frames_of(slice);
-                (frames.len() == 1).then_some((std::ptr::from_ref(pack), frames.start))
+        match piece.bytes {
+            Bytes::Stored(pack, slice) if pack.frames_of(slice).len() == 1 => {
+                let index = pack.frames_of(slice).start;
+                let unit = *by_frame.entry((std::ptr::from_ref(pack), index)).or_insert(units.len());
+                match units.get_mut(unit) {
+                    Some(Unit::Frame(_, files)) => files.push(at),
+                    Some(Unit::Single(_)) | None => units.push(Unit::Frame(index, vec![at])),
+                }
             }
-            Bytes::None | Bytes::Layer(_) => None,
-        };
-        match (frame, units.last_mut()) {
-            (Some(here), Some(Unit::Frame(_, files))) if last == Some(here) => files.push(at),
-            (Some((_, index)), _) => units.push(Unit::Frame(index, vec![at])),
-            (None, _) => units.push(Unit::Single(at)),
+            Bytes::Stored(..) | Bytes::None | Bytes::Layer(_) => units.push(Unit::Single(at)),
         }
-        last = frame;
     }
     units
 }
