@@ -20,15 +20,25 @@ pub struct Tree {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
+    #[serde(with = "super::paths::bytes")]
     pub path: PathBuf,
     pub node: Node,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Node {
-    Dir { mode: u32 },
-    File { mode: u32, size: u64, digest: Digest },
-    Symlink { target: PathBuf },
+    Dir {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        size: u64,
+        digest: Digest,
+    },
+    Symlink {
+        #[serde(with = "super::paths::bytes")]
+        target: PathBuf,
+    },
 }
 
 /// How a path differs between two trees.

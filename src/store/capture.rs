@@ -108,8 +108,7 @@ impl Sources<'_> {
         let read = spread(groups.len(), || Reader::new(sink), |reader, i| reader.read(&groups[i]))?;
         let files = read.iter().flat_map(|r| &r.files).take(look.files.len());
         let snapshot = look.snapshot(self, files)?;
-        let mut packed =
-            Packed { frames: Vec::new(), files: Vec::new(), log: None, scratch, held };
+        let mut packed = Packed { frames: Vec::new(), files: Vec::new(), log: None, scratch, held };
         let mut start = 0;
         for group in read {
             for file in &group.files {

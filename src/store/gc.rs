@@ -118,7 +118,13 @@ impl Census {
 
     fn used(&self) -> u64 {
         let results = self.results.iter().map(|(kept, _)| kept);
-        results.chain(&self.damaged).chain(&self.foreign).chain(self.frames.values()).chain(&self.sources).map(|kept| kept.size).sum()
+        results
+            .chain(&self.damaged)
+            .chain(&self.foreign)
+            .chain(self.frames.values())
+            .chain(&self.sources)
+            .map(|kept| kept.size)
+            .sum()
     }
 
     /// How many results refer to each frame.
@@ -250,8 +256,7 @@ impl Store {
     pub fn verify(&self) -> Result<Verified, StoreError> {
         let _held = self.hold()?;
         let census = Census::take(self)?;
-        let mut verified =
-            Verified { frames: census.frames.len(), results: census.results.len(), damaged: Vec::new() };
+        let mut verified = Verified { frames: census.frames.len(), results: census.results.len(), damaged: Vec::new() };
         for kept in &census.damaged {
             remove(kept)?;
             verified.damaged.push(Damaged { path: kept.path.clone(), steps: Vec::new() });
@@ -323,7 +328,12 @@ struct Candidate<'a> {
 /// What can be dropped, least recently used first.
 fn by_age(census: &Census) -> Vec<Candidate<'_>> {
     let results = census.results.iter().map(|(kept, result)| Candidate { kept, result: Some(result) });
-    let others = census.damaged.iter().chain(census.foreign.iter().filter(|kept| !is_temporary(&kept.path))).chain(&census.sources).map(|kept| Candidate { kept, result: None });
+    let others = census
+        .damaged
+        .iter()
+        .chain(census.foreign.iter().filter(|kept| !is_temporary(&kept.path)))
+        .chain(&census.sources)
+        .map(|kept| Candidate { kept, result: None });
     let mut all: Vec<_> = results.chain(others).collect();
     all.sort_by_key(|candidate| candidate.kept.used);
     all

@@ -94,11 +94,7 @@ impl<'a> Layers<'a> {
 
     /// The directory of a layer: as it is if it is whole, mended or unpacked from `result` if not.
     /// `None` if it can't be had.
-    pub fn ensure(
-        &self,
-        tree: &Tree,
-        from: Option<(&Store, &ActionResult)>,
-    ) -> Result<Option<PathBuf>, StoreError> {
+    pub fn ensure(&self, tree: &Tree, from: Option<(&Store, &ActionResult)>) -> Result<Option<PathBuf>, StoreError> {
         let digest = tree.digest();
         let checked = self.check(&digest, tree)?;
         if let Checked::Whole = checked {
@@ -177,13 +173,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Damaged files are put aside, not thrown away: who knows who wrote them.
-    fn mend(
-        &self,
-        store: &Store,
-        result: &ActionResult,
-        digest: &Digest,
-        tree: &Tree,
-    ) -> Result<PathBuf, StoreError> {
+    fn mend(&self, store: &Store, result: &ActionResult, digest: &Digest, tree: &Tree) -> Result<PathBuf, StoreError> {
         let _held = store.hold()?;
         let pack = Pack::new(store, result);
         let path = self.path(digest);
@@ -293,6 +283,9 @@ fn look(layer: &Path, tree: &Tree, known: &Sight) -> Result<Option<Sight>, Store
         let path = layer.join(dir);
         // Asked before it is listed, so that what comes meanwhile is seen the next time.
         let Some(stat) = Stat::read(&path).map_err(failed("look at", &path))? else { return Ok(None) };
+        if stat.kind != Kind::Dir {
+            return Ok(None);
+        }
         if known.dirs.get(i).is_some_and(|seen| seen.settled && seen.stat == stat) {
             sight.dirs.push(Seen { stat, settled: true });
             continue;
@@ -335,13 +328,9 @@ pub(super) fn see(
     let same = match (node, stat.kind) {
         // Its mode is looked at with all directories.
         (Node::Dir { .. }, Kind::Dir) => true,
-        (Node::Symlink { target }, Kind::Symlink) => {
-            fs::read_link(path).map_err(failed("read", path))? == *target
-        }
+        (Node::Symlink { target }, Kind::Symlink) => fs::read_link(path).map_err(failed("read", path))? == *target,
         (Node::File { mode, size, digest }, Kind::File) => {
-            stat.mode == *mode
-                && stat.size == *size
-                && Digest::of_file(path).map_err(failed("read", path))? == *digest
+            stat.mode == *mode && stat.size == *size && Digest::of_file(path).map_err(failed("read", path))? == *digest
         }
         (Node::Dir { .. } | Node::Symlink { .. } | Node::File { .. }, _) => false,
     };

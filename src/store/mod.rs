@@ -33,6 +33,9 @@ mod threads;
 mod usage;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use capture::{Capture, Snapshot, Sources};
 pub use cas::Store;
 pub use error::StoreError;

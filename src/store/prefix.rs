@@ -16,7 +16,7 @@ use crate::action::{ActionResult, Seen, SetAside};
 use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
-use crate::base::stat::{Instant, Stat};
+use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Node, Tree, path_order};
 
 use super::cas::Store;
@@ -65,6 +65,7 @@ struct Map {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Row {
+    #[serde(with = "crate::base::paths::bytes")]
     path: PathBuf,
     /// Index into the owners.
     owner: u32,
@@ -106,7 +107,8 @@ impl<'a> Prefix<'a> {
         check_owners(&layers, shared_files)?;
         let lock = self.lock_path();
         let _lock = wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))?;
-        let stored = |w: &Wanted<'_>| if let LayerSource::Stored(store, _) = w.source { Some(store.hold()) } else { None };
+        let stored =
+            |w: &Wanted<'_>| if let LayerSource::Stored(store, _) = w.source { Some(store.hold()) } else { None };
         let _held = wanted.iter().filter_map(stored).collect::<Result<Vec<_>, _>>()?;
 
         let packs: Vec<Option<Pack>> = wanted.iter().map(pack_of).collect();
@@ -140,9 +142,12 @@ impl<'a> Prefix<'a> {
         let loaded = self.load()?;
         let Some(owner) = loaded.map.owners.iter().position(|owner| owner == step) else { return Ok(None) };
         let seen_at = Instant::now();
-        let mut refreshed = Vec::new();
+        let (mut refreshed, mut parents) = (Vec::new(), HashSet::new());
         for (i, row) in loaded.map.rows.iter().enumerate().filter(|(_, row)| row.owner as usize == owner) {
             let path = self.dir.join(&row.path);
+            if let Some(link) = self.link_above(&row.path, &mut parents)? {
+                return Ok(Some(link));
+            }
             match see(&path, &row.node, row.seen.as_ref(), seen_at)? {
                 None => return Ok(Some(path)),
                 Some(seen) if !has_mode(&row.node, &seen.stat) => return Ok(Some(path)),
@@ -151,6 +156,19 @@ impl<'a> Prefix<'a> {
             }
         }
         self.refresh(loaded, &refreshed)?;
+        Ok(None)
+    }
+
+    /// What is no directory any more in the way to `path`. `known`: those that are.
+    fn link_above<'p>(&self, path: &'p Path, known: &mut HashSet<&'p Path>) -> Result<Option<PathBuf>, StoreError> {
+        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        for dir in above.take_while(|above| known.insert(above)) {
+            let full = self.dir.join(dir);
+            let stat = Stat::read(&full).map_err(failed("look at", &full))?;
+            if stat.is_none_or(|stat| stat.kind != Kind::Dir) {
+                return Ok(Some(full));
+            }
+        }
         Ok(None)
     }
 

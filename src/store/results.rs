@@ -77,8 +77,14 @@ impl Store {
         let mut placed = Vec::new();
         let committed = self.commit_frames(&frames, &mut placed).and_then(|grown| {
             let content = Content { frames: frames.into_iter().map(|(frame, _)| frame).collect(), log, files };
-            let result =
-                ActionResult { key: permit.key, step: step.clone(), made: snapshot.made, cost, created: now(), content };
+            let result = ActionResult {
+                key: permit.key,
+                step: step.clone(),
+                made: snapshot.made,
+                cost,
+                created: now(),
+                content,
+            };
             let (path, bytes) = (self.result_path(&permit.key), RESULT.seal(&result));
             publish_private(&path, &bytes).map_err(failed("write", &path))?;
             self.grew(grown + bytes.len() as u64)?;

@@ -33,10 +33,6 @@ impl Scratch {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// A name in it that is free.
     pub(super) fn fresh(&self) -> PathBuf {
         self.path.join(self.files.fetch_add(1, Ordering::Relaxed).to_string())
@@ -84,8 +80,8 @@ mod tests {
         fs::write(dir.path().join("0-0/part"), "x").unwrap();
         let mine = Scratch::new_in(dir.path()).unwrap();
         sweep(dir.path()).unwrap();
-        assert!(mine.path().is_dir() && !dir.path().join("0-0").exists());
-        let path = mine.path().to_owned();
+        assert!(mine.path.is_dir() && !dir.path().join("0-0").exists());
+        let path = mine.path.clone();
         drop(mine);
         assert!(!path.exists());
     }

@@ -40,6 +40,7 @@ const FORMAT: Format = Format { magic: b"bc-state", version: 1 };
 
 #[derive(Serialize, Deserialize)]
 struct Header {
+    #[serde(with = "crate::base::paths::bytes")]
     root: PathBuf,
 }
 
@@ -59,8 +60,7 @@ impl State {
     /// Opens the state of the worktree at `root` (absolute), making it where it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let dir = root.join(".bcache");
-        let mut state =
-            Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved: false, set_aside: None };
+        let mut state = Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved: false, set_aside: None };
         match state.header()? {
             Some(header) if header.root == root => {}
             _ => state.begin()?,

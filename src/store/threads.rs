@@ -52,10 +52,14 @@ mod tests {
         let squares = spread(1000, || Ok::<_, ()>(()), |(), i| Ok(i * i)).unwrap();
         assert!(squares.iter().enumerate().all(|(i, s)| *s == i * i) && squares.len() == 1000);
         let done = AtomicUsize::new(0);
-        let failed = spread(1_000_000, || Ok(()), |(), i| {
-            done.fetch_add(1, Ordering::Relaxed);
-            if i == 10 { Err(i) } else { Ok(()) }
-        });
+        let failed = spread(
+            1_000_000,
+            || Ok(()),
+            |(), i| {
+                done.fetch_add(1, Ordering::Relaxed);
+                if i == 10 { Err(i) } else { Ok(()) }
+            },
+        );
         assert_eq!(failed, Err(10));
         assert!(done.into_inner() < 1_000_000);
     }

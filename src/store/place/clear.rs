@@ -20,9 +20,8 @@ const WRITABLE: u32 = 0o300;
 pub(super) fn leftover<'a, 'b>(pieces: &[Piece], old: &'b [Owned<'a>]) -> Vec<&'b Owned<'a>> {
     let is_dir = |node: &Node| matches!(node, Node::Dir { .. });
     // A file is replaced by a rename; a directory and a file have to make room for each other.
-    let stays = |owned: &&Owned| {
-        piece_at(pieces, owned.path).is_some_and(|piece| is_dir(piece.node) == is_dir(owned.node))
-    };
+    let stays =
+        |owned: &&Owned| piece_at(pieces, owned.path).is_some_and(|piece| is_dir(piece.node) == is_dir(owned.node));
     old.iter().filter(|owned| !stays(owned)).collect()
 }
 

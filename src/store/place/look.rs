@@ -75,10 +75,10 @@ impl<'a> Look<'a> {
                 self.unsure.push((at, there));
                 return Ok(Todo::Make);
             }
-            (Node::Symlink { target }, Kind::Symlink) => {
-                if std::fs::read_link(&full).map_err(failed("read", &full))? == *target {
-                    return Ok(Todo::Keep);
-                }
+            (Node::Symlink { target }, Kind::Symlink)
+                if std::fs::read_link(&full).map_err(failed("read", &full))? == *target =>
+            {
+                return Ok(Todo::Keep);
             }
             (Node::Dir { mode }, Kind::Dir) => {
                 return Ok(if there.mode == *mode { Todo::Keep } else { Todo::SetMode });

@@ -106,10 +106,14 @@ enum Unit {
 pub(super) fn write(site: &Site, pieces: &[Piece], todo: &[Todo]) -> Result<(usize, u64), StoreError> {
     let writer = Writer::new(site)?;
     let units = units(pieces, todo);
-    let bytes = spread(units.len(), || Ok(Vec::new()), |buffer, i| match &units[i] {
-        Unit::Frame(frame, files) => writer.frame(*frame, files, pieces),
-        Unit::Single(at) => writer.single(&pieces[*at], buffer),
-    })?;
+    let bytes = spread(
+        units.len(),
+        || Ok(Vec::new()),
+        |buffer, i| match &units[i] {
+            Unit::Frame(frame, files) => writer.frame(*frame, files, pieces),
+            Unit::Single(at) => writer.single(&pieces[*at], buffer),
+        },
+    )?;
     for (piece, todo) in pieces.iter().zip(todo) {
         if let (Node::File { mode, .. }, Todo::SetMode) = (piece.node, todo) {
             let path = site.root.join(piece.path);
@@ -262,17 +266,9 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn create(
-    path: &Path,
-    mode: u32,
-    fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed("make", path))?;
+fn create(path: &Path, mode: u32, fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed("make", path))?;
     fill(&mut file)?;
     // After the bytes: writing clears the set-user-id bit.
     file.set_permissions(fs::Permissions::from_mode(mode & 0o7777)).map_err(failed("set the mode of", path))
