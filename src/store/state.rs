@@ -28,7 +28,7 @@ use crate::base::digest::Digest;
 use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
-use crate::base::stat::{self, Stat};
+use crate::base::stat::{self, Kind, Stat};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
@@ -218,18 +218,23 @@ fn sync_file_system(_: &fs::File) -> io::Result<()> {
     Ok(())
 }
 
-/// A directory that its owner may not write in can't be given another parent: so it may, for a moment.
+/// A thing can't leave a directory that its owner may not write in, nor such a directory its place: so
+/// they may be written in for a moment.
 fn rename_anything(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            let Some(there) = Stat::read(from)?.filter(|there| there.kind == stat::Kind::Dir) else { return Err(e) };
-            stat::set_mode(from, there.mode | 0o700)?;
-            let renamed = fs::rename(from, to);
-            stat::set_mode(if renamed.is_ok() { to } else { from }, there.mode)?;
-            renamed
-        }
-        other => other,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+        other => return other,
     }
+    let parent = from.parent().unwrap_or(from);
+    let mode_of = |path: &Path| Ok::<_, io::Error>(Stat::read(path)?.filter(|s| s.kind == Kind::Dir).map(|s| s.mode));
+    let (outer, inner) = (mode_of(parent)?, mode_of(from)?);
+    let set = |path: &Path, mode: Option<u32>| mode.map_or(Ok(()), |mode| stat::set_mode(path, mode));
+    set(parent, outer.map(|mode| mode | 0o700))?;
+    set(from, inner.map(|mode| mode | 0o700))?;
+    let renamed = fs::rename(from, to);
+    set(if renamed.is_ok() { to } else { from }, inner)?;
+    set(parent, outer)?;
+    renamed
 }
 
 /// The name of a step's files: its own where that is a good file name, else with the rest of it digested.
