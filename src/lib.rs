@@ -26,3 +26,4 @@ pub mod graph;
 pub mod manifest;
 pub mod plan;
 pub mod report;
+pub mod store;

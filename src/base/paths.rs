@@ -45,20 +45,41 @@ pub fn escaped(path: &Path) -> String {
     text
 }
 
-/// For serde's `with`: a path whatever its bytes are (serde itself refuses what is not UTF-8).
-pub mod as_os_string {
-    use std::ffi::{OsStr, OsString};
+/// `#[serde(with = "…")]` for a path that may be no UTF-8: serde's own way refuses those. In our formats
+/// the bytes are the same as of a string.
+pub mod bytes {
+    use std::ffi::OsString;
+    use std::fmt;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::{Path, PathBuf};
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
 
     pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        let text: &OsStr = path.as_os_str();
-        text.serialize(serializer)
+        serializer.serialize_bytes(path.as_os_str().as_bytes())
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        OsString::deserialize(deserializer).map(PathBuf::from)
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = PathBuf;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("the bytes of a path")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<PathBuf, E> {
+            self.visit_byte_buf(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<PathBuf, E> {
+            Ok(OsString::from_vec(bytes).into())
+        }
     }
 }
 

@@ -20,17 +20,23 @@ pub struct Tree {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    #[serde(with = "super::paths::as_os_string")]
+    #[serde(with = "super::paths::bytes")]
     pub path: PathBuf,
     pub node: Node,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Node {
-    Dir { mode: u32 },
-    File { mode: u32, size: u64, digest: Digest },
+    Dir {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        size: u64,
+        digest: Digest,
+    },
     Symlink {
-        #[serde(with = "super::paths::as_os_string")]
+        #[serde(with = "super::paths::bytes")]
         target: PathBuf,
     },
 }

@@ -69,10 +69,10 @@ struct Versions {
 /// What a version command said, and the facts that this rests on.
 #[derive(Clone, Serialize, Deserialize)]
 struct Version {
-    #[serde(with = "crate::base::paths::as_os_string")]
+    #[serde(with = "crate::base::paths::bytes")]
     program: PathBuf,
     command: String,
-    #[serde(with = "crate::base::paths::as_os_string")]
+    #[serde(with = "crate::base::paths::bytes")]
     directory: PathBuf,
     files: Vec<(OsString, Observation)>,
     vars: Vec<(String, Option<Digest>)>,

@@ -1,0 +1,363 @@
+//! What is in the store, and what goes when it is too much: the least recently used results first,
+//! then the frames that no result refers to. What a running build has used since it began stays.
+//!
+//! A collection has the store for itself; lookups, captures and restores hold it shared. So a frame
+//! without a result is garbage for certain.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::action::{ActionKey, ActionResult};
+use crate::base::digest::Digest;
+use crate::base::ids::StepId;
+use crate::base::sealed::Unreadable;
+use crate::base::stat::Stat;
+
+use super::cas::{Store, unpress};
+use super::error::{StoreError, failed};
+use super::files::{disk_usage, entries_of, read_if_there, remove_if_there, remove_tree};
+use super::lock::{Sharing, try_lock, wait_lock};
+use super::results::RESULT;
+use super::scratch::sweep;
+
+/// Stamps are as coarse as the file system's clock: what is this little older than a build is spared.
+const MARGIN: i64 = 2_000_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GcReport {
+    /// Bytes on disk.
+    pub before: u64,
+    pub after: u64,
+    /// Results and fetched sources that were dropped.
+    pub dropped: usize,
+    /// Results and sources that were due but in use by a running build.
+    pub spared: usize,
+}
+
+/// One result, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    pub key: ActionKey,
+    pub step: StepId,
+    pub files: usize,
+    /// Bytes of the files, uncompressed.
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Nanoseconds since 1970.
+    pub last_used: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    pub results: usize,
+    pub frames: usize,
+    pub sources: usize,
+    /// Bytes on disk.
+    pub used: u64,
+    /// Bytes of all results' files, each result for itself.
+    pub represented: u64,
+    pub limit: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verified {
+    pub frames: usize,
+    pub results: usize,
+    pub damaged: Vec<Damaged>,
+}
+
+/// A file of the store that was not what it should be, and the results that went with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damaged {
+    pub path: PathBuf,
+    pub steps: Vec<StepId>,
+}
+
+/// A file of the store.
+struct Kept {
+    path: PathBuf,
+    size: u64,
+    /// Nanoseconds since 1970.
+    used: i64,
+}
+
+#[derive(Default)]
+struct Census {
+    results: Vec<(Kept, ActionResult)>,
+    damaged: Vec<Kept>,
+    /// Results of another version, and what is no result or frame at all.
+    foreign: Vec<Kept>,
+    frames: HashMap<Digest, Kept>,
+    sources: Vec<Kept>,
+}
+
+impl Census {
+    fn take(store: &Store) -> Result<Self, StoreError> {
+        let mut census = Self::default();
+        for kept in files_two_deep(&store.root().join("results"))? {
+            let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            match RESULT.open::<ActionResult>(&bytes) {
+                Ok(result) => census.results.push((kept, result)),
+                Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
+                Err(Unreadable::Version(_)) => census.foreign.push(kept),
+                Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
+            }
+        }
+        for kept in files_two_deep(&store.root().join("frames"))? {
+            let name = kept.path.file_name().and_then(|name| name.to_str());
+            match name.and_then(|name| name.parse().ok()) {
+                Some(digest) => drop(census.frames.insert(digest, kept)),
+                None => census.foreign.push(kept),
+            }
+        }
+        census.sources = files_in(&store.root().join("sources"))?;
+        Ok(census)
+    }
+
+    fn used(&self) -> u64 {
+        let results = self.results.iter().map(|(kept, _)| kept);
+        results
+            .chain(&self.damaged)
+            .chain(&self.foreign)
+            .chain(self.frames.values())
+            .chain(&self.sources)
+            .map(|kept| kept.size)
+            .sum()
+    }
+
+    /// How many results refer to each frame.
+    fn references(&self) -> HashMap<Digest, usize> {
+        let mut counts = HashMap::new();
+        for digest in self.results.iter().flat_map(|(_, result)| stored_frames(result)) {
+            *counts.entry(digest).or_insert(0) += 1;
+        }
+        counts
+    }
+}
+
+/// Each frame once.
+fn stored_frames(result: &ActionResult) -> std::collections::HashSet<Digest> {
+    result.content.frames.iter().filter(|frame| frame.inline.is_none()).map(|frame| frame.digest).collect()
+}
+
+fn files_two_deep(dir: &Path) -> Result<Vec<Kept>, StoreError> {
+    let mut kept = Vec::new();
+    for entry in entries_of(dir).map_err(failed("list", dir))? {
+        kept.extend(files_in(&entry.path())?);
+    }
+    Ok(kept)
+}
+
+fn files_in(dir: &Path) -> Result<Vec<Kept>, StoreError> {
+    let mut kept = Vec::new();
+    for entry in entries_of(dir).map_err(failed("list", dir))? {
+        let path = entry.path();
+        // A file can vanish while others are at work.
+        let (Ok(meta), Ok(Some(stat))) = (entry.metadata(), Stat::read(&path)) else { continue };
+        kept.push(Kept { path, size: disk_usage(&meta), used: stat.mtime });
+    }
+    Ok(kept)
+}
+
+impl Store {
+    /// At the end of a build: collects if the limit is exceeded and nobody else uses the store.
+    pub fn trim(&self) -> Result<Option<GcReport>, StoreError> {
+        if self.settle_usage()?.is_some_and(|used| used <= self.limit()) {
+            return Ok(None);
+        }
+        let lock = self.locks().join("gc");
+        let Some(_lock) = try_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))? else { return Ok(None) };
+        // Some room, or the next build would have to scan again.
+        self.collect(self.limit() / 10 * 9, self.limit()).map(Some)
+    }
+
+    /// Drops what was least recently used until at most `limit` bytes are left.
+    pub fn gc(&self, limit: u64) -> Result<GcReport, StoreError> {
+        let _lock = self.own()?;
+        self.collect(limit, limit)
+    }
+
+    fn own(&self) -> Result<fs::File, StoreError> {
+        let lock = self.locks().join("gc");
+        wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))
+    }
+
+    /// Down to `target` if there is more than `limit`.
+    fn collect(&self, target: u64, limit: u64) -> Result<GcReport, StoreError> {
+        let begun = self.oldest_build().map_err(failed("look at", self.locks()))?;
+        let incoming = self.incoming();
+        sweep(&incoming).map_err(failed("remove", &incoming))?;
+        let census = Census::take(self)?;
+        let mut report = GcReport { before: census.used(), ..GcReport::default() };
+        let mut left = report.before;
+        let mut references = census.references();
+        for (_, kept) in census.frames.iter().filter(|(digest, _)| !references.contains_key(digest)) {
+            left -= remove(kept)?;
+        }
+        for kept in census.foreign.iter().filter(|kept| is_temporary(&kept.path)) {
+            left -= remove(kept)?;
+        }
+        let target = if left > limit { target } else { limit };
+        for candidate in by_age(&census) {
+            if left <= target {
+                break;
+            }
+            if begun.is_some_and(|begun| candidate.kept.used >= begun - MARGIN) {
+                report.spared += 1;
+                continue;
+            }
+            left -= remove(candidate.kept)?;
+            report.dropped += 1;
+            for digest in candidate.result.map(stored_frames).unwrap_or_default() {
+                let count = references.get_mut(&digest).expect("BUG: every frame of a result was counted");
+                *count -= 1;
+                if let (0, Some(frame)) = (*count, census.frames.get(&digest)) {
+                    left -= remove(frame)?;
+                }
+            }
+        }
+        report.after = left;
+        self.set_usage(left)?;
+        Ok(report)
+    }
+
+    /// All results, the most recently used first.
+    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        let mut census = Census::take(self)?;
+        census.results.sort_by_key(|(kept, _)| std::cmp::Reverse(kept.used));
+        let listed = |(kept, result): (Kept, ActionResult)| Listed {
+            key: result.key,
+            step: result.step,
+            files: files(&result.made),
+            bytes: bytes(&result.made),
+            created: result.created,
+            last_used: kept.used,
+        };
+        Ok(census.results.into_iter().map(listed).collect())
+    }
+
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        let census = Census::take(self)?;
+        let used = census.used();
+        self.set_usage(used)?;
+        Ok(Stats {
+            results: census.results.len(),
+            frames: census.frames.len(),
+            sources: census.sources.len(),
+            used,
+            represented: census.results.iter().map(|(_, result)| bytes(&result.made)).sum(),
+            limit: self.limit(),
+        })
+    }
+
+    /// Reads everything. What is damaged is dropped, with the results that need it.
+    pub fn verify(&self) -> Result<Verified, StoreError> {
+        let _held = self.hold()?;
+        let census = Census::take(self)?;
+        let mut verified = Verified { frames: census.frames.len(), results: census.results.len(), damaged: Vec::new() };
+        for kept in &census.damaged {
+            remove(kept)?;
+            verified.damaged.push(Damaged { path: kept.path.clone(), steps: Vec::new() });
+        }
+        let mut good: HashMap<Digest, bool> = HashMap::new();
+        for (kept, result) in &census.results {
+            for frame in &result.content.frames {
+                if let Some(inline) = &frame.inline {
+                    if !is_whole(inline, frame.size, &frame.digest) {
+                        verified.add(kept.path.clone(), &result.step);
+                        remove(kept)?;
+                    }
+                    continue;
+                }
+                let path = self.frame_path(&frame.digest);
+                let is_good = match good.get(&frame.digest) {
+                    Some(known) => *known,
+                    None => self.check_frame(&path, frame)?,
+                };
+                good.insert(frame.digest, is_good);
+                if !is_good {
+                    verified.add(path, &result.step);
+                    remove(kept)?;
+                }
+            }
+        }
+        Ok(verified)
+    }
+
+    /// A damaged one is removed.
+    fn check_frame(&self, path: &Path, frame: &crate::action::Frame) -> Result<bool, StoreError> {
+        let bytes = read_if_there(path).map_err(failed("read", path))?;
+        let good = bytes.is_some_and(|bytes| is_whole(&bytes, frame.size, &frame.digest));
+        if !good {
+            remove_if_there(path).map_err(failed("remove", path))?;
+        }
+        Ok(good)
+    }
+
+    /// Empties the store. Locks stay.
+    pub fn clear(&self) -> Result<(), StoreError> {
+        let _lock = self.own()?;
+        for part in ["results", "frames", "sources", "incoming"] {
+            let dir = self.root().join(part);
+            for entry in entries_of(&dir).map_err(failed("list", &dir))? {
+                let path = entry.path();
+                remove_tree(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        self.set_usage(0)
+    }
+}
+
+impl Verified {
+    fn add(&mut self, path: PathBuf, step: &StepId) {
+        match self.damaged.iter_mut().find(|damaged| damaged.path == path) {
+            Some(damaged) if damaged.steps.contains(step) => {}
+            Some(damaged) => damaged.steps.push(step.clone()),
+            None => self.damaged.push(Damaged { path, steps: vec![step.clone()] }),
+        }
+    }
+}
+
+struct Candidate<'a> {
+    kept: &'a Kept,
+    result: Option<&'a ActionResult>,
+}
+
+/// What can be dropped, least recently used first.
+fn by_age(census: &Census) -> Vec<Candidate<'_>> {
+    let results = census.results.iter().map(|(kept, result)| Candidate { kept, result: Some(result) });
+    let others = census
+        .damaged
+        .iter()
+        .chain(census.foreign.iter().filter(|kept| !is_temporary(&kept.path)))
+        .chain(&census.sources)
+        .map(|kept| Candidate { kept, result: None });
+    let mut all: Vec<_> = results.chain(others).collect();
+    all.sort_by_key(|candidate| candidate.kept.used);
+    all
+}
+
+/// A file whose writer died: the living ones hold the store.
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"))
+}
+
+/// Returns its size.
+fn remove(kept: &Kept) -> Result<u64, StoreError> {
+    remove_if_there(&kept.path).map_err(failed("remove", &kept.path))?;
+    Ok(kept.size)
+}
+
+fn is_whole(compressed: &[u8], size: u64, digest: &Digest) -> bool {
+    unpress(compressed, size).is_some_and(|bytes| Digest::of(&bytes) == *digest)
+}
+
+fn files(made: &crate::action::Made) -> usize {
+    made.outputs.file_count() + made.layer.as_ref().map_or(0, |layer| layer.file_count())
+}
+
+fn bytes(made: &crate::action::Made) -> u64 {
+    made.outputs.size() + made.layer.as_ref().map_or(0, |layer| layer.size())
+}

@@ -1,0 +1,50 @@
+//! Floor 3: what is kept. The store of a user, the state of a worktree, layers and prefixes.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `cas`, `results` | the store: frames by digest, results by key |
+//! | `walk`, `capture` | reading what a step made |
+//! | `restore`, `place/` | putting it back |
+//! | `usage`, `gc` | the size limit, collection, verification |
+//! | `lock`, `scratch` | who may do what, and what the dead left |
+//! | `state`, `records` | `.bcache` of a worktree |
+//! | `layers`, `owners`, `prefix` | unpacked layers, and the union of them that users look at |
+//! | `files`, `threads`, `error` | small tools of this room |
+//!
+//! Nothing here knows why a step runs. What is said of bytes is checked when they enter and when
+//! they are used; what is damaged is dropped and counts as never made.
+
+mod capture;
+mod cas;
+mod error;
+mod files;
+mod gc;
+mod layers;
+mod lock;
+mod owners;
+mod place;
+mod prefix;
+mod records;
+mod restore;
+mod results;
+mod scratch;
+mod state;
+mod threads;
+mod usage;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use capture::{Capture, Snapshot, Sources};
+pub use cas::Store;
+pub use error::StoreError;
+pub use gc::{Damaged, GcReport, Listed, Stats, Verified};
+pub use layers::Layers;
+pub use lock::{KeyLock, Lease, StepLock};
+pub use owners::{Clash, Conflict, check_owners};
+pub use place::Placed;
+pub use prefix::{LayerSource, Prefix, PrefixReport, Wanted};
+pub use restore::{Before, Part, remove_recorded};
+pub use results::{Lookup, Permit};
+pub use state::State;

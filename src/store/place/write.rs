@@ -1,0 +1,308 @@
+//! The bytes of files: out of the store's frames or an unpacked layer, checked, renamed into place.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::action::{ActionResult, Slice};
+use crate::base::digest::Digest;
+use crate::base::publish::temporary;
+use crate::base::stat;
+use crate::base::tree::Node;
+
+use super::super::cas::{MAX_FRAME, Store, unpress};
+use super::super::error::{StoreError, failed};
+use super::super::files::{read_full, read_if_there, remove_if_there};
+use super::super::scratch::Scratch;
+use super::super::threads::spread;
+use super::look::Todo;
+use super::{Bytes, Piece, Site};
+
+/// The frames of one entry of the store.
+pub(in crate::store) struct Pack<'a> {
+    store: &'a Store,
+    result: &'a ActionResult,
+    /// Where each frame begins, and where the last one ends.
+    starts: Vec<u64>,
+}
+
+impl<'a> Pack<'a> {
+    pub(in crate::store) fn new(store: &'a Store, result: &'a ActionResult) -> Self {
+        let mut starts = vec![0];
+        let mut end = 0;
+        for frame in &result.content.frames {
+            end += frame.size;
+            starts.push(end);
+        }
+        Self { store, result, starts }
+    }
+
+    /// The frame in which this byte lies.
+    fn frame_at(&self, offset: u64) -> usize {
+        self.starts.partition_point(|start| *start <= offset) - 1
+    }
+
+    fn frames_of(&self, slice: Slice) -> std::ops::Range<usize> {
+        if slice.len == 0 { 0..0 } else { self.frame_at(slice.start)..self.frame_at(slice.start + slice.len - 1) + 1 }
+    }
+
+    fn load(&self, index: usize) -> Result<Vec<u8>, StoreError> {
+        let frame = &self.result.content.frames[index];
+        let bytes = match &frame.inline {
+            Some(inline) => unpress(inline, frame.size),
+            None => {
+                let path = self.store.frame_path(&frame.digest);
+                let read = read_if_there(&path).map_err(failed("read", &path))?;
+                read.and_then(|compressed| unpress(&compressed, frame.size))
+            }
+        };
+        bytes.map_or_else(|| Err(self.lost(index..index + 1)), Ok)
+    }
+
+    /// The part of a slice that lies in frame `index`, whose bytes are `frame`.
+    fn part<'b>(&self, slice: Slice, index: usize, frame: &'b [u8]) -> &'b [u8] {
+        let begin = self.starts[index];
+        let from = slice.start.max(begin) - begin;
+        let to = (slice.start + slice.len).min(self.starts[index + 1]) - begin;
+        &frame[from as usize..to as usize]
+    }
+
+    /// Drops what is damaged, so that the next lookup misses.
+    fn lost(&self, frames: std::ops::Range<usize>) -> StoreError {
+        for frame in self.result.content.frames[frames].iter().filter(|frame| frame.inline.is_none()) {
+            let path = self.store.frame_path(&frame.digest);
+            if let Err(e) = remove_if_there(&path) {
+                return failed("remove", &path)(e);
+            }
+        }
+        match self.store.forget(&self.result.key) {
+            Err(e) => e,
+            Ok(()) => StoreError::Lost { step: self.result.step.clone() },
+        }
+    }
+
+    /// The bytes of a slice, all at once; for logs.
+    pub(in crate::store) fn read(&self, slice: Slice) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        for index in self.frames_of(slice) {
+            let frame = self.load(index)?;
+            bytes.extend_from_slice(self.part(slice, index, &frame));
+        }
+        Ok(bytes)
+    }
+}
+
+/// What one thread does at a time.
+enum Unit {
+    /// Files in one frame.
+    Frame(usize, Vec<usize>),
+    Single(usize),
+}
+
+/// Writes all that is to be made but directories, and sets the modes of files. Returns how many, and their bytes.
+pub(super) fn write(site: &Site, pieces: &[Piece], todo: &[Todo]) -> Result<(usize, u64), StoreError> {
+    let writer = Writer::new(site)?;
+    let units = units(pieces, todo);
+    let bytes = spread(
+        units.len(),
+        || Ok(Vec::new()),
+        |buffer, i| match &units[i] {
+            Unit::Frame(frame, files) => writer.frame(*frame, files, pieces),
+            Unit::Single(at) => writer.single(&pieces[*at], buffer),
+        },
+    )?;
+    for (piece, todo) in pieces.iter().zip(todo) {
+        if let (Node::File { mode, .. }, Todo::SetMode) = (piece.node, todo) {
+            let path = site.root.join(piece.path);
+            stat::set_mode(&path, *mode).map_err(failed("set the mode of", &path))?;
+        }
+    }
+    let count = |unit: &Unit| if let Unit::Frame(_, files) = unit { files.len() } else { 1 };
+    Ok((units.iter().map(count).sum(), bytes.iter().sum()))
+}
+
+fn units(pieces: &[Piece], todo: &[Todo]) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    let mut by_frame: HashMap<(*const Pack, usize), usize> = HashMap::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        if todo[at] != Todo::Make || matches!(piece.node, Node::Dir { .. }) {
+            continue;
+        }
+        match piece.bytes {
+            Bytes::Stored(pack, slice) if pack.frames_of(slice).len() == 1 => {
+                let index = pack.frames_of(slice).start;
+                let unit = *by_frame.entry((std::ptr::from_ref(pack), index)).or_insert(units.len());
+                match units.get_mut(unit) {
+                    Some(Unit::Frame(_, files)) => files.push(at),
+                    Some(Unit::Single(_)) | None => units.push(Unit::Frame(index, vec![at])),
+                }
+            }
+            Bytes::Stored(..) | Bytes::None | Bytes::Layer(_) => units.push(Unit::Single(at)),
+        }
+    }
+    units
+}
+
+struct Writer<'a> {
+    site: &'a Site<'a>,
+    staging: Option<&'a Scratch>,
+    /// The staging directory is on another file system.
+    beside: AtomicBool,
+    /// Clones of files don't work here.
+    no_reflinks: AtomicBool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(site: &'a Site<'a>) -> Result<Self, StoreError> {
+        let staging = if site.is_private { None } else { Some(site.state.staging()?) };
+        Ok(Self { site, staging, beside: AtomicBool::new(false), no_reflinks: AtomicBool::new(false) })
+    }
+
+    /// Returns the bytes written.
+    fn frame(&self, index: usize, files: &[usize], pieces: &[Piece]) -> Result<u64, StoreError> {
+        let mut frame = None;
+        let mut written = 0;
+        for at in files {
+            let piece = &pieces[*at];
+            let (Bytes::Stored(pack, slice), Node::File { mode, size, digest }) = (piece.bytes, piece.node) else {
+                panic!("BUG: a file in a frame is a file of the store")
+            };
+            let frame = match &mut frame {
+                Some(frame) => frame,
+                None => frame.insert(pack.load(index)?),
+            };
+            let bytes = pack.part(slice, index, frame);
+            if Digest::of(bytes) != *digest {
+                return Err(pack.lost(index..index + 1));
+            }
+            let path = self.site.root.join(piece.path);
+            self.put(&path, *mode, &mut |file| file.write_all(bytes).map_err(failed("write", &path)))?;
+            written += size;
+        }
+        Ok(written)
+    }
+
+    fn single(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Result<u64, StoreError> {
+        let path = self.site.root.join(piece.path);
+        match (piece.node, piece.bytes) {
+            (Node::Symlink { target }, _) => self.link(&path, target).map(|()| 0),
+            (Node::File { mode, size, digest }, Bytes::Stored(pack, slice)) => {
+                self.put(&path, *mode, &mut |file| stream(pack, slice, digest, file, &path)).map(|()| *size)
+            }
+            (Node::File { mode, size, digest }, Bytes::Layer(dir)) => {
+                let from = dir.join(piece.path);
+                if !self.clone_file(&from, &path, *mode)? {
+                    self.put(&path, *mode, &mut |file| copy(&from, digest, file, &path, buffer))?;
+                }
+                Ok(*size)
+            }
+            (Node::File { .. }, Bytes::None) | (Node::Dir { .. }, _) => panic!("BUG: a piece without bytes"),
+        }
+    }
+
+    /// Creates a file under a name of its own, fills it, and renames it to `path`.
+    fn put(
+        &self,
+        path: &Path,
+        mode: u32,
+        fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let temp = self.temp(path);
+            let made = create(&temp, mode, fill);
+            if temp == path {
+                return made;
+            }
+            let renamed = made.and_then(|()| match fs::rename(&temp, path) {
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+                other => other.map(|()| true).map_err(failed("write", path)),
+            });
+            match renamed {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.beside.store(true, Ordering::Relaxed),
+                Err(_) => {}
+            }
+            remove_if_there(&temp).map_err(failed("remove", &temp))?;
+            renamed?;
+        }
+    }
+
+    fn temp(&self, path: &Path) -> PathBuf {
+        match self.staging {
+            None => path.to_owned(),
+            Some(_) if self.beside.load(Ordering::Relaxed) => temporary(path),
+            Some(staging) => staging.fresh(),
+        }
+    }
+
+    fn link(&self, path: &Path, target: &Path) -> Result<(), StoreError> {
+        match symlink(target, path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map_err(failed("make", path)),
+        }
+        let temp = temporary(path);
+        symlink(target, &temp).and_then(|()| fs::rename(&temp, path)).map_err(failed("make", path))
+    }
+
+    /// `false` where the file system has no clones.
+    fn clone_file(&self, from: &Path, path: &Path, mode: u32) -> Result<bool, StoreError> {
+        if self.no_reflinks.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let temp = self.temp(path);
+        if reflink_copy::reflink(from, &temp).is_err() {
+            self.no_reflinks.store(true, Ordering::Relaxed);
+            remove_if_there(&temp).map_err(failed("remove", &temp))?;
+            return Ok(false);
+        }
+        let set = stat::set_mode(&temp, mode).and_then(|()| fs::rename(&temp, path));
+        if set.is_err() {
+            remove_if_there(&temp).map_err(failed("remove", &temp))?;
+        }
+        set.map(|()| true).map_err(failed("write", path))
+    }
+}
+
+fn create(path: &Path, mode: u32, fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed("make", path))?;
+    fill(&mut file)?;
+    // After the bytes: writing clears the set-user-id bit.
+    file.set_permissions(fs::Permissions::from_mode(mode & 0o7777)).map_err(failed("set the mode of", path))
+}
+
+/// A file of several frames, or none.
+fn stream(pack: &Pack, slice: Slice, digest: &Digest, file: &mut File, path: &Path) -> Result<(), StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    let frames = pack.frames_of(slice);
+    for index in frames.clone() {
+        let frame = pack.load(index)?;
+        let part = pack.part(slice, index, &frame);
+        hasher.update(part);
+        file.write_all(part).map_err(failed("write", path))?;
+    }
+    if Digest::from_bytes(*hasher.finalize().as_bytes()) != *digest { Err(pack.lost(frames)) } else { Ok(()) }
+}
+
+/// A file of an unpacked layer, checked as it passes.
+fn copy(from: &Path, digest: &Digest, file: &mut File, path: &Path, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+    buffer.resize(MAX_FRAME as usize / 4, 0);
+    let mut hasher = blake3::Hasher::new();
+    let mut source = File::open(from).map_err(failed("read", from))?;
+    loop {
+        let read = read_full(&mut source, buffer).map_err(failed("read", from))?;
+        hasher.update(&buffer[..read]);
+        file.write_all(&buffer[..read]).map_err(failed("write", path))?;
+        if read < buffer.len() {
+            break;
+        }
+    }
+    if Digest::from_bytes(*hasher.finalize().as_bytes()) == *digest {
+        Ok(())
+    } else {
+        Err(StoreError::LayerDamaged(from.to_owned()))
+    }
+}

@@ -1,0 +1,204 @@
+use super::*;
+use crate::base::tree::{Entry, Node, Tree};
+use proptest::prelude::*;
+
+fn wanted<'a>(rig: &'a Rig, results: &[&'a ActionResult]) -> Vec<Wanted<'a>> {
+    let want = |r: &&'a ActionResult| Wanted {
+        step: r.step.clone(),
+        tree: r.made.layer.as_ref().unwrap(),
+        source: LayerSource::Stored(&rig.store, r),
+    };
+    results.iter().map(want).collect()
+}
+
+fn update(rig: &Rig, results: &[&ActionResult]) -> PrefixReport {
+    try_update(rig, results, &[]).unwrap()
+}
+
+fn try_update(rig: &Rig, results: &[&ActionResult], shared: &[PathBuf]) -> Result<PrefixReport, StoreError> {
+    prefix(rig).update(&wanted(rig, results), shared)
+}
+
+fn prefix(rig: &Rig) -> Prefix<'_> {
+    Prefix::new(&rig.state, "utm", &rig.path("sysroot"))
+}
+
+#[test]
+fn a_prefix_is_the_union_and_a_removed_task_removes_its_files() {
+    let rig = Rig::new();
+    let a = rig.layer("a", &[("lib/a", "1"), ("include/a/x.h", "1")]);
+    let b = rig.layer("b", &[("lib/b", "1")]);
+    assert_eq!(update(&rig, &[&a, &b]).written, 3);
+    assert_eq!(listing(&rig.path("sysroot")), ["include/a/x.h", "lib/a", "lib/b"]);
+    rig.write("sysroot/lib/mine", "of the user");
+    assert_eq!(prefix(&rig).owners().unwrap(), [step("a"), step("b")]);
+    let report = update(&rig, &[&b]);
+    assert_eq!((report.removed, report.written, report.aside.len()), (2, 0, 0));
+    assert_eq!(listing(&rig.path("sysroot")), ["lib/b", "lib/mine"]);
+    assert!(!rig.path("sysroot/include").exists());
+}
+
+#[test]
+fn a_prefix_can_be_made_from_unpacked_layers_and_never_links_into_them() {
+    let rig = Rig::new();
+    let a = rig.layer("a", &[("lib/a", "1")]);
+    let tree = a.made.layer.as_ref().unwrap();
+    let dir = Layers::of(&rig.state).ensure(tree, Some((&rig.store, &a))).unwrap().unwrap();
+    let wanted = [Wanted { step: step("a"), tree, source: LayerSource::Dir(&dir) }];
+    prefix(&rig).update(&wanted, &[]).unwrap();
+    assert_ne!(stat(&rig.path("sysroot/lib/a")).ino, stat(&dir.join("lib/a")).ino);
+    fs::write(dir.join("lib/a"), "2").unwrap();
+    assert_eq!(rig.read("sysroot/lib/a"), "1");
+    fs::remove_file(rig.path("sysroot/lib/a")).unwrap();
+    assert!(matches!(prefix(&rig).update(&wanted, &[]), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a")));
+}
+
+#[test]
+fn unchanged_files_keep_their_inode_and_changed_ones_are_replaced() {
+    let rig = Rig::new();
+    let one = rig.layer("a", &[("lib/same", "1"), ("lib/changed", "1"), ("lib/gone", "1")]);
+    update(&rig, &[&one]);
+    let inode = stat(&rig.path("sysroot/lib/same")).ino;
+    fs::remove_dir_all(rig.dir.path().join("upper-a")).unwrap();
+    fs::rename(rig.store.result_path(&key("a")), rig.dir.path().join("old")).unwrap();
+    let two = rig.layer("a", &[("lib/same", "1"), ("lib/changed", "2")]);
+    let report = update(&rig, &[&two]);
+    assert_eq!((report.written, report.removed, report.aside), (1, 1, vec![]));
+    assert_eq!((stat(&rig.path("sysroot/lib/same")).ino, rig.read("sysroot/lib/changed")), (inode, "2".to_owned()));
+}
+
+#[test]
+fn files_of_the_user_that_are_in_the_way_go_aside() {
+    let rig = Rig::new();
+    rig.write("sysroot/lib/a", "mine");
+    let a = rig.layer("a", &[("lib/a", "1")]);
+    let report = update(&rig, &[&a]);
+    assert_eq!(moved(&report.aside), [(rig.path("sysroot/lib/a").as_path(), "mine".to_owned())]);
+}
+
+#[test]
+fn a_crash_after_files_came_leaves_them_owned() {
+    let rig = Rig::new();
+    let (a, b) = (rig.layer("a", &[("x", "1")]), rig.layer("b", &[("y", "2")]));
+    update(&rig, &[&a]);
+    // Files of b are on their way: all but the last write of the map has happened.
+    let map = rig.path(".bcache/prefixes/utm");
+    let before = fs::read(&map).unwrap();
+    let wanted = wanted(&rig, &[&b]);
+    prefix(&rig).update(&wanted, &[]).unwrap();
+    assert_eq!(listing(&rig.path("sysroot")), ["y"]);
+    assert_ne!(fs::read(&map).unwrap(), before);
+    // The frame is damaged: it fails in the middle, after the intent.
+    let text: String = noise("c", 200_000).iter().map(|b| char::from(b'a' + b % 26)).collect();
+    let c = rig.layer("c", &[("0", "first"), ("z", &text)]);
+    let frame = rig.store.frame_path(&c.content.frames.last().unwrap().digest);
+    fs::write(&frame, "damage").unwrap();
+    assert!(try_update(&rig, &[&b, &c], &[]).unwrap_err().is_lost());
+    assert_eq!(prefix(&rig).owners().unwrap(), [step("b"), step("c")]);
+    rig.write("sysroot/z", "half");
+    let report = update(&rig, &[&b]);
+    assert_eq!((listing(&rig.path("sysroot")), report.aside), (vec!["y".to_owned()], vec![]));
+}
+
+#[test]
+fn damage_in_a_prefix_is_found_by_owner_and_mended() {
+    let rig = Rig::new();
+    let a = rig.layer("a", &[("lib/a", "1")]);
+    let b = rig.layer("b", &[("lib/b", "1")]);
+    update(&rig, &[&a, &b]);
+    let prefix = prefix(&rig);
+    assert_eq!((prefix.intact(&step("a")).unwrap(), prefix.intact(&step("b")).unwrap()), (None, None));
+    fs::write(rig.path("sysroot/lib/b"), "2").unwrap();
+    assert_eq!(prefix.intact(&step("a")).unwrap(), None);
+    assert_eq!(prefix.intact(&step("b")).unwrap(), Some(rig.path("sysroot/lib/b")));
+    update(&rig, &[&a, &b]);
+    assert_eq!(prefix.intact(&step("b")).unwrap(), None);
+    set_mode(&rig.path("sysroot/lib/b"), 0o600).unwrap();
+    assert_eq!(prefix.intact(&step("b")).unwrap(), Some(rig.path("sysroot/lib/b")));
+    update(&rig, &[&a, &b]);
+    fs::rename(rig.path("sysroot/lib"), rig.path("lib")).unwrap();
+    symlink("../lib", rig.path("sysroot/lib")).unwrap();
+    assert_eq!(prefix.intact(&step("b")).unwrap(), Some(rig.path("sysroot/lib")));
+    fs::remove_dir_all(rig.path("sysroot")).unwrap();
+    assert!(prefix.intact(&step("a")).unwrap().is_some());
+    assert_eq!(update(&rig, &[&a, &b]).written, 2);
+}
+
+#[test]
+fn of_shared_files_the_last_in_order_stands() {
+    let rig = Rig::new();
+    let a = rig.layer("a", &[("share/info/dir", "of a")]);
+    let b = rig.layer("b", &[("share/info/dir", "of b")]);
+    let shared = [PathBuf::from("share/info/dir")];
+    try_update(&rig, &[&a, &b], &shared).unwrap();
+    assert_eq!(rig.read("sysroot/share/info/dir"), "of b");
+    try_update(&rig, &[&b, &a], &shared).unwrap();
+    assert_eq!(rig.read("sysroot/share/info/dir"), "of a");
+    let error = try_update(&rig, &[&a, &b], &[]).unwrap_err().to_string();
+    assert_eq!(error, "`a@host` and `b@host` both installed `share/info/dir`: they differ");
+    assert_eq!(rig.read("sysroot/share/info/dir"), "of a");
+}
+
+fn file(path: &str, text: &str) -> Entry {
+    let node = Node::File { mode: 0o644, size: text.len() as u64, digest: Digest::of(text.as_bytes()) };
+    Entry { path: path.into(), node }
+}
+
+fn dir(path: &str, mode: u32) -> Entry {
+    Entry { path: path.into(), node: Node::Dir { mode } }
+}
+
+fn clash(a: Vec<Entry>, b: Vec<Entry>) -> Option<(String, Clash)> {
+    let (a, b) = (Tree::new(a), Tree::new(b));
+    let one = check_owners(&[(step("a"), &a), (step("b"), &b)], &[]);
+    let two = check_owners(&[(step("b"), &b), (step("a"), &a)], &[]);
+    assert_eq!(one, two);
+    one.err().map(|c| (c.path.display().to_string(), c.clash))
+}
+
+#[test]
+fn equal_files_are_no_conflict_and_all_else_at_one_path_is() {
+    assert_eq!(clash(vec![file("x", "1")], vec![file("x", "1")]), None);
+    assert_eq!(clash(vec![file("x", "1")], vec![file("x", "2")]), Some(("x".into(), Clash::Content)));
+    assert_eq!(clash(vec![file("lib", "1")], vec![file("lib/a/b", "2")]), Some(("lib".into(), Clash::Kind)));
+    assert_eq!(clash(vec![dir("d", 0o755)], vec![file("d", "")]), Some(("d".into(), Clash::Kind)));
+    assert_eq!(clash(vec![dir("d", 0o755)], vec![dir("d", 0o700)]), Some(("d".into(), Clash::DirMode)));
+    assert_eq!(clash(vec![dir("d", 0o755)], vec![file("d/x", "")]), None);
+    assert_eq!(
+        clash(vec![file("d/y", "")], vec![dir("d", 0o700), file("d/x", "")]),
+        Some(("d".into(), Clash::DirMode))
+    );
+    assert_eq!(clash(vec![dir("d", 0o700), file("d/y", "")], vec![dir("d", 0o700), file("d/x", "")]), None);
+}
+
+/// A tree from a few names, so that they often meet.
+fn trees() -> impl Strategy<Value = Vec<Tree>> {
+    let name = prop::sample::select(vec!["a", "b", "a/c", "a/d", "b/c", "a/c/e"]);
+    let node = prop::sample::select(vec![0u32, 1, 2, 3]);
+    let tree = prop::collection::btree_map(name, node, 0..4).prop_map(|chosen| {
+        let names: Vec<&str> = chosen.keys().copied().collect();
+        let is_above = |path: &str| names.iter().any(|n| n.starts_with(&format!("{path}/")));
+        let entry = |(path, node): (&&str, &u32)| match node {
+            0 => dir(path, 0o755),
+            1 => dir(path, 0o700),
+            n if is_above(path) => dir(path, 0o700 + n),
+            n => file(path, &n.to_string()),
+        };
+        Tree::new(chosen.iter().map(entry).collect())
+    });
+    prop::collection::vec(tree, 2..5)
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_layers_cannot_be_seen((trees, order) in trees().prop_flat_map(|t| {
+        let order: Vec<usize> = (0..t.len()).collect();
+        (Just(t), Just(order).prop_shuffle())
+    })) {
+        let layers: Vec<_> = trees.iter().enumerate().map(|(i, t)| (step(&i.to_string()), t)).collect();
+        let shuffled: Vec<_> = order.iter().map(|i| layers[*i].clone()).collect();
+        prop_assert_eq!(check_owners(&layers, &[]), check_owners(&shuffled, &[]));
+        let shared = [PathBuf::from("a/c")];
+        prop_assert_eq!(check_owners(&layers, &shared), check_owners(&shuffled, &shared));
+    }
+}
