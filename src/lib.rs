@@ -19,4 +19,5 @@
 pub mod action;
 pub mod base;
 pub mod event;
+pub mod execute;
 pub mod manifest;
