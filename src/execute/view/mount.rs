@@ -18,8 +18,9 @@ use rustix::mount::{
 use super::{Plan, PlannedMount};
 use crate::base::stat::set_mode;
 
-/// So that a top is whole by itself, and nothing depends on how the kernel was configured.
-const OFF: [&str; 3] = ["redirect_dir", "metacopy", "index"];
+/// So that a top is whole by itself, and nothing depends on how the kernel was configured. (`redirect_dir=off`
+/// may mean "follow", and is refused together with `userxattr`.)
+const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
 
 /// What could not be mounted where.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +148,7 @@ impl<'a> Opened<'a> {
         if let Some((upper, work)) = top {
             options.push(format!("upperdir={},workdir={}", name_of(upper), name_of(work)));
         }
-        options.extend(OFF.iter().map(|option| format!("{option}=off")));
+        options.extend(OPTIONS.iter().map(|(option, value)| format!("{option}={value}")));
         if user {
             options.push("userxattr".to_owned());
         }
@@ -170,8 +171,8 @@ impl<'a> Opened<'a> {
             fsconfig_set_string(&context, "upperdir", name_of(upper)).map_err(during("upperdir"))?;
             fsconfig_set_string(&context, "workdir", name_of(work)).map_err(during("workdir"))?;
         }
-        for option in OFF {
-            fsconfig_set_string(&context, option, "off").map_err(during(option))?;
+        for (option, value) in OPTIONS {
+            fsconfig_set_string(&context, option, value).map_err(during(option))?;
         }
         if user {
             fsconfig_set_flag(&context, "userxattr").map_err(during("userxattr"))?;
