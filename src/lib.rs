@@ -20,6 +20,7 @@ pub mod action;
 pub mod base;
 pub mod cli;
 pub mod event;
+pub mod execute;
 pub mod exit;
 pub mod fingerprint;
 pub mod graph;

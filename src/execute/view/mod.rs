@@ -1,0 +1,96 @@
+//! What one step sees of the sysroots, on Linux: overlay file systems over the prefixes, in a mount and PID
+//! namespace of the step's own.
+//!
+//! | the prefix has | the step sees there |
+//! |---|---|
+//! | a [`Top`] | its layers, writable; what it writes lands in the top, and is its layer ([`layer`]) |
+//! | layers | their union, read-only |
+//! | nothing | an empty directory, read-only |
+//!
+//! The mounts are made by our own binary ([`super::inside`]) in the namespace, so they are seen by this step
+//! alone, need no cleaning up, and go when the last process of the step is gone. Ordinary users may do so
+//! since Linux 5.11, in a user namespace where they stay who they are; whether this machine allows it is
+//! found by trying ([`probe::available`]).
+//!
+//! **Traps that were met, and what is done about them** ([`mount`]): options of `mount(2)` are cut at one
+//! page, values of `fsconfig` at 256 bytes, and `:`, `,` and `\` have a meaning in some of them. So every
+//! directory is opened first, and named `/proc/self/fd/N`: short, and without special characters. It also
+//! makes the order of mounting free: a view may hide `/opt` although layers lie below it.
+//! `redirect_dir`, `metacopy` and `index` are switched off, so that a top is whole by itself. `volatile` is
+//! not used: it would save a step's own `fsync`s, and forbid to mount that top ever again.
+//!
+//! A view that somebody takes away from outside (by removing the directory that it lies over) is noticed
+//! after the commands, and fails the step: what it wrote went elsewhere.
+
+pub mod layer;
+#[cfg(target_os = "linux")]
+pub mod mount;
+pub mod probe;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// All that differs for a step from what everybody sees.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct View {
+    pub prefixes: Vec<Mounted>,
+    /// A directory of this step's own, on the disk; small things are put there while it runs. Made if it is
+    /// not there.
+    pub run_dir: PathBuf,
+}
+
+/// One directory and what lies over it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mounted {
+    /// Absolute, without symbolic links. Made if it is not there.
+    pub at: PathBuf,
+    /// Bottom first. Where no path is owned by two layers (which is checked when they are collected) the
+    /// order can't be seen. A layer of whiteouts goes last.
+    pub layers: Vec<PathBuf>,
+    pub top: Option<Top>,
+}
+
+/// Where the writes of a step land. Both are empty directories on one file system, made by the caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Top {
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// A view as it is handed to our helper: [`OsString`], since serde refuses paths that are not UTF-8.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub run_dir: OsString,
+    pub mounts: Vec<PlannedMount>,
+    /// Use `mount(2)` as before Linux 6.8.
+    pub classic: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlannedMount {
+    pub at: OsString,
+    pub layers: Vec<OsString>,
+    /// Upper and work.
+    pub top: Option<(OsString, OsString)>,
+}
+
+impl View {
+    pub fn plan(&self) -> Plan {
+        let mut mounts: Vec<PlannedMount> = self.prefixes.iter().map(Mounted::plan).collect();
+        // A prefix inside another one is mounted after it.
+        mounts.sort_by(|a, b| a.at.cmp(&b.at));
+        Plan { run_dir: self.run_dir.clone().into(), mounts, classic: false }
+    }
+}
+
+impl Mounted {
+    fn plan(&self) -> PlannedMount {
+        PlannedMount {
+            at: self.at.clone().into(),
+            layers: self.layers.iter().map(|layer| layer.clone().into()).collect(),
+            top: self.top.as_ref().map(|top| (top.upper.clone().into(), top.work.clone().into())),
+        }
+    }
+}

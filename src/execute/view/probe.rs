@@ -1,0 +1,63 @@
+//! Can this machine, and this user, make views at all? Found by making one.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use super::{Mounted, Top, View};
+use crate::execute::cancel::Cancel;
+use crate::execute::runner::{Ending, Job, run};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Availability {
+    Available,
+    /// And the reason, as a sentence without an end.
+    Not(String),
+}
+
+/// Makes a view in a temporary directory below `dir`, which should lie where real views will: the answer
+/// depends on the file system. Costs some milliseconds: ask once.
+pub fn available(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> Availability {
+    if !cfg!(target_os = "linux") {
+        return Availability::Not("only Linux has mount namespaces".to_owned());
+    }
+    match probe(dir, helper, cancel) {
+        Ok(None) => Availability::Available,
+        Ok(Some(why)) => Availability::Not(why),
+        Err(e) => Availability::Not(format!("cannot try it in `{}`: {e}", dir.display())),
+    }
+}
+
+fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Option<String>> {
+    std::fs::create_dir_all(dir)?;
+    let dir = tempfile::Builder::new().prefix("view-").tempdir_in(dir)?;
+    let below = |name: &str| -> io::Result<_> {
+        let path = dir.path().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(path)
+    };
+    let top = Top { upper: below("upper")?, work: below("work")? };
+    let mounted = Mounted { at: below("prefix")?, layers: vec![below("layer")?], top: Some(top) };
+    let view = View { prefixes: vec![mounted], run_dir: below("run")? };
+    let path: [(OsString, OsString); 0] = [];
+    let job = Job {
+        // The mounts are made and looked at without any command.
+        commands: &[],
+        cwd: dir.path(),
+        env: &path,
+        view: Some(&view),
+        timeout: None,
+        jobserver: None,
+        attached: false,
+        measure: false,
+        secrets: &[],
+        log: &dir.path().join("log"),
+        on_output: None,
+        helper,
+    };
+    Ok(match run(&job, cancel) {
+        Ok(finished) if finished.ending == Ending::Success => None,
+        Ok(finished) => Some(format!("the trial ended with {:?}", finished.ending)),
+        Err(e) => Some(e.to_string()),
+    })
+}
