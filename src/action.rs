@@ -98,7 +98,7 @@ pub struct ActionResult {
     /// Seconds since 1970.
     pub created: u64,
     /// Where in the store the bytes are. Opaque to all but the store.
-    pub content: crate::action::Content,
+    pub content: Content,
 }
 
 /// The trees that a step made.
@@ -108,6 +108,18 @@ pub struct Made {
     pub outputs: Tree,
     /// What the step added to its sysroot; paths relative to the prefix. `None` without a sysroot.
     pub layer: Option<Tree>,
+    /// Files that several steps may write, as this one left them; in no digest and in no view.
+    pub shared: Vec<SharedFile>,
+}
+
+/// A shared file of a prefix, such as `share/info/dir`: small, so its bytes are kept here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SharedFile {
+    /// Relative to the prefix.
+    #[serde(with = "crate::base::paths::bytes")]
+    pub path: PathBuf,
+    pub mode: u32,
+    pub bytes: Vec<u8>,
 }
 
 impl Made {

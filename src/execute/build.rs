@@ -15,9 +15,9 @@ use crate::base::digest::Digest;
 use crate::base::ids::StepIx;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
-use crate::graph::{Class, Graph, PrefixIx, Selection, Step};
+use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Lookup, Part, Permit, Prefix, State, StepLock, Store, StoreError, Wanted};
+use crate::store::{Before, KeyLock, LayerSource, Layers, Lookup, Part, Permit, Prefix, State, StepLock, Store, StoreError};
 
 use super::cancel::Cancel;
 use super::explain::Explainer;
@@ -248,20 +248,25 @@ impl Build<'_> {
         }
         let mut files = placed.written;
         let mut bytes = placed.bytes;
+        let mut restored_into = None;
         if let (Some(prefix), Some(layer)) = (step.sysroot, &result.made.layer) {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;
             let source = unpacked.as_deref().map_or(LayerSource::Stored(self.store, &result), LayerSource::Dir);
-            match self.update_prefix(prefix, Some((ix, layer, source))) {
+            match self.install(ix, layer, source) {
                 Ok(written) => files += written,
                 Err(StepError::Store(e)) if e.is_lost() => return Ok(false),
                 Err(e) => return Err(e),
             }
             bytes += layer.size();
+            restored_into = Some(prefix);
         }
         self.learn(&result.made, &placed.seen);
         self.records.write(record(placed.seen, Origin::Restored))?;
         self.results.set(ix, Arc::new(result.made.clone()));
+        if let Some(prefix) = restored_into {
+            self.write_shared(prefix)?;
+        }
         self.tally.restored.fetch_add(1, Ordering::SeqCst);
         self.tally.changed.store(true, Ordering::SeqCst);
         self.listener.on(Event::Restored { step: step.id.clone(), files, bytes, took: begun.elapsed() });
@@ -295,42 +300,6 @@ impl Build<'_> {
 
     pub(super) fn sentences(&self, reasons: &[Reason], old: Option<&StepRecord>) -> Vec<Why> {
         Explainer { graph: self.graph, results: self.results, state: self.state }.explain(reasons, old)
-    }
-
-    /// Makes a prefix the union of all layers that records of the manifest's steps own, with `new` among
-    /// them. Returns how many files were written.
-    pub(super) fn update_prefix(&self, prefix: PrefixIx, new: Option<(StepIx, &crate::base::tree::Tree, LayerSource)>) -> Result<usize, StepError> {
-        // Two steps that end at once would each leave the other out.
-        let _one = self.state.wait_prefix_update(&self.graph.prefix(prefix).name).map_err(|error| StepError::lock(error))?;
-        let layers = Layers::of(self.state);
-        let mut trees: Vec<(StepIx, crate::base::tree::Tree, Option<PathBuf>)> = Vec::new();
-        for ix in self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix)) {
-            if new.as_ref().is_some_and(|(step, ..)| *step == ix) {
-                continue;
-            }
-            let record = self.records.get(&self.graph.step(ix).id);
-            if let Some(tree) = record.and_then(|r| r.made.clone()).and_then(|m| m.layer) {
-                let dir = layers.path(&tree.digest());
-                trees.push((ix, tree, Some(dir)));
-            }
-        }
-        let mut wanted: Vec<(StepIx, Wanted)> = trees
-            .iter()
-            .map(|(ix, tree, dir)| {
-                let source = dir.as_deref().map_or(LayerSource::Dir(std::path::Path::new("")), LayerSource::Dir);
-                (*ix, Wanted { step: self.graph.step(*ix).id.clone(), tree, source })
-            })
-            .collect();
-        if let Some((ix, tree, source)) = new {
-            wanted.push((ix, Wanted { step: self.graph.step(ix).id.clone(), tree, source }));
-        }
-        wanted.sort_by_key(|(ix, _)| *ix);
-        let wanted: Vec<Wanted> = wanted.into_iter().map(|(_, w)| w).collect();
-        let report = self.prefixes[prefix.index()].update(&wanted, &self.graph.prefix(prefix).shared_files)?;
-        for aside in &report.aside {
-            self.say_aside(aside);
-        }
-        Ok(report.written)
     }
 
     fn fail(&self, ix: StepIx, took: Duration, failure: Failure) {

@@ -2,6 +2,13 @@
 //!
 //! | file | what it owns |
 //! |---|---|
+//! | [`build`] | one build: each step judged, restored or run, in the order of its life |
+//! | [`scheduler`] | which step is tried when |
+//! | [`judging`] | a step's verdict, from what is here |
+//! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
+//! | [`unpack`], [`fetch`] | sources brought to their place |
+//! | [`style`] | which jobserver a step's programs understand |
+//! | [`explain`] | reasons in words |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
 //! | [`process`] | the door to duct: one child process |
 //! | [`program`] | which file a command word means |
@@ -13,13 +20,22 @@
 //! | [`inside`] | our own binary as the parent of a step's commands |
 //! | `sys` | the unsafe calls, all of them |
 
+pub mod build;
 pub mod cancel;
+pub mod explain;
+pub mod fetch;
 pub mod inside;
 pub mod jobserver;
+pub mod judging;
 pub mod log;
+pub mod prepare;
 pub mod process;
 pub mod program;
 pub mod runner;
+pub mod running;
+pub mod scheduler;
+pub mod style;
 mod sys;
 pub mod terminal;
+pub mod unpack;
 pub mod view;

@@ -45,6 +45,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// For looking at outputs: nothing is taken away.
+    pub fn for_outputs(files: &'a Files, graph: &'a Graph) -> Self {
+        Self { files, skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(), own: &[], excludes: Vec::new() }
+    }
+
     /// Everything that the patterns name.
     pub fn expand(&self, inputs: &[InputPattern]) -> Result<Found, InputError> {
         let mut found = Found::new();

@@ -151,6 +151,12 @@ impl<'a> Tools<'a> {
         Ok(Component { kind: Part::Tool, name: name.clone(), digest: hasher.finish(), shown })
     }
 
+    /// What `program --version` says, where it can be asked.
+    pub fn version_of(&self, program: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
+        let place = self.find(program, search).ok()??;
+        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), search, directory).ok()?
+    }
+
     /// A script, or a program that answers to many names by starting others.
     fn is_door(&self, name: &str, place: &Place) -> Result<bool, ToolError> {
         let real_name = place.real.file_name().unwrap_or_default();

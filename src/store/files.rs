@@ -91,7 +91,7 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<bool> {
 }
 
 /// Removes whatever is at `path`, also directories that nobody may write in. Links are not followed.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     let gone = |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
     match Stat::read(path)? {
         None => return Ok(()),

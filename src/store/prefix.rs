@@ -6,7 +6,7 @@
 //! is in the way. Before anything changes, the record takes in what is about to come, so that a crash
 //! leaves no file without an owner.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,7 +17,7 @@ use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::{Instant, Kind, Stat};
-use crate::base::tree::{Node, Tree, path_order};
+use crate::base::tree::{Entry, Node, Tree, path_order};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
@@ -25,19 +25,11 @@ use super::files::read_if_there;
 use super::layers::{from_layer, see};
 use super::lock::{Sharing, try_lock, wait_lock};
 use super::owners::check_owners;
-use super::place::{Owned, Pack, Piece, Site, place};
+use super::place::{Owned, Pack, Piece, Site, place, remove_owned};
 use super::restore::{Part, pieces};
 use super::state::State;
 
 const MAP: Format = Format { magic: b"bc-prefx", version: 1 };
-
-/// A layer that shall be in the prefix.
-#[derive(Clone, Debug)]
-pub struct Wanted<'a> {
-    pub step: StepId,
-    pub tree: &'a Tree,
-    pub source: LayerSource<'a>,
-}
 
 /// Where its files come from.
 #[derive(Clone, Copy, Debug)]
@@ -100,54 +92,70 @@ impl<'a> Prefix<'a> {
         &self.dir
     }
 
-    /// Makes the prefix hold just these layers, besides what the user put there. Of `shared_files`
-    /// (relative to the prefix) the last in the given order stands.
-    pub fn update(&self, wanted: &[Wanted], shared_files: &[PathBuf]) -> Result<PrefixReport, StoreError> {
-        let layers: Vec<_> = wanted.iter().map(|w| (w.step.clone(), w.tree)).collect();
-        check_owners(&layers, shared_files)?;
+    /// Makes the prefix hold this layer of `step`, and nothing else of it. The layers of other steps stay;
+    /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
+    /// bytes at a path of another step are the other's.
+    pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
         let lock = self.lock_path();
         let _lock = wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))?;
-        let stored =
-            |w: &Wanted<'_>| if let LayerSource::Stored(store, _) = w.source { Some(store.hold()) } else { None };
-        let _held = wanted.iter().filter_map(stored).collect::<Result<Vec<_>, _>>()?;
-
-        let packs: Vec<Option<Pack>> = wanted.iter().map(pack_of).collect();
-        let union = union(wanted, &packs, shared_files);
-        let owner_of: Vec<u32> = union.iter().map(|(owner, _)| *owner).collect();
-        let pieces: Vec<Piece> = union.into_iter().map(|(_, piece)| piece).collect();
-        let owners: Vec<StepId> = wanted.iter().map(|w| w.step.clone()).collect();
-        let row = |(piece, owner): (&Piece, &u32)| Row {
-            path: piece.path.to_owned(),
-            owner: *owner,
-            node: piece.node.clone(),
-            seen: None,
-        };
-        let mut map = Map { owners, rows: pieces.iter().zip(&owner_of).map(row).collect() };
-
+        let _held = if let LayerSource::Stored(store, _) = source { Some(store.hold()?) } else { None };
         let mut loaded = self.load()?;
         let old = loaded.map.clone();
-        let owned: Vec<Owned> =
-            old.rows.iter().map(|row| Owned { path: &row.path, node: &row.node, seen: row.seen }).collect();
+        old.check(step, tree)?;
+        let pack = if let LayerSource::Stored(store, result) = source { Some(Pack::new(store, result)) } else { None };
+        let of_others: HashSet<&Path> = old.rows.iter().filter(|r| old.owner(r) != step).map(|r| r.path.as_path()).collect();
+        let mut layer = match (source, &pack) {
+            (LayerSource::Stored(_, result), Some(pack)) => pieces(pack, result, Part::Layer),
+            (LayerSource::Dir(dir), _) => tree.entries().iter().map(|entry| from_layer(entry, dir)).collect(),
+            (LayerSource::Stored(..), None) => panic!("BUG: a stored layer has a pack"),
+        };
+        layer.retain(|piece| !of_others.contains(piece.path));
+        let mut map = old.without(|owner| owner == step);
+        let owner = index_of(&mut map.owners, step);
+        let row = |piece: &Piece| Row { path: piece.path.to_owned(), owner, node: piece.node.clone(), seen: None };
+        let mut rows: Vec<Row> = layer.iter().map(row).collect();
+        let owned: Vec<Owned> = old.rows.iter().filter(|r| old.owner(r) == step).map(Row::owned).collect();
         let site = Site { state: self.state, root: &self.dir, is_private: false };
-        let placed = place(&site, &pieces, &owned, &mut || self.save(&mut loaded, old.with(&map)))?;
-        for (row, seen) in map.rows.iter_mut().zip(&placed.seen) {
+        let coming = Map { owners: map.owners.clone(), rows: rows.clone() };
+        let placed = place(&site, &layer, &owned, &mut || self.save(&mut loaded, old.with(&coming)))?;
+        for (row, seen) in rows.iter_mut().zip(&placed.seen) {
             row.seen = Some(*seen);
         }
+        map.rows.extend(rows);
+        map.rows.sort_by(|a, b| path_order(&a.path, &b.path));
         self.save(&mut loaded, map)?;
         Ok(PrefixReport { aside: placed.aside, written: placed.written, removed: placed.removed })
     }
 
-    /// The first path of a step's in the prefix that is not as it was put there.
-    pub fn intact(&self, step: &StepId) -> Result<Option<PathBuf>, StoreError> {
+    /// Removes the layers of all steps that are not to be kept. Returns how many files and links went.
+    pub fn retain(&self, keep: impl Fn(&StepId) -> bool) -> Result<usize, StoreError> {
+        if self.load()?.map.owners.iter().all(&keep) {
+            return Ok(0);
+        }
+        let lock = self.lock_path();
+        let _lock = wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))?;
+        let mut loaded = self.load()?;
+        let old = loaded.map.clone();
+        let gone: Vec<Owned> = old.rows.iter().filter(|r| !keep(old.owner(r))).map(Row::owned).collect();
+        let removed = remove_owned(&self.dir, &gone)?;
+        self.save(&mut loaded, old.without(|owner| !keep(owner)))?;
+        Ok(removed)
+    }
+
+    /// The first path of a step's layer that does not lie in the prefix as it was put there.
+    pub fn damage(&self, step: &StepId, tree: &Tree) -> Result<Option<PathBuf>, StoreError> {
         let loaded = self.load()?;
-        let Some(owner) = loaded.map.owners.iter().position(|owner| owner == step) else { return Ok(None) };
         let seen_at = Instant::now();
-        let (mut refreshed, mut parents) = (Vec::new(), HashSet::new());
-        for (i, row) in loaded.map.rows.iter().enumerate().filter(|(_, row)| row.owner as usize == owner) {
-            let path = self.dir.join(&row.path);
-            if let Some(link) = self.link_above(&row.path, &mut parents)? {
-                return Ok(Some(link));
-            }
+        let mut refreshed = Vec::new();
+        if !loaded.map.owners.contains(step) {
+            return Ok(Some(self.dir.clone()));
+        }
+        for entry in tree.entries() {
+            let path = self.dir.join(&entry.path);
+            let Some(i) = loaded.map.find(&entry.path).filter(|i| loaded.map.rows[*i].node == entry.node) else {
+                return Ok(Some(path));
+            };
+            let row = &loaded.map.rows[i];
             match see(&path, &row.node, row.seen.as_ref(), seen_at)? {
                 None => return Ok(Some(path)),
                 Some(seen) if !has_mode(&row.node, &seen.stat) => return Ok(Some(path)),
@@ -159,17 +167,10 @@ impl<'a> Prefix<'a> {
         Ok(None)
     }
 
-    /// What is no directory any more in the way to `path`. `known`: those that are.
-    fn link_above<'p>(&self, path: &'p Path, known: &mut HashSet<&'p Path>) -> Result<Option<PathBuf>, StoreError> {
-        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
-        for dir in above.take_while(|above| known.insert(above)) {
-            let full = self.dir.join(dir);
-            let stat = Stat::read(&full).map_err(failed("look at", &full))?;
-            if stat.is_none_or(|stat| stat.kind != Kind::Dir) {
-                return Ok(Some(full));
-            }
-        }
-        Ok(None)
+    /// All that lies there by the record, as it was last seen.
+    pub fn seen(&self) -> Result<Vec<(PathBuf, Node, Option<Seen>)>, StoreError> {
+        let loaded = self.load()?;
+        Ok(loaded.map.rows.iter().map(|row| (self.dir.join(&row.path), row.node.clone(), row.seen)).collect())
     }
 
     /// The steps that have something in it by the record.
@@ -248,7 +249,48 @@ impl std::ops::DerefMut for Guard<'_> {
     }
 }
 
+impl Row {
+    fn owned(&self) -> Owned<'_> {
+        Owned { path: &self.path, node: &self.node, seen: self.seen }
+    }
+}
+
 impl Map {
+    fn owner(&self, row: &Row) -> &StepId {
+        &self.owners[row.owner as usize]
+    }
+
+    fn find(&self, path: &Path) -> Option<usize> {
+        self.rows.binary_search_by(|row| path_order(&row.path, path)).ok()
+    }
+
+    /// Owners that are gone leave no rows, and the others keep theirs.
+    fn without(&self, gone: impl Fn(&StepId) -> bool) -> Self {
+        let mut map = Self::default();
+        for owner in self.owners.iter().filter(|owner| !gone(owner)) {
+            index_of(&mut map.owners, owner);
+        }
+        for row in self.rows.iter().filter(|row| !gone(self.owner(row))) {
+            let owner = index_of(&mut map.owners, self.owner(row));
+            map.rows.push(Row { owner, ..row.clone() });
+        }
+        map
+    }
+
+    /// Can the layer lie beside those of the other steps?
+    fn check(&self, step: &StepId, tree: &Tree) -> Result<(), StoreError> {
+        let others = self.owners.iter().filter(|owner| *owner != step);
+        let others: Vec<(StepId, Tree)> = others
+            .map(|owner| {
+                let rows = self.rows.iter().filter(|row| self.owner(row) == owner);
+                let entries = rows.map(|row| Entry { path: row.path.clone(), node: row.node.clone() }).collect();
+                (owner.clone(), Tree::new(entries))
+            })
+            .collect();
+        let layers: Vec<(StepId, &Tree)> = others.iter().map(|(s, t)| (s.clone(), t)).chain([(step.clone(), tree)]).collect();
+        Ok(check_owners(&layers, &[])?)
+    }
+
     /// What is there and what is to come: all that may be there after a crash.
     fn with(&self, coming: &Self) -> Self {
         let mut owners = self.owners.clone();
@@ -275,32 +317,4 @@ fn has_mode(node: &Node, stat: &Stat) -> bool {
         Node::Dir { mode } | Node::File { mode, .. } => stat.mode == *mode,
         Node::Symlink { .. } => true,
     }
-}
-
-fn pack_of<'a>(wanted: &Wanted<'a>) -> Option<Pack<'a>> {
-    match wanted.source {
-        LayerSource::Dir(_) => None,
-        LayerSource::Stored(store, result) => Some(Pack::new(store, result)),
-    }
-}
-
-/// Each path once, in tree order, with the index of the layer that it is from.
-fn union<'a>(wanted: &'a [Wanted<'a>], packs: &'a [Option<Pack<'a>>], shared: &[PathBuf]) -> Vec<(u32, Piece<'a>)> {
-    let mut union: BTreeMap<&[u8], (u32, Piece)> = BTreeMap::new();
-    for (i, (w, pack)) in wanted.iter().zip(packs).enumerate() {
-        let layer: Vec<Piece> = match (w.source, pack) {
-            (LayerSource::Stored(_, result), Some(pack)) => pieces(pack, result, Part::Layer),
-            (LayerSource::Dir(dir), _) => w.tree.entries().iter().map(|entry| from_layer(entry, dir)).collect(),
-            (LayerSource::Stored(..), None) => panic!("BUG: a stored layer has a pack"),
-        };
-        let owner = u32::try_from(i).expect("BUG: so many layers");
-        for piece in layer {
-            let key = piece.path.as_os_str().as_encoded_bytes();
-            // The same bytes twice: the lower one stands.
-            if !union.contains_key(key) || shared.iter().any(|s| s == piece.path) {
-                union.insert(key, (owner, piece));
-            }
-        }
-    }
-    union.into_values().collect()
 }

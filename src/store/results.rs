@@ -40,6 +40,11 @@ impl Permit {
 }
 
 impl Store {
+    /// The right to replace whatever the store has for this key: for a step that was forced.
+    pub fn replace(&self, key: &ActionKey) -> Permit {
+        Permit { key: *key }
+    }
+
     /// The result for this key, if it is there with all its bytes. It then counts as used now.
     pub fn lookup(&self, key: &ActionKey) -> Result<Lookup, StoreError> {
         let path = self.result_path(key);
