@@ -176,14 +176,16 @@ impl Checker<'_> {
     }
 
     fn say(&mut self, text: &Text, error: SyntaxError, known: &Known<'_>) {
-        let problem = Problem::new(CODE, error.message, self.inner_span(text, &error.at));
+        let is_var = error.unknown.as_deref().is_some_and(|unknown| unknown.starts_with("vars."));
+        let code = if is_var { "bcache::manifest::unknown_name" } else { CODE };
+        let problem = Problem::new(code, error.message, self.inner_span(text, &error.at));
         let vars: Vec<String> = known.names().map(|var| format!("vars.{var}")).collect();
         let names = NAMES.iter().map(|(name, _)| *name).chain(vars.iter().map(String::as_str));
         let near = error.unknown.as_deref().and_then(|unknown| nearest(unknown, names));
-        self.problems.push(match (near, error.unknown) {
-            (Some(name), _) => problem.help(format!("did you mean `{name}`?")),
-            (None, Some(unknown)) if unknown.starts_with("vars.") => problem,
-            (None, _) => problem.help("a literal `{{` is written `{{ \"{{\" }}`"),
+        self.problems.push(match near {
+            Some(name) => problem.help(format!("did you mean `{name}`?")),
+            None if is_var => problem,
+            None => problem.help("a literal `{{` is written `{{ \"{{\" }}`"),
         });
     }
 

@@ -44,17 +44,24 @@ fn duplicate(file: FileId, text: &str, range: std::ops::Range<usize>) -> Problem
     .label("second definition");
     let first = match header_path(line) {
         Some(path) => lines(&text[..line_start]).find(|(_, l)| header_path(l.trim()) == Some(path)),
-        None => lines(&text[..line_start])
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-            .take_while(|(_, l)| !l.starts_with('['))
-            .find(|(_, l)| l.split('=').next().is_some_and(|key| key.trim() == name)),
+        None => same_key_before(text, line_start, &range),
     };
     match first {
         Some((at, line)) => problem.related(span(file, at..at + line.trim_end().len()), "first definition"),
         None => problem,
     }
+}
+
+/// The same key earlier in its line (an inline table), or in a line above of the same table.
+fn same_key_before<'t>(text: &'t str, line_start: usize, range: &std::ops::Range<usize>) -> Option<(usize, &'t str)> {
+    let name = &text[range.clone()];
+    let is_key = |(at, _): &(usize, &str)| text[at + name.len()..].trim_start().starts_with('=');
+    let in_line = text[line_start..range.start].rmatch_indices(name).map(|(at, found)| (line_start + at, found));
+    in_line.filter(is_key).last().or_else(|| {
+        let above: Vec<_> = lines(&text[..line_start]).collect();
+        let in_table = above.into_iter().rev().take_while(|(_, l)| !l.starts_with('['));
+        in_table.into_iter().find(|(_, l)| l.split('=').next().is_some_and(|key| key.trim() == name))
+    })
 }
 
 /// Lines with the places where they begin.

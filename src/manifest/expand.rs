@@ -29,6 +29,8 @@ use crate::base::span::Span;
 use crate::base::text::shell_quote;
 
 const CODE: &str = "bcache::manifest::template";
+/// Each variable inside another one takes some of our stack.
+const MAX_DEPTH: usize = 64;
 
 /// The values that names have for one step.
 #[derive(Clone, Debug)]
@@ -95,9 +97,15 @@ fn os_of(triple: &str) -> &str {
     known.map_or_else(|| parts.get(1).or(parts.first()).copied().unwrap_or("none"), |(_, os)| os)
 }
 
-/// The triple that this program was built for.
+/// The triple of the machine we run on, from what the compiler knew of it. Names of architectures that
+/// triples spell in several ways (32-bit ARM) may differ from what `rustc -vV` says.
 pub fn host_triple() -> String {
-    let arch = std::env::consts::ARCH;
+    let arch = match std::env::consts::ARCH {
+        "x86" => "i686",
+        "riscv64" => "riscv64gc",
+        "powerpc64" if cfg!(target_endian = "little") => "powerpc64le",
+        arch => arch,
+    };
     let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
     match std::env::consts::OS {
         "linux" => format!("{arch}-unknown-linux-{libc}"),
@@ -275,6 +283,10 @@ impl<'a> Expander<'a> {
             let message = format!("variables use each other in a circle: {cycle} -> {name}");
             return Err(Problem::new(CODE, message, inner_span(text, at)).label("closes the circle"));
         }
+        if self.open.len() == MAX_DEPTH {
+            let message = format!("variables use each other more than {MAX_DEPTH} deep");
+            return Err(Problem::new(CODE, message, inner_span(text, at)));
+        }
         self.open.push(name.to_owned());
         let value = match &var {
             Var::Text(text) => self.string(text, mode).map(Value::Text),
@@ -325,8 +337,8 @@ impl<'a> Expander<'a> {
                 }
             }
         }
-        top.extend(groups.into_iter().map(|(group, members)| (group, JinjaValue::from_iter(members))));
-        Ok((JinjaValue::from_iter(top), is_word))
+        top.extend(groups.into_iter().map(|(group, members)| (group, JinjaValue::from_pairs(members))));
+        Ok((JinjaValue::from_pairs(top), is_word))
     }
 }
 
@@ -345,7 +357,12 @@ fn from_jinja(value: &JinjaValue, is_word: bool, mode: Mode) -> Option<Value> {
 }
 
 fn scalar_text(value: &JinjaValue) -> Option<String> {
-    matches!(value.kind(), ValueKind::String | ValueKind::Number | ValueKind::Bool).then(|| value.to_string())
+    match value.kind() {
+        ValueKind::String | ValueKind::Number => Some(value.to_string()),
+        // As TOML and the shell write it; minijinja would write `True`.
+        ValueKind::Bool => Some(value.is_true().to_string()),
+        _ => None,
+    }
 }
 
 impl Value {
@@ -387,4 +404,4 @@ fn path_text(path: &Path, text: &Text, at: &Range<usize>) -> Result<String, Prob
 
 #[cfg(test)]
 #[path = "expand_tests.rs"]
-mod tests;
+pub(in crate::manifest) mod tests;

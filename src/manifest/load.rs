@@ -42,16 +42,30 @@ pub fn load(path: &Path) -> Result<Manifest, Errors> {
         // In another version of the format all else may be right.
         return Err(Errors::new(vec![version.clone()], files));
     }
-    let syntax = problems.iter().any(|p| p.code == "bcache::manifest::syntax" || p.code == "bcache::manifest::io");
     let mut found_later = Vec::new();
     let manifest = check::resolve(&root, files, raw, &mut found_later);
-    if syntax {
-        // What stands behind the mistake may not have been read, so it can't be said to be missing.
-        found_later.retain(|p| p.code != "bcache::manifest::unknown_name");
-        problems.retain(|p| p.code != "bcache::manifest::missing_key");
-    }
+    drop_consequences(&mut problems, &mut found_later);
     problems.append(&mut found_later);
     if problems.is_empty() { Ok(manifest) } else { Err(Errors::new(problems, manifest.files)) }
+}
+
+/// What stands behind a syntax error, or in a file that can't be read, may be what others miss.
+fn drop_consequences(problems: &mut Vec<Problem>, found_later: &mut Vec<Problem>) {
+    let broken: Vec<Span> =
+        problems.iter().filter(|p| p.code == "bcache::manifest::syntax").map(|p| p.primary).collect();
+    let is_unread = problems.iter().any(|p| p.code == "bcache::manifest::io");
+    if is_unread || !broken.is_empty() {
+        found_later.retain(|p| p.code != "bcache::manifest::unknown_name");
+    }
+    problems.retain(|p| {
+        let is_of_the_same_place = broken.iter().any(|b| b.file == p.primary.file && b.start == p.primary.start);
+        let may_be_behind = broken.iter().any(|b| b.file == p.primary.file);
+        match p.code {
+            "bcache::manifest::syntax" => true,
+            "bcache::manifest::missing_key" => !may_be_behind,
+            _ => !is_of_the_same_place,
+        }
+    });
 }
 
 #[derive(Default)]

@@ -15,6 +15,9 @@ use super::model::{EnvPass, JobserverChoice, Task, Tool};
 use super::raw::{Raw, RawTask};
 use crate::base::span::Spanned;
 
+/// Each template inside another one takes some of our stack.
+const MAX_DEPTH: usize = 100;
+
 /// Every task with its templates in it.
 pub fn tasks(raw: &Raw, problems: &mut Vec<Problem>) -> IndexMap<String, Task> {
     let mut lines = Lines { templates: &raw.templates, done: HashMap::new(), stack: Vec::new(), problems };
@@ -55,6 +58,11 @@ impl<'r> Lines<'r, '_> {
             if let Some(at) = self.stack.iter().position(|open| open == name) {
                 let circle = format!("{} -> {name}", self.stack[at..].join(" -> "));
                 self.problems.push(cycle(&circle, template));
+                continue;
+            }
+            if self.stack.len() == MAX_DEPTH {
+                let message = format!("templates extend each other more than {MAX_DEPTH} deep");
+                self.problems.push(Problem::new("bcache::manifest::bad_value", message, template.span));
                 continue;
             }
             for entry in self.of_template(name).iter() {

@@ -165,8 +165,14 @@ pub struct Compiled<'t> {
     pub names: Vec<Name<'t>>,
 }
 
+/// minijinja's parser takes some of our stack for each `-` or `not`, without a limit of its own.
+const MAX_EXPRESSION: usize = 1000;
+
 /// Compiles what is in [`Piece::Expression`].
 pub fn compile(text: &str, at: Range<usize>) -> Result<Compiled<'_>, SyntaxError> {
+    if text.len() > MAX_EXPRESSION {
+        return Err(SyntaxError::new(format!("an expression of more than {MAX_EXPRESSION} bytes"), at));
+    }
     let expression = JINJA.compile_expression(text).map_err(|error| {
         let range = error.range().filter(|r| r.start < r.end && text.get(r.clone()).is_some());
         let place = range.map_or(at.clone(), |r| at.start + r.start..at.start + r.end);
@@ -178,7 +184,52 @@ pub fn compile(text: &str, at: Range<usize>) -> Result<Compiled<'_>, SyntaxError
     for dotted in &used {
         names.push(name_in(text, dotted, &at)?);
     }
+    // What minijinja does not tell: the names in a slice (`args[1:]`).
+    for (start, word) in dotted_words(text) {
+        match Name::parse(word) {
+            Some(name) if !names.contains(&name) => names.push(name),
+            None if word.starts_with("vars.") || NAMES.iter().any(|(name, _)| same_group(name, word)) => {
+                return Err(SyntaxError::unknown(word, at.start + start..at.start + start + word.len()));
+            }
+            _ => {}
+        }
+    }
     Ok(Compiled { expression, names })
+}
+
+/// Identifiers outside quotes, each with the member that is asked of it (`vars.opt` of `vars.opt.upper`).
+fn dotted_words(text: &str) -> Vec<(usize, &str)> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let (mut words, mut at, mut quote) = (Vec::new(), 0, None);
+    while let Some(c) = text[at..].chars().next() {
+        let mut len = c.len_utf8();
+        match quote {
+            Some(_) if c == '\\' => len += text[at + 1..].chars().next().map_or(0, char::len_utf8),
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if is_part(c) => {
+                let rest = &text[at..];
+                let mut ends = rest.match_indices(|c| !is_part(c)).map(|(end, found)| (end, found == "."));
+                len = match ends.next() {
+                    Some((_, true)) => ends.next().map_or(rest.len(), |(end, _)| end),
+                    Some((end, false)) => end,
+                    None => rest.len(),
+                };
+                if !text[..at].ends_with('.') {
+                    words.push((at, &rest[..len]));
+                }
+            }
+            None => {}
+        }
+        at += len;
+    }
+    words
+}
+
+/// `step.x` is in the group of `step.source`.
+fn same_group(name: &str, word: &str) -> bool {
+    matches!((name.split_once('.'), word.split_once('.')), (Some((a, _)), Some((b, _))) if a == b)
 }
 
 /// The name at the beginning of `vars.opt.upper` (a method), as a part of the text of the expression.
@@ -246,6 +297,14 @@ mod tests {
         let text = "vars.list | join(',') ~ vars.opt.upper() ~ args[0]";
         let compiled = compile(text, 0..text.len()).unwrap();
         assert_eq!(compiled.names, [Name::Args, Name::Var("list"), Name::Var("opt")]);
+    }
+
+    #[test]
+    fn names_in_slices_are_known_too() {
+        let names = |text: &'static str| compile(text, 0..text.len()).map(|c| c.names);
+        assert_eq!(names("vars.list[1:] + args[:2]"), Ok(vec![Name::Var("list"), Name::Args]));
+        assert_eq!(names("'vars.a' ~ \"\\\"args\""), Ok(vec![]));
+        assert_eq!(names("step.surce[1:]").unwrap_err().at, 0..10);
     }
 
     #[test]

@@ -28,17 +28,20 @@ impl Reader<'_> {
         let commands: Vec<_> = self
             .one_or_list(pair)
             .iter()
-            .filter_map(|value| match value.get_ref() {
+            .map(|value| match value.get_ref() {
                 DeValue::Array(words) => {
                     let span = self.span_of(value);
                     let words: Vec<_> = words.iter().filter_map(|word| self.text_in(pair.key, word)).collect();
                     if words.first().is_none_or(|program| program.trim().is_empty()) {
                         self.bad_value(format!("a command in `{}` has no program", pair.key.name), span, "");
-                        return None;
                     }
-                    Some(Command::Argv(words))
+                    Command::Argv(words)
                 }
-                _ => self.path_in(pair.key, value).map(Command::Shell),
+                // A wrong one keeps its place, so that the task does not look as if it had no commands.
+                _ => {
+                    let text = self.path_in(pair.key, value);
+                    Command::Shell(text.unwrap_or_else(|| Text::new(String::new(), self.span_of(value))))
+                }
             })
             .collect();
         self.warn_of_argv(pair, &commands);

@@ -110,7 +110,7 @@ impl Reader<'_> {
         let Takes::Number(least) = pair.key.takes else { panic!("BUG: `{}` is read as a number", pair.key.name) };
         let number = u32::from_str_radix(written.as_str(), written.radix()).ok().filter(|n| *n >= least);
         if number.is_none() {
-            let message = format!("`{}` must be at least {least} (and fit in 32 bits)", pair.key.name);
+            let message = format!("`{}` takes a whole number from {least} to {}", pair.key.name, u32::MAX);
             self.bad_value(message, self.span_of(pair.value), "");
         }
         number
@@ -177,12 +177,11 @@ impl Reader<'_> {
                 self.problems.push(problem.help("letters, digits and `_`, not a digit first"));
             }
             let var = match value.get_ref() {
-                DeValue::Array(list) => {
-                    Some(Var::List(list.iter().filter_map(|item| self.scalar(pair.key, item)).collect()))
-                }
-                _ => self.scalar(pair.key, value).map(Var::Text),
+                DeValue::Array(list) => Var::List(list.iter().filter_map(|item| self.scalar(pair.key, item)).collect()),
+                // A wrong one is kept as empty, so that those who use it don't look wrong too.
+                _ => Var::Text(self.scalar(pair.key, value).unwrap_or_else(|| Text::new(String::new(), name.span))),
             };
-            vars.extend(var.map(|var| (name, var)));
+            vars.push((name, var));
         }
         vars
     }

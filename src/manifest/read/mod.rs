@@ -76,7 +76,7 @@ impl Reader<'_> {
         if role == Role::First && !has_settings {
             let message = "there is no `[bcache]` table";
             let problem = Problem::new("bcache::manifest::missing_key", message, self.span(0..0));
-            self.problems.push(problem.help("begin with\n[bcache]\nversion = 1"));
+            self.problems.push(problem.help("begin the file with `[bcache]` and `version = 1`"));
         }
         includes
     }
@@ -217,11 +217,7 @@ impl Reader<'_> {
         for (name, value) in table {
             let key_span = self.span_of(name);
             match known.key(name.get_ref()) {
-                Some(key) if matches!(key.takes, Takes::Later) => {
-                    let message = format!("`{}` is not there yet", key.name);
-                    let problem = Problem::new("bcache::manifest::not_yet", message, key_span);
-                    self.problems.push(problem.label("planned for a later version"));
-                }
+                Some(key) if matches!(key.takes, Takes::Later) => self.not_yet(key.name, key_span),
                 Some(key) => pairs.push(Pair { key, key_span, value }),
                 None => self.unknown_key(name.get_ref(), known, key_span),
             }
@@ -231,6 +227,11 @@ impl Reader<'_> {
         }
         pairs.sort_by_key(|pair| pair.key_span.start);
         pairs
+    }
+
+    fn not_yet(&mut self, name: &str, span: Span) {
+        let problem = Problem::new("bcache::manifest::not_yet", format!("`{name}` is not there yet"), span);
+        self.problems.push(problem.label("planned for a later version"));
     }
 
     fn unknown_key(&mut self, name: &str, known: &Table, span: Span) {

@@ -50,9 +50,12 @@ impl Reader<'_> {
     }
 
     fn input_table(&mut self, span: Span, table: &DeTable<'_>) -> (Option<Text>, bool) {
-        // A git input is said to be not there yet; that its `glob` is missing would mislead.
-        let (mut glob, mut optional, later) = (None, false, table.contains_key("git"));
-        let problems = self.problems.len();
+        if let Some((key, _)) = table.get_key_value("git") {
+            // To say besides that it has no `glob` would mislead.
+            self.not_yet("git", self.span_of(key));
+            return (None, false);
+        }
+        let (mut glob, mut optional) = (None, false);
         for pair in self.pairs(table, &keys::INPUT, span) {
             match pair.key.name {
                 "glob" => glob = self.path(&pair),
@@ -60,11 +63,7 @@ impl Reader<'_> {
                 other => unhandled(other),
             }
         }
-        if later {
-            let new = self.problems.split_off(problems);
-            self.problems.extend(new.into_iter().filter(|p| p.message.starts_with("`git`")));
-        }
-        (glob.filter(|_| !later), optional)
+        (glob, optional)
     }
 
     fn input(&mut self, pattern: Text, optional: bool) -> Option<Input> {
