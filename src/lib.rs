@@ -19,6 +19,7 @@
 pub mod action;
 pub mod base;
 pub mod cli;
+pub mod command;
 pub mod event;
 pub mod execute;
 pub mod exit;

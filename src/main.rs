@@ -1,8 +1,25 @@
+//! `cargo-bcache`: as itself, as `cargo bcache`, and as its own helper inside a step's namespaces.
+
 use std::process::ExitCode;
+use std::time::Instant;
+
+use bcache::execute::inside;
+use bcache::exit::Exit;
+use bcache::{cli, command};
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == bcache::execute::inside::WORD) {
-        return ExitCode::from(bcache::execute::inside::inside_main());
+    let begun = Instant::now();
+    if std::env::args_os().nth(1).is_some_and(|word| word == inside::WORD) {
+        return ExitCode::from(inside::inside_main());
     }
-    ExitCode::SUCCESS
+    // What steps make is to be the same whoever runs them.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    match cli::parse(std::env::args_os()) {
+        Ok(cli) => command::run(cli, begun).into(),
+        Err(error) => {
+            // Help goes to stdout, errors to stderr; a closed one is nobody's fault.
+            let _ = error.print();
+            Exit::from(&error).into()
+        }
+    }
 }

@@ -52,7 +52,7 @@ pub struct Build<'a> {
     pub jobserver: &'a Jobserver,
     pub options: &'a Options,
     /// Can steps have views here? `Err` says why not.
-    pub views: &'a dyn Fn() -> Result<(), String>,
+    pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
     pub tally: Tally,
 }
 
@@ -61,7 +61,7 @@ pub struct Build<'a> {
 pub struct Tally {
     fresh: AtomicUsize,
     restored: AtomicUsize,
-    ran: AtomicUsize,
+    pub(super) ran: AtomicUsize,
     /// Exit status of an attached `run`, where it is not 0.
     pub attached_code: Mutex<Option<i32>>,
     /// Peaks of the steps that run now, in bytes.
@@ -224,6 +224,10 @@ impl Build<'_> {
         let key = judged.assembled.action.key();
         let Lookup::Hit(result) = self.store.lookup(&key)? else { return Ok(false) };
         let old = judged.record.clone();
+        if old.as_ref().is_some_and(|r| r.origin == Origin::Begun) {
+            // Half of what a killed run or restore was about: in no record, and ours all the same.
+            self.discard(step)?;
+        }
         let before = before(old.as_deref());
         let texts = self.sentences(reasons, old.as_deref());
         let record = |outputs: Vec<Seen>, origin: Origin| StepRecord {

@@ -234,5 +234,5 @@ pub fn fixed_made(files: &Files, graph: &Graph, step: &Step) -> Result<Made, Fil
             entries.push(Entry { path, node: Node::File { mode: stat.mode, size: stat.size, digest } });
         }
     }
-    Ok(Made { outputs: Tree::new(entries), layer: None })
+    Ok(Made { outputs: Tree::new(entries), layer: None, shared: Vec::new() })
 }

@@ -68,7 +68,7 @@ impl Workbench<'_> {
     /// `layers` those whose layers are in the step's views, in graph order.
     pub fn assemble(&self, ix: StepIx, needs: &[Producer], layers: &[Producer]) -> Result<Assembled, AssembleError> {
         let step = self.graph.step(ix);
-        let tmp = self.state.join("tmp").join(step.id.file_name());
+        let tmp = self.state.join("t").join(step.id.file_name());
         let home = step.has_views().then(|| step.work.join("home"));
         let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new() };
         if step.class == Class::Fixed {

@@ -8,7 +8,7 @@ mod instantiate;
 mod outputs;
 pub mod pattern;
 mod reach;
-mod request;
+pub mod request;
 pub mod shell;
 
 use std::collections::HashMap;

@@ -16,7 +16,7 @@ use crate::action::{ActionResult, Seen, SetAside};
 use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
-use crate::base::stat::{Instant, Kind, Stat};
+use crate::base::stat::{Instant, Stat};
 use crate::base::tree::{Entry, Node, Tree, path_order};
 
 use super::cas::Store;
@@ -86,6 +86,10 @@ impl<'a> Prefix<'a> {
     /// `name`: a file name that no other prefix of the worktree has. `dir`: where it lies, absolute.
     pub fn new(state: &'a State, name: &str, dir: &Path) -> Self {
         Self { state, name: name.to_owned(), dir: dir.to_owned(), loaded: Mutex::new(None) }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn dir(&self) -> &Path {

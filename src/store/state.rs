@@ -33,7 +33,7 @@ use crate::base::stat::{self, Kind, Stat};
 use super::cas::Store;
 use super::error::{StoreError, failed};
 use super::files::{private_dir, read_if_there};
-use super::lock::{Sharing, StepLock, try_lock};
+use super::lock::{Sharing, StepLock, try_lock, wait_lock};
 use super::scratch::{Scratch, sweep};
 
 const FORMAT: Format = Format { magic: b"bc-state", version: 1 };
@@ -139,6 +139,17 @@ impl State {
     /// For who would remove or rename the prefix.
     pub fn try_lock_prefix(&self, name: &str) -> io::Result<Option<StepLock>> {
         self.try_lock(&format!("prefix-{name}"), Sharing::Exclusive)
+    }
+
+    /// Held by every build from its begin to its end.
+    pub fn share_build(&self) -> io::Result<StepLock> {
+        let file = wait_lock(&self.dir.join("locks").join("build"), Sharing::Shared)?;
+        Ok(StepLock { _file: file })
+    }
+
+    /// For who takes away what a running build could be using. `None` while there is one.
+    pub fn try_lock_build(&self) -> io::Result<Option<StepLock>> {
+        self.try_lock("build", Sharing::Exclusive)
     }
 
     fn try_lock(&self, name: &str, sharing: Sharing) -> io::Result<Option<StepLock>> {

@@ -1,0 +1,300 @@
+//! `build` and `run`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::digest::Digest;
+use crate::base::ids::StepIx;
+use crate::base::stat::Stat;
+use crate::base::tree::Node;
+use crate::cli::{Force, TaskName};
+use crate::event::{Counts, Event, Listener, Outcome};
+use crate::execute::build::{Build, Options, Tally, layers_in_use};
+use crate::execute::cancel::{Cancel, GRACE, Signals};
+use crate::execute::explain;
+use crate::execute::jobserver::Jobserver;
+use crate::execute::view::probe::{self, Availability};
+use crate::exit::Exit;
+use crate::fingerprint::files::{Observation, link_digest};
+use crate::fingerprint::proof::{self, Answer};
+use crate::graph::Class;
+use crate::store::Layers;
+
+use super::Context;
+use super::error::CommandError;
+use super::open::{Opened, check_tools, check_tracked};
+
+/// How a build went, for those who go on from there.
+pub(super) struct Built {
+    pub exit: Exit,
+}
+
+impl Context {
+    pub(super) fn build(&self, tasks: &[TaskName]) -> Result<Exit, CommandError> {
+        let request = self.request(tasks)?;
+        if let Some(request) = &request
+            && let Some(answer) = proof::check(&request.proof, &self.outside)
+        {
+            return Ok(self.still_fresh(answer));
+        }
+        let workspace = self.workspace(tasks, None)?;
+        self.open(&workspace, |opened| Ok(self.build_opened(opened, None, request.as_ref())?.exit))
+    }
+
+    pub(super) fn run_task(&self, task: &TaskName, args: &[OsString]) -> Result<Exit, CommandError> {
+        let args: Vec<String> = args
+            .iter()
+            .map(|arg| arg.clone().into_string())
+            .collect::<Result<_, _>>()
+            .map_err(|arg| CommandError::Usage { text: format!("argument `{}` is not UTF-8", arg.display()), help: None })?;
+        let workspace = self.workspace(std::slice::from_ref(task), Some(&args))?;
+        self.open(&workspace, |opened| {
+            let named = opened.selection.named.clone();
+            let [ix] = named[..] else {
+                let text = format!("`{}` has several targets", task.task);
+                return Err(CommandError::Usage { text, help: Some("name one: TASK@TARGET".to_owned()) });
+            };
+            Ok(self.build_opened(opened, Some(ix), None)?.exit)
+        })
+    }
+
+    /// What was proven before is said again.
+    fn still_fresh(&self, answer: Answer) -> Exit {
+        for text in answer.warnings {
+            self.reporter.on(Event::Warning { text });
+        }
+        let counts = Counts { fresh: answer.fresh, ..Counts::default() };
+        self.reporter.on(Event::Finished { label: answer.label, counts, took: self.begun.elapsed(), outcome: Outcome::Success });
+        Exit::Ok
+    }
+
+    /// Brings the steps of an opened workspace to their ends. `attached` is the step of `run`.
+    pub(super) fn build_opened(&self, opened: &Opened, attached: Option<StepIx>, request: Option<&ProofOf>) -> Result<Built, CommandError> {
+        for text in &opened.warnings {
+            self.reporter.on(Event::Warning { text: text.clone() });
+        }
+        check_tracked(opened)?;
+        check_tools(opened)?;
+        self.confirm(opened)?;
+        let options = self.build_options(opened, attached)?;
+        let alive = opened.state.share_build().map_err(CommandError::io("lock the state"))?;
+        let _lease = opened.store.lease().map_err(CommandError::io("lock the store"))?;
+        self.remove_gone(opened)?;
+        let cancel = Cancel::new(Signals::Caught, GRACE).map_err(CommandError::io("watch for signals"))?;
+        let private = tempfile::Builder::new().prefix("bcache-").tempdir().map_err(CommandError::io("make a temporary directory"))?;
+        let jobserver = Jobserver::new(options.jobs, private.path()).map_err(CommandError::io("make the jobserver"))?;
+        let probed = OnceLock::new();
+        let views = || match probed.get_or_init(|| probe::available(&opened.state.dir().join("work"), None, &cancel)) {
+            Availability::Available => Ok(()),
+            Availability::Not(why) => Err(why.clone()),
+        };
+        let build = Build {
+            graph: opened.graph,
+            bench: opened.bench,
+            state: opened.state,
+            store: opened.store,
+            records: opened.records,
+            results: opened.results,
+            prefixes: opened.prefixes,
+            listener: &self.reporter,
+            cancel: &cancel,
+            jobserver: &jobserver,
+            options: &options,
+            views: &views,
+            tally: Tally::default(),
+        };
+        let steps = opened.selection.steps.iter().filter(|ix| opened.graph.step(**ix).class != Class::Group).count();
+        self.reporter.on(Event::Started { steps });
+        let (counts, _) = build.run(&opened.selection);
+        let changed = build.tally.changed.load(Ordering::SeqCst);
+        if changed {
+            self.settle(opened, alive)?;
+        }
+        self.keep_proof(opened, request, &counts);
+        Ok(Built { exit: self.finish(opened, &build, counts, cancel.is_cancelled()) })
+    }
+
+    fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {
+        let mut forced = self.forced(opened)?;
+        if let Some(ix) = attached {
+            forced.entry(ix).or_insert_with(|| "run".to_owned());
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Options {
+            jobs: self.options.jobs.map_or_else(cores, usize::from),
+            keep_going: self.options.keep_going,
+            verbose: self.options.verbose(),
+            forced,
+            attached,
+        })
+    }
+
+    /// Asks before tasks that want to be asked about.
+    fn confirm(&self, opened: &Opened) -> Result<(), CommandError> {
+        for ix in opened.selection.steps.iter().filter(|_| !self.options.yes) {
+            let step = opened.graph.step(*ix);
+            let Some(question) = &step.confirm else { continue };
+            match self.reporter.confirm(&format!("{}: {question}", step.id)) {
+                Some(true) => {}
+                Some(false) => return Err(CommandError::Ended(Exit::StepFailed)),
+                None => {
+                    let text = format!("`{}` asks before it runs ({question}), and there is no terminal", step.id);
+                    return Err(CommandError::Usage { text, help: Some("say --yes".to_owned()) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Layers of steps that the manifest has no more leave their prefix.
+    fn remove_gone(&self, opened: &Opened) -> Result<(), CommandError> {
+        let tasks = &opened.workspace.manifest.tasks;
+        for prefix in opened.prefixes {
+            let name = prefix.name();
+            let removed = prefix.retain(|step| {
+                tasks.get(&*step.task).is_some_and(|task| {
+                    let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
+                    let has_target = task.targets.is_empty() || task.targets.iter().any(|t| *t.value == *step.target);
+                    at.as_deref() == Some(name) && has_target
+                })
+            })?;
+            if removed > 0 {
+                let text = format!("{} of steps that are no more left {name}", crate::base::text::count(removed, "file"));
+                self.reporter.on(Event::Note { text });
+            }
+        }
+        Ok(())
+    }
+
+    /// After something was made: on disk for good, within the limit, and without what nothing refers to.
+    fn settle(&self, opened: &Opened, alive: crate::store::StepLock) -> Result<(), CommandError> {
+        opened.state.sync(Some(opened.store))?;
+        opened.store.trim()?;
+        drop(alive);
+        if let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? {
+            Layers::of(opened.state).remove_unused(&layers_in_use(opened.records))?;
+            explain::forget_unused(opened.state, &opened.records.all());
+        }
+        Ok(())
+    }
+
+    fn finish(&self, opened: &Opened, build: &Build, counts: Counts, interrupted: bool) -> Exit {
+        let outcome = match (interrupted, counts.failed + counts.skipped) {
+            (true, _) => Outcome::Interrupted,
+            (false, 0) => Outcome::Success,
+            (false, _) => Outcome::Failure,
+        };
+        let attached_code = *build.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.reporter.on(Event::Finished { label: label(opened), counts, took: self.begun.elapsed(), outcome });
+        match outcome {
+            Outcome::Interrupted => Exit::Interrupted,
+            Outcome::Success => Exit::Ok,
+            Outcome::Failure if attached_code.is_some() => Exit::Command(attached_code.map_or(1, |code| code.clamp(1, 255) as u8)),
+            Outcome::Failure if build.tally.broken.load(Ordering::SeqCst) => Exit::State,
+            Outcome::Failure => Exit::StepFailed,
+        }
+    }
+
+    /// Where the proof of this request lies, unless it can't have one.
+    pub(super) fn request(&self, tasks: &[TaskName]) -> Result<Option<ProofOf>, CommandError> {
+        if self.options.force() != Force::No || self.options.verbose() {
+            return Ok(None);
+        }
+        let manifest = self.manifest_path()?;
+        let root = manifest.parent().and_then(|dir| dir.canonicalize().ok());
+        let Some(root) = root else { return Ok(None) };
+        let names: Vec<OsString> = tasks.iter().map(|t| t.to_string().into()).collect();
+        let ours = std::env::current_exe().ok().and_then(|exe| Stat::read(&exe).ok().flatten());
+        let ours = ours.map_or_else(String::new, |s| format!("{} {} {}", s.ino, s.size, s.mtime));
+        let is_root = if rustix::process::geteuid().is_root() { "root" } else { "user" };
+        let home = self.store_home().unwrap_or_default();
+        let mut parts: Vec<&OsStr> = vec![root.as_os_str(), manifest.as_os_str(), home.as_os_str(), OsStr::new(&ours), OsStr::new(is_root)];
+        parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
+        parts.extend(names.iter().map(OsString::as_os_str));
+        let digest = proof::request_digest(&parts);
+        Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest), manifest }))
+    }
+
+    /// After a build without a failure: everything that its answer rests on.
+    fn keep_proof(&self, opened: &Opened, request: Option<&ProofOf>, counts: &Counts) {
+        let Some(request) = request else { return };
+        let judged = opened.selection.steps.iter().map(|ix| opened.graph.step(*ix).class);
+        if counts.failed + counts.skipped > 0 || judged.clone().any(|class| class == Class::Plain) {
+            return;
+        }
+        let Some(paths) = facts(opened, &request.manifest) else { return };
+        let fresh = judged.filter(|class| *class != Class::Group).count();
+        let answer = Answer { label: label(opened), fresh, warnings: opened.warnings.clone() };
+        // A convenience for the next run: without it, it thinks again.
+        let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths);
+    }
+}
+
+/// A request that can be answered by a proof.
+pub(super) struct ProofOf {
+    pub proof: PathBuf,
+    pub manifest: PathBuf,
+}
+
+/// Every path that was looked at, and every output as it lies there. `None` where something is unclear.
+fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>> {
+    for file in &opened.workspace.manifest.files {
+        let seen = opened.files.observe(&file.path).ok()?;
+        // Edited since it was read: the next run must read it.
+        if seen.digest != Some(Digest::of(file.text.as_bytes())) {
+            return None;
+        }
+    }
+    for dir in manifest.parent()?.ancestors().take(0) {
+        opened.files.look(dir).ok()?;
+    }
+    let mut outputs = Vec::new();
+    for ix in &opened.selection.steps {
+        let step = opened.graph.step(*ix);
+        let Some(record) = opened.records.get(&step.id) else { continue };
+        if step.class == Class::Fixed {
+            continue;
+        }
+        let made = record.made.as_ref()?;
+        for (entry, seen) in made.outputs.entries().iter().zip(&record.outputs) {
+            let digest = node_digest(&entry.node);
+            outputs.push((opened.graph.root.join(&entry.path), Observation { stat: Some(seen.stat), settled: seen.settled, digest }));
+        }
+    }
+    for prefix in opened.prefixes {
+        for (path, node, seen) in prefix.seen().ok()? {
+            let seen = seen?;
+            outputs.push((path, Observation { stat: Some(seen.stat), settled: seen.settled, digest: node_digest(&node) }));
+        }
+    }
+    let mut all = opened.files.account();
+    all.extend(outputs);
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    // An output that is an input too was looked at twice: both must agree, or neither is believed.
+    let agree = all.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1.stat == pair[1].1.stat);
+    all.dedup_by(|b, a| a.0 == b.0);
+    agree.then_some(all)
+}
+
+fn node_digest(node: &Node) -> Option<Digest> {
+    match node {
+        Node::File { digest, .. } => Some(*digest),
+        Node::Symlink { target } => Some(link_digest(target)),
+        // Of a directory only that it is there with its mode.
+        Node::Dir { .. } => None,
+    }
+}
+
+/// What was built, as the last line says it.
+pub(super) fn label(opened: &Opened) -> String {
+    let names: Vec<String> = opened.selection.named.iter().map(|ix| opened.graph.step(*ix).id.to_string()).collect();
+    if names.len() > 3 { format!("{} and {} more", names[..2].join(", "), names.len() - 2) } else { names.join(", ") }
+}
+
+/// As a duration that was measured elsewhere.
+pub(super) fn millis(millis: u64) -> Option<Duration> {
+    (millis > 0).then(|| Duration::from_millis(millis))
+}

@@ -1,0 +1,73 @@
+//! `clean`: takes away what tasks have made here. The store keeps its copies.
+
+use crate::base::text::count;
+use crate::cli::TaskName;
+use crate::event::{Event, Listener};
+use crate::exit::Exit;
+use crate::graph::Selection;
+use crate::store::{Before, Layers, remove_recorded, remove_tree};
+
+use super::Context;
+use super::error::CommandError;
+use super::open::Opened;
+
+impl Context {
+    pub(super) fn clean(&self, tasks: &[TaskName]) -> Result<Exit, CommandError> {
+        let mut workspace = self.workspace(tasks, None)?;
+        if tasks.is_empty() {
+            // Everything: the selection is made from the whole graph below.
+            workspace.request.names = workspace.manifest.tasks.keys().cloned().collect();
+        }
+        self.open(&workspace, |opened| {
+            let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? else {
+                return Err(CommandError::Usage { text: "a build is running in this worktree".to_owned(), help: None });
+            };
+            let removed = if tasks.is_empty() { self.clean_all(opened)? } else { self.clean_named(opened, &opened.selection)? };
+            let text = format!("removed {}; the cache keeps its copies", count(removed, "file"));
+            self.reporter.on(Event::Note { text });
+            Ok(Exit::Ok)
+        })
+    }
+
+    fn clean_all(&self, opened: &Opened) -> Result<usize, CommandError> {
+        let mut removed = 0;
+        for record in opened.records.all() {
+            removed += self.clean_step(opened, &record)?;
+        }
+        for prefix in opened.prefixes {
+            removed += prefix.retain(|_| false)?;
+        }
+        for name in ["work", "t", "proofs", "logs", "made", "files", "versions", "tools"] {
+            let path = opened.state.dir().join(name);
+            remove_tree(&path).map_err(CommandError::io(format!("remove `{}`", path.display())))?;
+        }
+        Layers::of(opened.state).remove_unused(&Default::default())?;
+        Ok(removed)
+    }
+
+    fn clean_named(&self, opened: &Opened, selection: &Selection) -> Result<usize, CommandError> {
+        let mut removed = 0;
+        for ix in opened.graph.forced_by_name(&selection.named) {
+            let step = opened.graph.step(ix);
+            if let Some(record) = opened.records.get(&step.id) {
+                removed += self.clean_step(opened, &record)?;
+            }
+            if let Some(prefix) = step.sysroot {
+                removed += opened.prefixes[prefix.index()].retain(|owner| *owner != step.id)?;
+            }
+            remove_tree(&step.work).map_err(CommandError::io(format!("remove `{}`", step.work.display())))?;
+        }
+        Ok(removed)
+    }
+
+    /// Its recorded outputs, then the record.
+    fn clean_step(&self, opened: &Opened, record: &crate::action::StepRecord) -> Result<usize, CommandError> {
+        let before = match &record.made {
+            Some(made) => Before { tree: Some(&made.outputs), seen: &record.outputs },
+            None => Before::default(),
+        };
+        let removed = remove_recorded(&opened.graph.root, before)?;
+        opened.records.remove(&record.step)?;
+        Ok(removed)
+    }
+}

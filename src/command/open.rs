@@ -1,0 +1,247 @@
+//! Opening a workspace: manifest, graph, state, store, in this order, each only when it is needed.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::ids::StepIx;
+use crate::cli::TaskName;
+use crate::event::{Event, Listener};
+use crate::execute::judging::{Judge, Records, Results};
+use crate::fingerprint::assemble::Workbench;
+use crate::fingerprint::files::Files;
+use crate::fingerprint::tools::Tools;
+use crate::fingerprint::{env, git};
+use crate::graph::{self, Class, Graph, Request, Selection};
+use crate::manifest::error::{Errors, Problem, place};
+use crate::manifest::expand::host_triple;
+use crate::manifest::load;
+use crate::manifest::model::Manifest;
+use crate::store::{Prefix, State, Store};
+
+use super::Context;
+use super::error::CommandError;
+
+/// A manifest and the graph of all its tasks.
+pub(super) struct Workspace {
+    pub manifest: Manifest,
+    pub graph: Graph,
+    pub request: Request,
+}
+
+/// A workspace with all that judging and running its steps takes.
+pub(super) struct Opened<'a> {
+    pub workspace: &'a Workspace,
+    pub graph: &'a Graph,
+    pub selection: Selection,
+    pub state: &'a State,
+    pub store: &'a Store,
+    pub files: &'a Files,
+    pub bench: &'a Workbench<'a>,
+    pub records: &'a Records<'a>,
+    pub results: &'a Results,
+    pub prefixes: &'a [Prefix<'a>],
+    pub warnings: Vec<String>,
+}
+
+impl Opened<'_> {
+    pub fn judge(&self) -> Judge<'_> {
+        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+    }
+}
+
+impl Context {
+    /// The manifest that was named, or the one found here or above.
+    pub(super) fn manifest_path(&self) -> Result<PathBuf, CommandError> {
+        match &self.options.manifest {
+            Some(path) => Ok(self.directory.join(path)),
+            None => load::find(&self.directory).ok_or_else(|| CommandError::NoManifest { path: self.directory.clone() }),
+        }
+    }
+
+    pub(super) fn workspace(&self, tasks: &[TaskName], run: Option<&[String]>) -> Result<Workspace, CommandError> {
+        let manifest = load::load(&self.manifest_path()?)?;
+        let request = Request {
+            names: tasks.iter().map(ToString::to_string).collect(),
+            target: self.options.target.clone(),
+            args_for: run.and_then(|_| tasks.first()).map(|t| t.task.clone()),
+            args: run.unwrap_or_default().to_vec(),
+            host_triple: host_triple(),
+        };
+        // A name that does not exist is the person's slip, not the manifest's.
+        if !(tasks.is_empty() && manifest.settings.default.is_none()) {
+            request.resolve(&manifest)?;
+        }
+        let graph = graph::build(&manifest, &request)?;
+        Ok(Workspace { manifest, graph, request })
+    }
+
+    pub(super) fn store_home(&self) -> Result<PathBuf, CommandError> {
+        if let Some(home) = self.outside.get("BCACHE_HOME").filter(|h| !h.is_empty()) {
+            return Ok(self.directory.join(home));
+        }
+        if let Some(cache) = self.outside.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|c| c.is_absolute()) {
+            return Ok(cache.join("bcache"));
+        }
+        let home = self.outside.home().ok_or_else(|| CommandError::Missing {
+            text: "no place for the cache: HOME is not set".to_owned(),
+            help: Some("set BCACHE_HOME to a directory".to_owned()),
+        })?;
+        Ok(home.join(if cfg!(target_os = "macos") { "Library/Caches/bcache" } else { ".cache/bcache" }))
+    }
+
+    pub(super) fn store(&self) -> Result<Store, CommandError> {
+        let limit = match self.outside.get("BCACHE_LIMIT").and_then(|l| l.to_str()).filter(|l| !l.is_empty()) {
+            None => None,
+            Some(text) => Some(bytes_of(text).ok_or_else(|| CommandError::Usage {
+                text: format!("BCACHE_LIMIT is `{text}`, which is no size"),
+                help: Some("write a number of bytes, or 500MB, 20GB".to_owned()),
+            })?),
+        };
+        Ok(Store::open(&self.store_home()?, limit)?)
+    }
+
+    /// Opens everything for `workspace` and hands it to `act`; keeps what was learned about files after.
+    pub(super) fn open<T>(&self, workspace: &Workspace, act: impl FnOnce(&Opened) -> Result<T, CommandError>) -> Result<T, CommandError> {
+        let graph = &workspace.graph;
+        let selection = graph.select(&workspace.manifest, &workspace.request)?;
+        let state = State::open(&graph.root)?;
+        let store = self.store()?;
+        let memory = Memory::of(&state);
+        let files = Files::load(&memory.files);
+        let tools = Tools::load(&files, &self.outside, &memory.tools);
+        let host = host_triple();
+        let bench = Workbench {
+            graph,
+            files: &files,
+            outside: &self.outside,
+            tools: &tools,
+            state: state.dir(),
+            host_triple: &host,
+            is_root: rustix::process::geteuid().is_root(),
+        };
+        let records = Records::load(&state)?;
+        let results = Results::new(graph);
+        let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
+        let warnings = self.warnings(workspace, &selection, &state);
+        let opened = Opened {
+            workspace,
+            graph,
+            selection,
+            state: &state,
+            store: &store,
+            files: &files,
+            bench: &bench,
+            records: &records,
+            results: &results,
+            prefixes: &prefixes,
+            warnings,
+        };
+        let answer = act(&opened);
+        // Convenience for the next run; what this one said stands without it.
+        let _ = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
+        answer
+    }
+
+    fn warnings(&self, workspace: &Workspace, selection: &Selection, state: &State) -> Vec<String> {
+        let manifest = &workspace.manifest;
+        let mut texts: Vec<String> = manifest.warnings.iter().map(|w| format!("{}: {}", place(&manifest.files, w.span), w.text)).collect();
+        texts.extend(workspace.graph.warnings.iter().cloned());
+        let steps = selection.steps.iter().map(|ix| workspace.graph.step(*ix));
+        let ignored = env::ignored(steps, &self.outside);
+        if !ignored.is_empty() {
+            texts.push(format!("{} set outside has no effect on cached steps: declare it in `env`, or let it pass with `env-pass`", ignored.join(", ")));
+        }
+        if let Some(old) = &state.set_aside {
+            self.reporter.on(Event::Note { text: format!("the state was of another version: moved to {}", workspace.graph.shown(old)) });
+        }
+        texts
+    }
+}
+
+/// Files in which a worktree's knowledge of files and tools is kept.
+struct Memory {
+    files: PathBuf,
+    tools: PathBuf,
+}
+
+impl Memory {
+    fn of(state: &State) -> Self {
+        Self { files: state.dir().join("files"), tools: state.dir().join("versions") }
+    }
+}
+
+/// Every tool that a step of the request must have and that nothing could bring.
+pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
+    let mut missing: Vec<(String, Vec<String>, Option<String>)> = Vec::new();
+    for ix in &opened.selection.steps {
+        let step = opened.graph.step(*ix);
+        if !matches!(step.class, Class::Cached) {
+            continue;
+        }
+        let may_come = !step.layers.is_empty() || step.path.iter().any(|dir| made_by_a_need(opened, *ix, dir));
+        let search = opened.bench.search_path(step);
+        for used in step.tools.iter().filter(|t| t.required && !may_come) {
+            let name = &used.tool.name.value;
+            if opened.bench.tools.find(name, &search).map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?.is_some() {
+                continue;
+            }
+            let id = step.id.to_string();
+            match missing.iter_mut().find(|(known, ..)| known == name) {
+                Some((_, steps, _)) => steps.push(id),
+                None => missing.push((name.clone(), vec![id], used.tool.install.clone())),
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = |(name, steps, _): &(String, Vec<String>, Option<String>)| {
+        let more = if steps.len() > 3 { format!(" and {} more", steps.len() - 3) } else { String::new() };
+        format!("`{name}`, wanted by {}{more}", steps.iter().take(3).cloned().collect::<Vec<_>>().join(", "))
+    };
+    let text = if missing.len() == 1 {
+        format!("a tool is missing: {}", line(&missing[0]))
+    } else {
+        format!("{} tools are missing: {}", missing.len(), missing.iter().map(line).collect::<Vec<_>>().join("; "))
+    };
+    let mut hints: Vec<String> = missing.into_iter().filter_map(|(_, _, install)| install).collect();
+    hints.dedup();
+    let help = (!hints.is_empty()).then(|| format!("to get them: {}", hints.join(" && ")));
+    Err(CommandError::Missing { text, help })
+}
+
+fn made_by_a_need(opened: &Opened, ix: StepIx, dir: &Path) -> bool {
+    opened.graph.flat_needs(ix).iter().any(|need| opened.graph.step(*need).outputs.iter().any(|o| o.pattern.covers(dir)))
+}
+
+/// A declared output directory belongs to its task whole: no file in it may be tracked by git.
+pub(super) fn check_tracked(opened: &Opened) -> Result<(), CommandError> {
+    let outputs = opened.graph.steps.iter().flat_map(|step| step.outputs.iter().map(move |o| (step, o)));
+    let dirs: Vec<_> = outputs.filter(|(_, o)| o.pattern.is_dir && !o.pattern.is_glob()).collect();
+    let paths: Vec<&Path> = dirs.iter().map(|(_, o)| o.pattern.path.as_path()).collect();
+    let mut problems: Vec<Problem> = Vec::new();
+    for (at, file) in git::tracked_below(&opened.graph.root, &paths)? {
+        let (step, output) = dirs[at];
+        let text = format!("`{}` is tracked by git, and lies in an output directory of `{}`", opened.graph.shown(&file), step.id);
+        if !problems.iter().any(|p| p.primary == output.pattern.span) {
+            let problem = Problem::new("bcache::graph::tracked_output", text, output.pattern.span)
+                .label("belongs to its task whole")
+                .help("take the file out of the directory, or declare outputs file by file");
+            problems.push(problem);
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Errors::new(problems, opened.workspace.manifest.files.clone()).into()) }
+}
+
+/// `500MB`, `20GB`, a number of bytes.
+fn bytes_of(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
+}
