@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bcache::execute::cancel::{Cancel, Signals};
 use bcache::execute::jobserver::{Jobserver, Style};
 use bcache::execute::runner::{Ending, RunError};
 use run_rig::{Rig, eventually, is_running};
@@ -353,4 +354,32 @@ fn an_attached_step_in_a_view_reads_the_terminal() {
     if rustix::termios::tcgetpgrp(&terminal).unwrap() == rustix::process::getpgrp() {
         println!("given back after the view");
     }
+}
+
+#[test]
+fn ctrl_c_asks_the_step_to_end_and_a_second_one_kills_it() {
+    let name = "ctrl_c_asks_the_step_to_end_and_a_second_one_kills_it";
+    if let Some(dir) = std::env::var_os("BCACHE_INTERRUPTED") {
+        let mut rig = Rig::new();
+        rig.cancel = Cancel::new(Signals::Caught, Duration::from_secs(1000)).unwrap();
+        let dir = Path::new(&dir).display();
+        let finished =
+            rig.shell(&format!("trap 'touch {dir}/asked' TERM; touch {dir}/begun; while :; do sleep 0.02; done"));
+        println!("ended with {:?}", finished.ending);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let bcache = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("BCACHE_INTERRUPTED", dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&bcache);
+    for sign in ["begun", "asked"] {
+        eventually(sign, || dir.path().join(sign).exists());
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+    let shown = String::from_utf8(bcache.wait_with_output().unwrap().stdout).unwrap();
+    assert!(shown.contains("ended with Cancelled"), "{shown}");
 }

@@ -316,7 +316,9 @@ fn a_top_on_an_overlay_is_kept_in_memory_and_copied_out() {
     }
     if part().is_none() {
         // In a mount namespace of its own, so that nothing stays mounted.
-        let shown = again(name, "overlay", &["unshare", "-m", "--propagation", "private"]).output().unwrap();
+        let left = tempfile::tempdir().unwrap();
+        let mut inside = again(name, "overlay", &["unshare", "-m", "--propagation", "private"]);
+        let shown = inside.env("TMPDIR", left.path()).output().unwrap();
         assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
         return;
     }

@@ -37,6 +37,7 @@ use super::process::{Running, Start, Stdio};
 use super::program::{self, Env};
 use super::terminal::{self, Terminal};
 use super::view::View;
+use crate::base::stat::set_mode;
 
 /// One step's commands and all that they get.
 pub struct Job<'a> {
@@ -261,11 +262,15 @@ impl Run<'_> {
         }
     }
 
-    /// overlayfs leaves a directory without any permission in its work directory, over which an ordinary
-    /// user's removal of the tree would stumble.
+    /// overlayfs leaves directories without any permission in its work directory, over which an ordinary user's
+    /// removal of the tree would stumble. Best effort: they only take room.
     fn tidy_tops(&self) {
         for top in self.job.view.iter().flat_map(|view| &view.prefixes).filter_map(|prefix| prefix.top.as_ref()) {
-            let _ = std::fs::remove_dir(top.work.join("work"));
+            let left = top.work.join("work");
+            for dir in [&left, &left.join("incompat"), &left.join("incompat/volatile")] {
+                let _ = set_mode(dir, 0o700);
+            }
+            let _ = std::fs::remove_dir_all(left);
         }
     }
 

@@ -152,9 +152,15 @@ impl<'a> Opened<'a> {
         if user {
             options.push("userxattr".to_owned());
         }
-        let options = std::ffi::CString::new(options.join(",")).expect("BUG: numbers hold no NUL");
-        mount("bcache", at, "overlay", MountFlags::empty(), Some(options.as_c_str()))
-            .map_err(|e| ("mount".to_owned(), e))
+        let mount = |options: &[String]| {
+            let options = std::ffi::CString::new(options.join(",")).expect("BUG: numbers hold no NUL");
+            mount("bcache", at, "overlay", MountFlags::empty(), Some(options.as_c_str()))
+        };
+        // The last one is not known before Linux 5.10.
+        options.push("volatile".to_owned());
+        let mounted = if top.is_some() { mount(&options) } else { Err(Errno::INVAL) };
+        let mounted = mounted.or_else(|_| mount(&options[..options.len() - 1]));
+        mounted.map_err(|e| ("mount".to_owned(), e))
     }
 
     /// `fsopen` and its kin: one call per layer, so no limit on all of them together. An error names the call.
@@ -170,6 +176,7 @@ impl<'a> Opened<'a> {
         if let Some((upper, work)) = top {
             fsconfig_set_string(&context, "upperdir", name_of(upper)).map_err(during("upperdir"))?;
             fsconfig_set_string(&context, "workdir", name_of(work)).map_err(during("workdir"))?;
+            fsconfig_set_flag(&context, "volatile").map_err(during("volatile"))?;
         }
         for (option, value) in OPTIONS {
             fsconfig_set_string(&context, option, value).map_err(during(option))?;
