@@ -45,11 +45,10 @@ impl Context {
     }
 
     pub(super) fn run_task(&self, task: &TaskName, args: &[OsString]) -> Result<Exit, CommandError> {
-        let args: Vec<String> = args
-            .iter()
-            .map(|arg| arg.clone().into_string())
-            .collect::<Result<_, _>>()
-            .map_err(|arg| CommandError::Usage { text: format!("argument `{}` is not UTF-8", arg.display()), help: None })?;
+        let args: Vec<String> =
+            args.iter().map(|arg| arg.clone().into_string()).collect::<Result<_, _>>().map_err(|arg| {
+                CommandError::Usage { text: format!("argument `{}` is not UTF-8", arg.display()), help: None }
+            })?;
         let workspace = self.workspace(std::slice::from_ref(task), Some(&args))?;
         self.open(&workspace, |opened| {
             let named = opened.selection.named.clone();
@@ -67,12 +66,22 @@ impl Context {
             self.reporter.on(Event::Warning { text });
         }
         let counts = Counts { fresh: answer.fresh, ..Counts::default() };
-        self.reporter.on(Event::Finished { label: answer.label, counts, took: self.begun.elapsed(), outcome: Outcome::Success });
+        self.reporter.on(Event::Finished {
+            label: answer.label,
+            counts,
+            took: self.begun.elapsed(),
+            outcome: Outcome::Success,
+        });
         Exit::Ok
     }
 
     /// Brings the steps of an opened workspace to their ends. `attached` is the step of `run`.
-    pub(super) fn build_opened(&self, opened: &Opened, attached: Option<StepIx>, request: Option<&ProofOf>) -> Result<Built, CommandError> {
+    pub(super) fn build_opened(
+        &self,
+        opened: &Opened,
+        attached: Option<StepIx>,
+        request: Option<&ProofOf>,
+    ) -> Result<Built, CommandError> {
         for text in &opened.warnings {
             self.reporter.on(Event::Warning { text: text.clone() });
         }
@@ -84,7 +93,10 @@ impl Context {
         let _lease = opened.store.lease().map_err(CommandError::io("lock the store"))?;
         self.remove_gone(opened)?;
         let cancel = Cancel::new(Signals::Caught, GRACE).map_err(CommandError::io("watch for signals"))?;
-        let private = tempfile::Builder::new().prefix("bcache-").tempdir().map_err(CommandError::io("make a temporary directory"))?;
+        let private = tempfile::Builder::new()
+            .prefix("bcache-")
+            .tempdir()
+            .map_err(CommandError::io("make a temporary directory"))?;
         let jobserver = Jobserver::new(options.jobs, private.path()).map_err(CommandError::io("make the jobserver"))?;
         let probed = OnceLock::new();
         let views = || match probed.get_or_init(|| probe::available(&opened.state.dir().join("work"), None, &cancel)) {
@@ -162,7 +174,8 @@ impl Context {
                 })
             })?;
             if removed > 0 {
-                let text = format!("{} of steps that are no more left {name}", crate::base::text::count(removed, "file"));
+                let text =
+                    format!("{} of steps that are no more left {name}", crate::base::text::count(removed, "file"));
                 self.reporter.on(Event::Note { text });
             }
         }
@@ -192,7 +205,9 @@ impl Context {
         match outcome {
             Outcome::Interrupted => Exit::Interrupted,
             Outcome::Success => Exit::Ok,
-            Outcome::Failure if attached_code.is_some() => Exit::Command(attached_code.map_or(1, |code| code.clamp(1, 255) as u8)),
+            Outcome::Failure if attached_code.is_some() => {
+                Exit::Command(attached_code.map_or(1, |code| code.clamp(1, 255) as u8))
+            }
             Outcome::Failure if build.tally.broken.load(Ordering::SeqCst) => Exit::State,
             Outcome::Failure => Exit::StepFailed,
         }
@@ -211,7 +226,8 @@ impl Context {
         let ours = ours.map_or_else(String::new, |s| format!("{} {} {}", s.ino, s.size, s.mtime));
         let is_root = if rustix::process::geteuid().is_root() { "root" } else { "user" };
         let home = self.store_home().unwrap_or_default();
-        let mut parts: Vec<&OsStr> = vec![root.as_os_str(), manifest.as_os_str(), home.as_os_str(), OsStr::new(&ours), OsStr::new(is_root)];
+        let mut parts: Vec<&OsStr> =
+            vec![root.as_os_str(), manifest.as_os_str(), home.as_os_str(), OsStr::new(&ours), OsStr::new(is_root)];
         parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
         parts.extend(names.iter().map(OsString::as_os_str));
         let digest = proof::request_digest(&parts);
@@ -261,13 +277,17 @@ fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>
         let made = record.made.as_ref()?;
         for (entry, seen) in made.outputs.entries().iter().zip(&record.outputs) {
             let digest = node_digest(&entry.node);
-            outputs.push((opened.graph.root.join(&entry.path), Observation { stat: Some(seen.stat), settled: seen.settled, digest }));
+            outputs.push((
+                opened.graph.root.join(&entry.path),
+                Observation { stat: Some(seen.stat), settled: seen.settled, digest },
+            ));
         }
     }
     for prefix in opened.prefixes {
         for (path, node, seen) in prefix.seen().ok()? {
             let seen = seen?;
-            outputs.push((path, Observation { stat: Some(seen.stat), settled: seen.settled, digest: node_digest(&node) }));
+            outputs
+                .push((path, Observation { stat: Some(seen.stat), settled: seen.settled, digest: node_digest(&node) }));
         }
     }
     let mut all = opened.files.account();

@@ -32,9 +32,19 @@ impl Context {
         };
         let rows: Vec<Vec<String>> = listed
             .iter()
-            .map(|l| vec![l.key.0.short(), l.step.to_string(), count(l.files, "file"), size(l.bytes), format!("used {} ago", ago(l.last_used))])
+            .map(|l| {
+                vec![
+                    l.key.0.short(),
+                    l.step.to_string(),
+                    count(l.files, "file"),
+                    size(l.bytes),
+                    format!("used {} ago", ago(l.last_used)),
+                ]
+            })
             .collect();
-        self.answer(tables::table(&[Align::Left, Align::Left, Align::Right, Align::Right, Align::Left], &rows).as_bytes())
+        self.answer(
+            tables::table(&[Align::Left, Align::Left, Align::Right, Align::Right, Align::Left], &rows).as_bytes(),
+        )
     }
 
     fn cache_stats(&self) -> Result<Exit, CommandError> {
@@ -55,7 +65,13 @@ impl Context {
         let store = self.store()?;
         let report = store.gc(store.limit())?;
         let freed = report.before.saturating_sub(report.after);
-        let text = format!("{} removed, {} freed; {} used of {}", count(report.dropped, "result"), size(freed), size(report.after), size(store.limit()));
+        let text = format!(
+            "{} removed, {} freed; {} used of {}",
+            count(report.dropped, "result"),
+            size(freed),
+            size(report.after),
+            size(store.limit())
+        );
         self.reporter.on(Event::Note { text });
         Ok(Exit::Ok)
     }
@@ -65,21 +81,36 @@ impl Context {
         let mut text = String::new();
         for damaged in &verified.damaged {
             let steps: Vec<String> = damaged.steps.iter().map(ToString::to_string).collect();
-            text.push_str(&format!("damaged: {} (of {})\n", crate::base::paths::escaped(&damaged.path), steps.join(", ")));
+            text.push_str(&format!(
+                "damaged: {} (of {})\n",
+                crate::base::paths::escaped(&damaged.path),
+                steps.join(", ")
+            ));
         }
-        text.push_str(&format!("{}, {}: {} damaged\n", count(verified.results, "result"), count(verified.frames, "frame"), verified.damaged.len()));
+        text.push_str(&format!(
+            "{}, {}: {} damaged\n",
+            count(verified.results, "result"),
+            count(verified.frames, "frame"),
+            verified.damaged.len()
+        ));
         self.answer(text.as_bytes())?;
         Ok(if verified.damaged.is_empty() { Exit::Ok } else { Exit::State })
     }
 
     fn cache_clean(&self) -> Result<Exit, CommandError> {
         let store = self.store()?;
-        let question = format!("remove all {} results of every worktree from {}?", store.stats()?.results, store.root().display());
+        let question =
+            format!("remove all {} results of every worktree from {}?", store.stats()?.results, store.root().display());
         if !self.options.yes {
             match self.reporter.confirm(&question) {
                 Some(true) => {}
                 Some(false) => return Ok(Exit::StepFailed),
-                None => return Err(CommandError::Usage { text: "`cache clean` asks first, and there is no terminal".to_owned(), help: Some("say --yes".to_owned()) }),
+                None => {
+                    return Err(CommandError::Usage {
+                        text: "`cache clean` asks first, and there is no terminal".to_owned(),
+                        help: Some("say --yes".to_owned()),
+                    });
+                }
             }
         }
         store.clear()?;

@@ -22,7 +22,8 @@ impl Context {
             let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? else {
                 return Err(CommandError::Usage { text: "a build is running in this worktree".to_owned(), help: None });
             };
-            let removed = if tasks.is_empty() { self.clean_all(opened)? } else { self.clean_named(opened, &opened.selection)? };
+            let removed =
+                if tasks.is_empty() { self.clean_all(opened)? } else { self.clean_named(opened, &opened.selection)? };
             let text = format!("removed {}; the cache keeps its copies", count(removed, "file"));
             self.reporter.on(Event::Note { text });
             Ok(Exit::Ok)

@@ -85,7 +85,9 @@ impl CommandError {
 
     fn help(&self) -> Option<String> {
         match self {
-            Self::NoManifest { .. } => Some("make one: `[bcache]`, `version = 1`, then a `[tasks.NAME]` with a `run`".to_owned()),
+            Self::NoManifest { .. } => {
+                Some("make one: `[bcache]`, `version = 1`, then a `[tasks.NAME]` with a `run`".to_owned())
+            }
             Self::Unknown(unknown) => unknown.help().map(str::to_owned),
             Self::Usage { help, .. } | Self::Missing { help, .. } => help.clone(),
             _ => None,

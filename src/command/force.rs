@@ -45,12 +45,19 @@ impl Context {
     }
 
     /// `glib,qemu`: by name, as far as the request holds them.
-    fn listed(&self, opened: &Opened, by: &str, names: &str, forced: &mut HashMap<StepIx, String>) -> Result<(), CommandError> {
+    fn listed(
+        &self,
+        opened: &Opened,
+        by: &str,
+        names: &str,
+        forced: &mut HashMap<StepIx, String>,
+    ) -> Result<(), CommandError> {
         for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
             let task = name.split('@').next().unwrap_or(name);
             let tasks = &opened.workspace.manifest.tasks;
             if !tasks.contains_key(task) {
-                let help = nearest(task, tasks.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+                let help =
+                    nearest(task, tasks.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
                 return Err(CommandError::Usage { text: format!("{by} names `{task}`, which is no task"), help });
             }
             let named = opened.selection.steps.iter().copied().filter(|ix| {

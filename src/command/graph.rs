@@ -14,8 +14,11 @@ impl Context {
     pub(super) fn graph(&self, tasks: &[TaskName], format: GraphFormat) -> Result<Exit, CommandError> {
         let workspace = self.workspace(tasks, None)?;
         let graph = &workspace.graph;
-        let steps: Vec<StepIx> =
-            if tasks.is_empty() { graph.indices().collect() } else { graph.select(&workspace.manifest, &workspace.request)?.steps };
+        let steps: Vec<StepIx> = if tasks.is_empty() {
+            graph.indices().collect()
+        } else {
+            graph.select(&workspace.manifest, &workspace.request)?.steps
+        };
         let text = match format {
             GraphFormat::Dot => dot(graph, &steps),
             GraphFormat::Mermaid => mermaid(graph, &steps),
@@ -91,7 +94,8 @@ fn json(graph: &Graph, steps: &[StepIx]) -> String {
             serde_json::json!({ "step": step.id.to_string(), "class": class, "needs": needs, "outputs": outputs, "sysroot": sysroot })
         })
         .collect();
-    let mut text = serde_json::to_string_pretty(&serde_json::json!({ "version": 1, "steps": steps })).expect("BUG: plain data is JSON");
+    let mut text = serde_json::to_string_pretty(&serde_json::json!({ "version": 1, "steps": steps }))
+        .expect("BUG: plain data is JSON");
     text.push('\n');
     text
 }

@@ -51,7 +51,10 @@ impl Context {
         if found {
             return Ok(Exit::Ok);
         }
-        Err(CommandError::Usage { text: format!("`{task}` has no log here: it never ran, or it wrote nothing"), help: None })
+        Err(CommandError::Usage {
+            text: format!("`{task}` has no log here: it never ran, or it wrote nothing"),
+            help: None,
+        })
     }
 
     /// The log that came with a restored result.

@@ -39,7 +39,8 @@ pub fn run(cli: Cli, begun: Instant) -> Exit {
         Ok(directory) => directory,
         Err(error) => return error.report(&reporter),
     };
-    let context = Context { options: cli.options, reporter, outside: Outside::new(std::env::vars_os()), directory, begun };
+    let context =
+        Context { options: cli.options, reporter, outside: Outside::new(std::env::vars_os()), directory, begun };
     match context.dispatch(cli.command) {
         Ok(exit) => exit,
         Err(error) => error.report(&context.reporter),

@@ -53,7 +53,9 @@ impl Context {
     pub(super) fn manifest_path(&self) -> Result<PathBuf, CommandError> {
         match &self.options.manifest {
             Some(path) => Ok(self.directory.join(path)),
-            None => load::find(&self.directory).ok_or_else(|| CommandError::NoManifest { path: self.directory.clone() }),
+            None => {
+                load::find(&self.directory).ok_or_else(|| CommandError::NoManifest { path: self.directory.clone() })
+            }
         }
     }
 
@@ -100,7 +102,11 @@ impl Context {
     }
 
     /// Opens everything for `workspace` and hands it to `act`; keeps what was learned about files after.
-    pub(super) fn open<T>(&self, workspace: &Workspace, act: impl FnOnce(&Opened) -> Result<T, CommandError>) -> Result<T, CommandError> {
+    pub(super) fn open<T>(
+        &self,
+        workspace: &Workspace,
+        act: impl FnOnce(&Opened) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let graph = &workspace.graph;
         let selection = graph.select(&workspace.manifest, &workspace.request)?;
         let state = State::open(&graph.root)?;
@@ -143,15 +149,21 @@ impl Context {
 
     fn warnings(&self, workspace: &Workspace, selection: &Selection, state: &State) -> Vec<String> {
         let manifest = &workspace.manifest;
-        let mut texts: Vec<String> = manifest.warnings.iter().map(|w| format!("{}: {}", place(&manifest.files, w.span), w.text)).collect();
+        let mut texts: Vec<String> =
+            manifest.warnings.iter().map(|w| format!("{}: {}", place(&manifest.files, w.span), w.text)).collect();
         texts.extend(workspace.graph.warnings.iter().cloned());
         let steps = selection.steps.iter().map(|ix| workspace.graph.step(*ix));
         let ignored = env::ignored(steps, &self.outside);
         if !ignored.is_empty() {
-            texts.push(format!("{} set outside has no effect on cached steps: declare it in `env`, or let it pass with `env-pass`", ignored.join(", ")));
+            texts.push(format!(
+                "{} set outside has no effect on cached steps: declare it in `env`, or let it pass with `env-pass`",
+                ignored.join(", ")
+            ));
         }
         if let Some(old) = &state.set_aside {
-            self.reporter.on(Event::Note { text: format!("the state was of another version: moved to {}", workspace.graph.shown(old)) });
+            self.reporter.on(Event::Note {
+                text: format!("the state was of another version: moved to {}", workspace.graph.shown(old)),
+            });
         }
         texts
     }
@@ -181,7 +193,13 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
         let search = opened.bench.search_path(step);
         for used in step.tools.iter().filter(|t| t.required && !may_come) {
             let name = &used.tool.name.value;
-            if opened.bench.tools.find(name, &search).map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?.is_some() {
+            if opened
+                .bench
+                .tools
+                .find(name, &search)
+                .map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?
+                .is_some()
+            {
                 continue;
             }
             let id = step.id.to_string();
@@ -210,7 +228,11 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
 }
 
 fn made_by_a_need(opened: &Opened, ix: StepIx, dir: &Path) -> bool {
-    opened.graph.flat_needs(ix).iter().any(|need| opened.graph.step(*need).outputs.iter().any(|o| o.pattern.covers(dir)))
+    opened
+        .graph
+        .flat_needs(ix)
+        .iter()
+        .any(|need| opened.graph.step(*need).outputs.iter().any(|o| o.pattern.covers(dir)))
 }
 
 /// A declared output directory belongs to its task whole: no file in it may be tracked by git.
@@ -221,7 +243,11 @@ pub(super) fn check_tracked(opened: &Opened) -> Result<(), CommandError> {
     let mut problems: Vec<Problem> = Vec::new();
     for (at, file) in git::tracked_below(&opened.graph.root, &paths)? {
         let (step, output) = dirs[at];
-        let text = format!("`{}` is tracked by git, and lies in an output directory of `{}`", opened.graph.shown(&file), step.id);
+        let text = format!(
+            "`{}` is tracked by git, and lies in an output directory of `{}`",
+            opened.graph.shown(&file),
+            step.id
+        );
         if !problems.iter().any(|p| p.primary == output.pattern.span) {
             let problem = Problem::new("bcache::graph::tracked_output", text, output.pattern.span)
                 .label("belongs to its task whole")
@@ -229,7 +255,11 @@ pub(super) fn check_tracked(opened: &Opened) -> Result<(), CommandError> {
             problems.push(problem);
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Errors::new(problems, opened.workspace.manifest.files.clone()).into()) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Errors::new(problems, opened.workspace.manifest.files.clone()).into())
+    }
 }
 
 /// `500MB`, `20GB`, a number of bytes.

@@ -15,7 +15,8 @@ impl Context {
         let workspace = self.workspace(std::slice::from_ref(task), None)?;
         self.open(&workspace, |opened| {
             let [ix] = opened.selection.named[..] else {
-                let targets: Vec<String> = opened.selection.named.iter().map(|ix| opened.graph.step(*ix).id.to_string()).collect();
+                let targets: Vec<String> =
+                    opened.selection.named.iter().map(|ix| opened.graph.step(*ix).id.to_string()).collect();
                 let text = format!("`{}` has several targets", task.task);
                 return Err(CommandError::Usage { text, help: Some(format!("name one of: {}", targets.join(", "))) });
             };
@@ -38,7 +39,8 @@ fn one(opened: &Opened, ix: crate::base::ids::StepIx, wanted: Option<&Path>) -> 
     for output in &step.outputs {
         if output.pattern.is_glob() {
             let made = opened.results.get(ix).map(|m| m.outputs.clone()).unwrap_or_default();
-            let matching = made.entries().iter().map(|e| opened.graph.root.join(&e.path)).filter(|p| output.pattern.covers(p));
+            let matching =
+                made.entries().iter().map(|e| opened.graph.root.join(&e.path)).filter(|p| output.pattern.covers(p));
             all.extend(matching);
         } else {
             all.push(output.pattern.path.clone());

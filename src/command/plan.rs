@@ -54,8 +54,13 @@ impl Context {
                 let id = opened.graph.step(ix).id.to_string();
                 if opened.graph.step(ix).class == Class::Group {
                     let members = foreseen.iter().filter(|(_, f)| f.verdict != Verdict::Fresh);
-                    let rows: Vec<WhyRow> = members.flat_map(|(ix, f)| rows(&opened.graph.step(*ix).id.to_string(), &f.reasons)).collect();
-                    let headline = if rows.is_empty() { "all that it groups is fresh" } else { "of what it groups would run or be restored now" };
+                    let rows: Vec<WhyRow> =
+                        members.flat_map(|(ix, f)| rows(&opened.graph.step(*ix).id.to_string(), &f.reasons)).collect();
+                    let headline = if rows.is_empty() {
+                        "all that it groups is fresh"
+                    } else {
+                        "of what it groups would run or be restored now"
+                    };
                     text.push_str(&tables::why(&format!("{id}: {headline}"), &rows));
                     continue;
                 }
@@ -82,17 +87,25 @@ impl Context {
             let waits: Vec<StepIx> = opened.graph.flat_needs(ix).into_iter().filter(|n| pending.contains(n)).collect();
             let known = match step.class {
                 Class::Group => continue,
-                Class::Plain => Foreseen { verdict: Verdict::Stale, reasons: vec![Why { code: "uncached", text: "it always runs".to_owned() }] },
+                Class::Plain => Foreseen {
+                    verdict: Verdict::Stale,
+                    reasons: vec![Why { code: "uncached", text: "it always runs".to_owned() }],
+                },
                 Class::Cached if !waits.is_empty() => {
                     let names: Vec<String> = waits.iter().map(|n| opened.graph.step(*n).id.to_string()).collect();
-                    Foreseen { verdict: Verdict::Unknown, reasons: vec![Why { code: "waits", text: format!("waits on {}", names.join(", ")) }] }
+                    Foreseen {
+                        verdict: Verdict::Unknown,
+                        reasons: vec![Why { code: "waits", text: format!("waits on {}", names.join(", ")) }],
+                    }
                 }
                 Class::Cached | Class::Fixed => {
                     let judged = judge.judge(ix, opened.records.get(&step.id), forced.get(&ix).map(String::as_str))?;
                     self.verdict(opened, ix, judged, forced.contains_key(&ix))?
                 }
             };
-            if known.verdict != Verdict::Fresh && step.class != Class::Plain || step.class == Class::Plain && !step.outputs.is_empty() {
+            if known.verdict != Verdict::Fresh && step.class != Class::Plain
+                || step.class == Class::Plain && !step.outputs.is_empty()
+            {
                 pending.push(ix);
             }
             foreseen.push((ix, known));
@@ -101,7 +114,10 @@ impl Context {
     }
 
     fn verdict(&self, opened: &Opened, ix: StepIx, judged: Judged, forced: bool) -> Result<Foreseen, CommandError> {
-        let explain = |reasons: &[Reason]| Explainer { graph: opened.graph, results: opened.results, state: opened.state }.explain(reasons, judged.record.as_deref());
+        let explain = |reasons: &[Reason]| {
+            Explainer { graph: opened.graph, results: opened.results, state: opened.state }
+                .explain(reasons, judged.record.as_deref())
+        };
         match &judged.fresh {
             Ok(made) => {
                 opened.results.set(ix, made.clone());
@@ -117,7 +133,10 @@ impl Context {
 }
 
 fn causes(reasons: &[Why]) -> Vec<WhyRow> {
-    reasons.iter().map(|why| WhyRow { component: why.code.to_owned(), text: why.text.clone(), files: Vec::new() }).collect()
+    reasons
+        .iter()
+        .map(|why| WhyRow { component: why.code.to_owned(), text: why.text.clone(), files: Vec::new() })
+        .collect()
 }
 
 fn rows(step: &str, reasons: &[Why]) -> Vec<WhyRow> {
@@ -134,6 +153,10 @@ fn last_time(opened: &Opened, ix: StepIx) -> String {
         crate::action::Origin::Restored => "was last restored",
         crate::action::Origin::Ran | crate::action::Origin::Begun => "last ran",
     };
-    let rows: Vec<WhyRow> = record.reasons.iter().map(|text| WhyRow { component: "because".to_owned(), text: text.clone(), files: Vec::new() }).collect();
+    let rows: Vec<WhyRow> = record
+        .reasons
+        .iter()
+        .map(|text| WhyRow { component: "because".to_owned(), text: text.clone(), files: Vec::new() })
+        .collect();
     tables::why(&format!("{id} is fresh; it {verb}"), &rows)
 }

@@ -17,7 +17,9 @@ use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Lookup, Part, Permit, Prefix, State, StepLock, Store, StoreError};
+use crate::store::{
+    Before, KeyLock, LayerSource, Layers, Lookup, Part, Permit, Prefix, State, StepLock, Store, StoreError,
+};
 
 use super::cancel::Cancel;
 use super::explain::Explainer;
@@ -152,7 +154,13 @@ impl Build<'_> {
     }
 
     /// With the step's locks held: the store's answer, or a run.
-    fn restore_or_run(&self, ix: StepIx, judged: Judged, reasons: Vec<Reason>, held: Held) -> Result<Attempt, StepError> {
+    fn restore_or_run(
+        &self,
+        ix: StepIx,
+        judged: Judged,
+        reasons: Vec<Reason>,
+        held: Held,
+    ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let key = judged.assembled.action.key();
         if self.forced(ix).is_none() {
@@ -160,7 +168,9 @@ impl Build<'_> {
                 return Ok(Attempt::Done);
             }
         }
-        let Some(key_lock) = self.store.try_lock_key(&key).map_err(|error| StepError::lock(error))? else { return Ok(Attempt::Later) };
+        let Some(key_lock) = self.store.try_lock_key(&key).map_err(|error| StepError::lock(error))? else {
+            return Ok(Attempt::Later);
+        };
         let permit = if self.forced(ix).is_none() {
             match self.store.lookup(&key)? {
                 // Whoever had the lock has stored it.
@@ -174,7 +184,8 @@ impl Build<'_> {
         if !self.has_room(step) {
             return Ok(Attempt::Later);
         }
-        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(|error| StepError::lock(error))? else {
+        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(|error| StepError::lock(error))?
+        else {
             self.refill_if_idle()?;
             return Ok(Attempt::Later);
         };
@@ -242,11 +253,12 @@ impl Build<'_> {
             stored: true,
         };
         let mut begin = || self.begin(step, old.as_deref(), &record(Vec::new(), Origin::Begun)).map(|_| ());
-        let placed = match self.store.materialize(&result, Part::Outputs, self.state, &self.graph.root, before, &mut begin) {
-            Ok(placed) => placed,
-            Err(e) if e.is_lost() => return Ok(false),
-            Err(e) => return Err(e.into()),
-        };
+        let placed =
+            match self.store.materialize(&result, Part::Outputs, self.state, &self.graph.root, before, &mut begin) {
+                Ok(placed) => placed,
+                Err(e) if e.is_lost() => return Ok(false),
+                Err(e) => return Err(e.into()),
+            };
         for aside in &placed.aside {
             self.say_aside(aside);
         }
@@ -278,7 +290,12 @@ impl Build<'_> {
     }
 
     /// Writes down that the step's outputs are about to change. What the old record owned stays owned.
-    pub(super) fn begin(&self, step: &Step, old: Option<&StepRecord>, new: &StepRecord) -> Result<Arc<StepRecord>, StoreError> {
+    pub(super) fn begin(
+        &self,
+        step: &Step,
+        old: Option<&StepRecord>,
+        new: &StepRecord,
+    ) -> Result<Arc<StepRecord>, StoreError> {
         let emptied = match old {
             Some(old) => StepRecord { origin: Origin::Begun, reasons: new.reasons.clone(), ..old.clone() },
             None => StepRecord { made: None, outputs: Vec::new(), origin: Origin::Begun, ..new.clone() },
@@ -298,7 +315,8 @@ impl Build<'_> {
     }
 
     pub(super) fn say_aside(&self, aside: &crate::action::SetAside) {
-        let text = format!("{} was not made here: moved to {}", self.graph.shown(&aside.from), self.graph.shown(&aside.to));
+        let text =
+            format!("{} was not made here: moved to {}", self.graph.shown(&aside.from), self.graph.shown(&aside.to));
         self.listener.on(Event::Note { text });
     }
 
@@ -325,7 +343,13 @@ impl Work for Build<'_> {
                 if error.is_ours() {
                     self.tally.broken.store(true, Ordering::SeqCst);
                 }
-                let failure = Failure { headline: error.to_string(), command: None, log: Arc::from([]), log_file: None, advice: error.advice() };
+                let failure = Failure {
+                    headline: error.to_string(),
+                    command: None,
+                    log: Arc::from([]),
+                    log_file: None,
+                    advice: error.advice(),
+                };
                 self.fail(ix, begun.elapsed(), failure);
                 Attempt::Failed
             }
@@ -396,7 +420,10 @@ impl StepError {
 
     fn advice(&self) -> Vec<String> {
         match self {
-            Self::Judge(JudgeError::Assemble(crate::fingerprint::assemble::AssembleError::Missing { install: Some(install), .. })) => {
+            Self::Judge(JudgeError::Assemble(crate::fingerprint::assemble::AssembleError::Missing {
+                install: Some(install),
+                ..
+            })) => {
                 vec![format!("to get it: {install}")]
             }
             _ => Vec::new(),
@@ -409,7 +436,10 @@ fn total_memory() -> u64 {
     static TOTAL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
     *TOTAL.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let kib = text
+            .lines()
+            .find_map(|l| l.strip_prefix("MemTotal:"))
+            .and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.map_or(u64::MAX, |kib| kib * 1024)
     })
 }

@@ -34,8 +34,12 @@ fn place(state: &State, digest: &Digest) -> std::path::PathBuf {
 
 /// Forgets what no record refers to any more.
 pub fn forget_unused(state: &State, records: &[std::sync::Arc<StepRecord>]) {
-    let used: std::collections::HashSet<String> =
-        records.iter().flat_map(|r| &r.action.components).filter(|c| matches!(c.kind, Kind::Need | Kind::Layer)).map(|c| c.digest.to_string()).collect();
+    let used: std::collections::HashSet<String> = records
+        .iter()
+        .flat_map(|r| &r.action.components)
+        .filter(|c| matches!(c.kind, Kind::Need | Kind::Layer))
+        .map(|c| c.digest.to_string())
+        .collect();
     let Ok(entries) = std::fs::read_dir(state.dir().join("made")) else { return };
     for entry in entries.flatten().filter(|e| e.file_name().to_str().is_none_or(|n| !used.contains(n))) {
         // It is a memory aid: one too many does no harm.
@@ -45,7 +49,10 @@ pub fn forget_unused(state: &State, records: &[std::sync::Arc<StepRecord>]) {
 
 impl Explainer<'_> {
     pub fn explain(&self, reasons: &[Reason], _old: Option<&StepRecord>) -> Vec<Why> {
-        reasons.iter().map(|reason| Why { code: reason.code(), text: reason.sentence(self.detail(reason).as_deref()) }).collect()
+        reasons
+            .iter()
+            .map(|reason| Why { code: reason.code(), text: reason.sentence(self.detail(reason).as_deref()) })
+            .collect()
     }
 
     /// Which files of a need or layer are different.
@@ -57,7 +64,8 @@ impl Explainer<'_> {
         let before = self.recall(old)?;
         let after = self.current(new)?;
         let outputs = before.outputs.changes(&after.outputs).into_iter().map(|(path, _)| escaped(path));
-        let (old_layer, new_layer) = (before.layer.clone().unwrap_or_default(), after.layer.clone().unwrap_or_default());
+        let (old_layer, new_layer) =
+            (before.layer.clone().unwrap_or_default(), after.layer.clone().unwrap_or_default());
         let installed = old_layer.changes(&new_layer).into_iter().map(|(path, _)| escaped(path));
         let names: Vec<String> = outputs.chain(installed).collect();
         let more = names.len().saturating_sub(NAMED);

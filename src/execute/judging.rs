@@ -116,18 +116,26 @@ impl Judge<'_> {
     pub fn assemble(&self, ix: StepIx) -> Result<Assembled, AssembleError> {
         let produced = |step: StepIx| self.results.get(step).map(|made| (step, made.clone()));
         let needs: Vec<(StepIx, Arc<Made>)> = self.graph().flat_needs(ix).into_iter().filter_map(produced).collect();
-        let layers: Vec<(StepIx, Arc<Made>)> = self.graph().step(ix).layers.iter().copied().filter_map(produced).collect();
+        let layers: Vec<(StepIx, Arc<Made>)> =
+            self.graph().step(ix).layers.iter().copied().filter_map(produced).collect();
         let producers = |list: &[(StepIx, Arc<Made>)], act: &mut dyn FnMut(&[Producer])| {
             let list: Vec<Producer> = list.iter().map(|(step, made)| Producer { step: *step, made }).collect();
             act(&list);
         };
         let mut assembled = None;
-        producers(&needs, &mut |needs| producers(&layers, &mut |layers| assembled = Some(self.bench.assemble(ix, needs, layers))));
+        producers(&needs, &mut |needs| {
+            producers(&layers, &mut |layers| assembled = Some(self.bench.assemble(ix, needs, layers)))
+        });
         assembled.expect("BUG: it was called")
     }
 
     /// Assembles the action and compares it, the record and the disk.
-    pub fn judge(&self, ix: StepIx, record: Option<Arc<StepRecord>>, forced: Option<&str>) -> Result<Judged, JudgeError> {
+    pub fn judge(
+        &self,
+        ix: StepIx,
+        record: Option<Arc<StepRecord>>,
+        forced: Option<&str>,
+    ) -> Result<Judged, JudgeError> {
         let assembled = self.assemble(ix)?;
         let step = self.graph().step(ix);
         if step.class == Class::Fixed {
@@ -146,7 +154,9 @@ impl Judge<'_> {
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
         let disk = match record {
-            Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => self.disk(step, record)?,
+            Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
+                self.disk(step, record)?
+            }
             _ => Disk::Intact,
         };
         let evidence = Evidence { record: record.map(|r| &**r), disk: &disk, forced };
@@ -157,7 +167,13 @@ impl Judge<'_> {
     }
 
     /// Are the files there with their sums? That is all there is to it.
-    fn judge_fixed(&self, step: &Step, assembled: Assembled, record: Option<Arc<StepRecord>>, forced: Option<&str>) -> Result<Judged, JudgeError> {
+    fn judge_fixed(
+        &self,
+        step: &Step,
+        assembled: Assembled,
+        record: Option<Arc<StepRecord>>,
+        forced: Option<&str>,
+    ) -> Result<Judged, JudgeError> {
         let mut reasons: Vec<Reason> = forced.map(|by| Reason::Forced { by: by.to_owned() }).into_iter().collect();
         for output in &step.outputs {
             let path = output.pattern.shown.clone();
@@ -167,7 +183,11 @@ impl Judge<'_> {
                 Some(_) => {}
             }
         }
-        let fresh = if reasons.is_empty() { Ok(Arc::new(fixed_made(self.bench.files, self.graph(), step)?)) } else { Err(reasons) };
+        let fresh = if reasons.is_empty() {
+            Ok(Arc::new(fixed_made(self.bench.files, self.graph(), step)?))
+        } else {
+            Err(reasons)
+        };
         Ok(Judged { assembled, record, fresh })
     }
 
@@ -208,7 +228,12 @@ enum Gone {
 }
 
 /// Is the entry there as it was left? Gives how it is seen now.
-fn look(files: &Files, path: &std::path::Path, entry: &Entry, seen: Option<&Seen>) -> Result<Result<Seen, Gone>, JudgeError> {
+fn look(
+    files: &Files,
+    path: &std::path::Path,
+    entry: &Entry,
+    seen: Option<&Seen>,
+) -> Result<Result<Seen, Gone>, JudgeError> {
     let stat = Stat::read(path).map_err(|error| FileError::Read { path: path.to_owned(), error })?;
     let Some(stat) = stat else { return Ok(Err(Gone::Missing)) };
     if let Some(seen) = seen.filter(|s| s.settled && s.stat == stat) {
@@ -217,8 +242,12 @@ fn look(files: &Files, path: &std::path::Path, entry: &Entry, seen: Option<&Seen
     let observation = files.observe(path)?;
     let same = match &entry.node {
         Node::Dir { mode } => stat.kind == Kind::Dir && stat.mode == *mode,
-        Node::File { mode, size, digest } => stat.kind == Kind::File && stat.mode == *mode && stat.size == *size && observation.digest == Some(*digest),
-        Node::Symlink { target } => stat.kind == Kind::Symlink && observation.digest == Some(crate::fingerprint::files::link_digest(target)),
+        Node::File { mode, size, digest } => {
+            stat.kind == Kind::File && stat.mode == *mode && stat.size == *size && observation.digest == Some(*digest)
+        }
+        Node::Symlink { target } => {
+            stat.kind == Kind::Symlink && observation.digest == Some(crate::fingerprint::files::link_digest(target))
+        }
     };
     let now = observation.stat.map(|stat| Seen { stat, settled: observation.settled });
     Ok(if same { now.ok_or(Gone::Missing) } else { Err(Gone::Other) })

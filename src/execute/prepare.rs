@@ -107,7 +107,8 @@ impl Build<'_> {
     pub(super) fn make_output_dirs(&self, step: &Step) -> Result<(), StepError> {
         for output in &step.outputs {
             let path = output.pattern.fixed_part();
-            let dir = if output.pattern.is_dir || output.pattern.is_glob() { Some(path.as_path()) } else { path.parent() };
+            let dir =
+                if output.pattern.is_dir || output.pattern.is_glob() { Some(path.as_path()) } else { path.parent() };
             if let Some(dir) = dir {
                 fs::create_dir_all(dir).map_err(StepError::write(dir))?;
             }
@@ -152,7 +153,8 @@ impl Build<'_> {
                 unpack::archive(&path, &source.dir)?;
             }
             SourceFrom::Git { url, rev } => {
-                let repository = self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
+                let repository =
+                    self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
                 unpack::commit(url, rev, &repository, &source.dir)?;
             }
         }
@@ -166,7 +168,9 @@ impl Build<'_> {
         let found = self.bench.files.sha256(archive).map_err(super::judging::JudgeError::from)?;
         let found = found.unwrap_or_else(|| "no file".to_owned());
         if found != expected {
-            return Err(unpack::UnpackError::Sum { archive: archive.to_owned(), found, expected: expected.to_owned() }.into());
+            return Err(
+                unpack::UnpackError::Sum { archive: archive.to_owned(), found, expected: expected.to_owned() }.into()
+            );
         }
         Ok(())
     }
@@ -214,7 +218,13 @@ impl Build<'_> {
     fn view(&self, ix: StepIx, step: &Step) -> Result<View, StepError> {
         if let Err(why) = (self.views)() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
-            let failure = crate::event::Failure { headline, command: None, log: Arc::from([]), log_file: None, advice: vec![why] };
+            let failure = crate::event::Failure {
+                headline,
+                command: None,
+                log: Arc::from([]),
+                log_file: None,
+                advice: vec![why],
+            };
             return Err(StepError::Failed { failure: Box::new(failure), took: std::time::Duration::ZERO });
         }
         let mut prefixes = Vec::new();
@@ -243,7 +253,11 @@ impl Build<'_> {
     }
 
     /// Steps whose layers lie at a prefix in this step's view, with what they made.
-    pub(super) fn layers_at<'s>(&'s self, step: &'s Step, prefix: Option<PrefixIx>) -> impl Iterator<Item = (StepIx, Arc<Made>)> + 's {
+    pub(super) fn layers_at<'s>(
+        &'s self,
+        step: &'s Step,
+        prefix: Option<PrefixIx>,
+    ) -> impl Iterator<Item = (StepIx, Arc<Made>)> + 's {
         let there = step.layers.iter().copied().filter(move |l| self.graph.step(*l).sysroot == prefix);
         there.filter_map(|l| Some((l, self.results.get(l)?.clone())))
     }
@@ -268,7 +282,12 @@ impl Build<'_> {
     }
 
     /// Puts the layer of a step into its prefix.
-    pub(super) fn install(&self, ix: StepIx, tree: &crate::base::tree::Tree, source: LayerSource) -> Result<usize, StepError> {
+    pub(super) fn install(
+        &self,
+        ix: StepIx,
+        tree: &crate::base::tree::Tree,
+        source: LayerSource,
+    ) -> Result<usize, StepError> {
         let step = self.graph.step(ix);
         let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
         let report = self.prefixes[prefix.index()].put(&step.id, tree, source)?;
@@ -299,7 +318,8 @@ impl Build<'_> {
 
     /// What a step that ended well needs no more.
     pub(super) fn tidy(&self, step: &Step, assembled: &Assembled) {
-        let own = [Some(&assembled.tmp), step.has_views().then_some(&step.work), step.source.is_some().then_some(&step.work)];
+        let own =
+            [Some(&assembled.tmp), step.has_views().then_some(&step.work), step.source.is_some().then_some(&step.work)];
         for dir in own.into_iter().flatten() {
             // It is emptied before the next run anyway.
             let _ = remove_tree(dir);

@@ -29,7 +29,14 @@ use super::view::layer::{Lower, collect};
 const SHOWN: u64 = 16 << 20;
 
 impl Build<'_> {
-    pub(super) fn run_cached(&self, ix: StepIx, judged: Judged, reasons: Vec<Reason>, permission: Permission, tokens: &Tokens) -> Result<Attempt, StepError> {
+    pub(super) fn run_cached(
+        &self,
+        ix: StepIx,
+        judged: Judged,
+        reasons: Vec<Reason>,
+        permission: Permission,
+        tokens: &Tokens,
+    ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let old = judged.record.clone();
         let texts = self.sentences(&reasons, old.as_deref());
@@ -62,7 +69,13 @@ impl Build<'_> {
             Ok(stored) => {
                 self.tally.ran.fetch_add(1, Ordering::SeqCst);
                 let stderr = Arc::from(finished.stderr);
-                self.listener.on(Event::Ran { step: step.id.clone(), took: finished.took, uncached: false, stored, stderr });
+                self.listener.on(Event::Ran {
+                    step: step.id.clone(),
+                    took: finished.took,
+                    uncached: false,
+                    stored,
+                    stderr,
+                });
                 self.tidy(step, assembled);
                 Ok(Attempt::Done)
             }
@@ -74,7 +87,13 @@ impl Build<'_> {
     }
 
     /// Runs the commands, and again after a failure where the task says so: each try starts from nothing.
-    fn tries(&self, ix: StepIx, assembled: &Assembled, last: Option<Cost>, tokens: &Tokens) -> Result<Finished, StepError> {
+    fn tries(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        last: Option<Cost>,
+        tokens: &Tokens,
+    ) -> Result<Finished, StepError> {
         let step = self.graph.step(ix);
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
@@ -97,12 +116,22 @@ impl Build<'_> {
         }
     }
 
-    pub(super) fn commands(&self, step: &Step, assembled: &Assembled, view: Option<&super::view::View>, attached: bool, last: Option<Duration>, tokens: &Tokens) -> Result<Finished, StepError> {
+    pub(super) fn commands(
+        &self,
+        step: &Step,
+        assembled: &Assembled,
+        view: Option<&super::view::View>,
+        attached: bool,
+        last: Option<Duration>,
+        tokens: &Tokens,
+    ) -> Result<Finished, StepError> {
         let commands: Vec<Vec<OsString>> = step.commands.iter().map(|c| argv(c, tokens.count())).collect();
         let style = style::choose(step, assembled, self.bench);
         let secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
         let id = step.id.clone();
-        let stream = |stream: Stream, bytes: &[u8]| self.listener.on(Event::Output { step: id.clone(), stream, bytes: Arc::from(bytes) });
+        let stream = |stream: Stream, bytes: &[u8]| {
+            self.listener.on(Event::Output { step: id.clone(), stream, bytes: Arc::from(bytes) })
+        };
         let log = self.state.log_path(&step.id);
         let job = Job {
             commands: &commands,
@@ -125,7 +154,14 @@ impl Build<'_> {
     }
 
     /// Captures what was made, and lets it be found: store, layer, prefix, and last the record.
-    fn keep(&self, ix: StepIx, assembled: &Assembled, finished: &Finished, mut record: StepRecord, permission: Permission) -> Result<bool, StepError> {
+    fn keep(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        finished: &Finished,
+        mut record: StepRecord,
+        permission: Permission,
+    ) -> Result<bool, StepError> {
         let step = self.graph.step(ix);
         let outputs = self.made_outputs(step)?;
         let upper = step.sysroot.map(|_| step.work.join("top/upper"));
@@ -134,7 +170,13 @@ impl Build<'_> {
             None => Vec::new(),
         };
         let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
-        let sources = Sources { workspace: &self.graph.root, outputs: &outputs, upper: upper.as_deref(), except: &[], log: log.as_deref() };
+        let sources = Sources {
+            workspace: &self.graph.root,
+            outputs: &outputs,
+            upper: upper.as_deref(),
+            except: &[],
+            log: log.as_deref(),
+        };
         // What a tool built on its own old output depends on a history that no key holds.
         let keeps = step.clean;
         let (mut snapshot, capture) = if keeps {
@@ -190,12 +232,13 @@ impl Build<'_> {
             .iter()
             .filter_map(|(step, made)| Some(Lower { owner: &self.graph.step(*step).id, tree: made.layer.as_ref()? }))
             .collect();
-        let removed: Vec<PathBuf> = finished.removed.iter().filter(|(at, _)| *at == prefix.path).map(|(_, path)| path.clone()).collect();
+        let removed: Vec<PathBuf> =
+            finished.removed.iter().filter(|(at, _)| *at == prefix.path).map(|(_, path)| path.clone()).collect();
         let shared = collect(&step.id, upper, &lower, &prefix.shared_files, &removed)?;
         Ok(shared.into_iter().map(|s| SharedFile { path: s.path, mode: s.mode, bytes: s.bytes }).collect())
     }
 
-    /// Concrete paths of the declared outputs; one that was not made is a failure.
+    /// Concrete paths of the declared outputs, relative to the workspace; one that was not made is a failure.
     pub(super) fn made_outputs(&self, step: &Step) -> Result<Vec<PathBuf>, StepError> {
         let mut paths = Vec::new();
         for output in &step.outputs {
@@ -204,7 +247,7 @@ impl Build<'_> {
                 let headline = format!("declared output `{}` was not made", output.pattern.shown);
                 return Err(self.plain_failure(step, headline));
             }
-            paths.extend(found);
+            paths.extend(found.iter().map(|path| path.strip_prefix(&self.graph.root).unwrap_or(path).to_owned()));
         }
         paths.sort();
         paths.dedup();
@@ -262,7 +305,9 @@ impl Build<'_> {
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later) };
-        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else { return Ok(Attempt::Later) };
+        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
+            return Ok(Attempt::Later);
+        };
         let attached = self.options.attached == Some(ix) || company == Company::Alone && !self.options.verbose;
         let assembled = self.judge().assemble(ix).map_err(super::judging::JudgeError::from)?;
         self.warn_own_jobs(step);
@@ -278,7 +323,8 @@ impl Build<'_> {
                 _ if left > 0 => left -= 1,
                 ref ending => {
                     if let (Some(code), true) = (code_of(ending), self.options.attached == Some(ix)) {
-                        *self.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(code);
+                        *self.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                            Some(code);
                     }
                     return Err(self.failed(step, &finished));
                 }
@@ -290,13 +336,21 @@ impl Build<'_> {
         self.learn(&snapshot.made, &snapshot.outputs);
         self.results.set(ix, Arc::new(snapshot.made));
         self.tally.ran.fetch_add(1, Ordering::SeqCst);
-        self.listener.on(Event::Ran { step: step.id.clone(), took: begun.elapsed(), uncached: true, stored: false, stderr: Arc::from(finished.stderr) });
+        self.listener.on(Event::Ran {
+            step: step.id.clone(),
+            took: begun.elapsed(),
+            uncached: true,
+            stored: false,
+            stderr: Arc::from(finished.stderr),
+        });
         Ok(Attempt::Done)
     }
 
     fn failed(&self, step: &Step, finished: &Finished) -> StepError {
         let command = match &finished.ending {
-            Ending::Code { command, .. } | Ending::Signal { command, .. } | Ending::CannotStart { command, .. } => step.commands.get(*command),
+            Ending::Code { command, .. } | Ending::Signal { command, .. } | Ending::CannotStart { command, .. } => {
+                step.commands.get(*command)
+            }
             _ => step.commands.last(),
         };
         let log = finished.log.as_deref().map(read_end).unwrap_or_default();
@@ -326,7 +380,10 @@ impl Build<'_> {
     fn warn_own_jobs(&self, step: &Step) {
         for command in &step.commands {
             if let Some(word) = style::own_jobs(command) {
-                let text = format!("{}: `{word}` brings its own -j: without it the jobserver shares the cores among all steps", step.id);
+                let text = format!(
+                    "{}: `{word}` brings its own -j: without it the jobserver shares the cores among all steps",
+                    step.id
+                );
                 self.listener.on(Event::Warning { text });
             }
         }

@@ -188,7 +188,9 @@ impl<'a> Shared<'a> {
                 for dependent in &self.dependents[at] {
                     state.missing_needs[*dependent] -= 1;
                     if state.missing_needs[*dependent] == 0 && state.ends[*dependent].is_none() {
-                        state.ready.push(Ready { urgency: self.urgency[*dependent], place: std::cmp::Reverse(*dependent) });
+                        state
+                            .ready
+                            .push(Ready { urgency: self.urgency[*dependent], place: std::cmp::Reverse(*dependent) });
                     }
                 }
             }
@@ -255,11 +257,17 @@ mod tests {
     }
 
     fn plan(needs: &[&[usize]], costs: &[u64]) -> Vec<Planned> {
-        let step = |(i, needs): (usize, &&[usize])| Planned { step: StepIx(i as u32), needs: needs.to_vec(), cost: costs[i] };
+        let step =
+            |(i, needs): (usize, &&[usize])| Planned { step: StepIx(i as u32), needs: needs.to_vec(), cost: costs[i] };
         needs.iter().enumerate().map(step).collect()
     }
 
-    fn go(planned: &[Planned], workers: usize, keep_going: bool, answer: impl Fn(usize, usize) -> Attempt + Sync) -> (Vec<usize>, Vec<End>) {
+    fn go(
+        planned: &[Planned],
+        workers: usize,
+        keep_going: bool,
+        answer: impl Fn(usize, usize) -> Attempt + Sync,
+    ) -> (Vec<usize>, Vec<End>) {
         let recorder = Recorder { tried: Mutex::default(), answer };
         let ends = run(planned, workers, keep_going, &recorder);
         (recorder.tried.into_inner().unwrap(), ends)
@@ -290,7 +298,8 @@ mod tests {
     #[test]
     fn a_step_that_is_put_off_is_tried_again_and_others_go_on_meanwhile() {
         let planned = plan(&[&[], &[]], &[9, 1]);
-        let (tried, ends) = go(&planned, 1, false, |step, times| if step == 0 && times < 3 { Attempt::Later } else { Attempt::Done });
+        let (tried, ends) =
+            go(&planned, 1, false, |step, times| if step == 0 && times < 3 { Attempt::Later } else { Attempt::Done });
         assert_eq!(tried[..2], [0, 1]);
         assert_eq!(tried.iter().filter(|s| **s == 0).count(), 3);
         assert_eq!(ends, [End::Done; 2]);
@@ -298,7 +307,8 @@ mod tests {
 
     #[test]
     fn a_thousand_steps_on_eight_workers_each_run_once_after_their_needs() {
-        let needs: Vec<Vec<usize>> = (0..1000usize).map(|i| (1..4).filter_map(|k| i.checked_sub(k * k * 7)).collect()).collect();
+        let needs: Vec<Vec<usize>> =
+            (0..1000usize).map(|i| (1..4).filter_map(|k| i.checked_sub(k * k * 7)).collect()).collect();
         let needs: Vec<&[usize]> = needs.iter().map(Vec::as_slice).collect();
         let planned = plan(&needs, &vec![1; 1000]);
         let (tried, ends) = go(&planned, 8, false, |_, _| Attempt::Done);

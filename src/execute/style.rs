@@ -53,7 +53,11 @@ pub fn own_jobs(command: &Command) -> Option<String> {
     commands.into_iter().find_map(|words: shell::Words| {
         let program = words.iter().flatten().next()?.rsplit('/').next()?.to_owned();
         let takes_jobs = ["make", "gmake", "ninja", "samu", "cargo"].contains(&program.as_str());
-        let flag = words.iter().flatten().skip(1).find(|w| *w == "-j" || *w == "--jobs" || w.starts_with("--jobs=") || is_numbered(w))?;
+        let flag = words
+            .iter()
+            .flatten()
+            .skip(1)
+            .find(|w| *w == "-j" || *w == "--jobs" || w.starts_with("--jobs=") || is_numbered(w))?;
         takes_jobs.then(|| format!("{program} {flag}").replace(crate::graph::JOBS_MARKER, "{{ jobs }}"))
     })
 }

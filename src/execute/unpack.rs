@@ -17,7 +17,10 @@ use crate::fingerprint::git::{self, GitError};
 pub enum UnpackError {
     #[error("cannot unpack `{}`: {error}", escaped(archive))]
     Archive { archive: PathBuf, error: io::Error },
-    #[error("`{}` is no archive that is known here: tar, alone or packed with gzip, bzip2, xz or zstd", escaped(archive))]
+    #[error(
+        "`{}` is no archive that is known here: tar, alone or packed with gzip, bzip2, xz or zstd",
+        escaped(archive)
+    )]
     Unknown { archive: PathBuf },
     #[error("`{}` holds `{}`, which leads out of the archive", escaped(archive), escaped(member))]
     Outside { archive: PathBuf, member: PathBuf },
@@ -48,7 +51,10 @@ pub fn archive(archive: &Path, dest: &Path) -> Result<(), UnpackError> {
             dirs.push((entry.path().map_err(failed)?.into_owned(), entry.header().mtime().unwrap_or(0)));
             let path = dirs.last().map(|(path, _)| beside.join(path)).unwrap_or_default();
             if !is_below(&dirs[dirs.len() - 1].0) {
-                return Err(UnpackError::Outside { archive: archive.to_owned(), member: dirs.pop().unwrap_or_default().0 });
+                return Err(UnpackError::Outside {
+                    archive: archive.to_owned(),
+                    member: dirs.pop().unwrap_or_default().0,
+                });
             }
             if !path.exists() {
                 entry.set_preserve_permissions(false);

@@ -88,10 +88,24 @@ impl Workbench<'_> {
         let Parts { components, seen, .. } = parts;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located);
-        let places = Places { prefix_bins: &bins, tool_links: tool_links.as_ref().map(|(dir, _)| dir.as_path()), tmp: &tmp, home: home.as_deref() };
+        let places = Places {
+            prefix_bins: &bins,
+            tool_links: tool_links.as_ref().map(|(dir, _)| dir.as_path()),
+            tmp: &tmp,
+            home: home.as_deref(),
+        };
         let environment = env::environment(step, self.outside, &places);
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
-        Ok(Assembled { action: Action { components }, seen, environment, tool_links, programs, patches: described, tmp, home })
+        Ok(Assembled {
+            action: Action { components },
+            seen,
+            environment,
+            tool_links,
+            programs,
+            patches: described,
+            tmp,
+            home,
+        })
     }
 
     /// Text as it is in a key: the workspace's own path is a marker, the number of jobs too.
@@ -154,8 +168,11 @@ impl Workbench<'_> {
             let dir = place.path.parent().unwrap_or(Path::new("/"));
             step.path.iter().any(|p| p == dir) || env::SYSTEM_PATH.iter().any(|s| Path::new(s) == dir)
         };
-        let mut links: Vec<(String, PathBuf)> =
-            located.iter().filter(|(name, place)| !name.contains('/') && !reached(place)).map(|(n, p)| (n.clone(), p.path.clone())).collect();
+        let mut links: Vec<(String, PathBuf)> = located
+            .iter()
+            .filter(|(name, place)| !name.contains('/') && !reached(place))
+            .map(|(n, p)| (n.clone(), p.path.clone()))
+            .collect();
         if links.is_empty() {
             return None;
         }
@@ -219,7 +236,12 @@ impl Parts<'_> {
                 }
             }
             let shown = self.bench.mark(&command.shown());
-            self.components.push(Component { kind: Part::Command, name: (i + 1).to_string(), digest: hasher.finish(), shown });
+            self.components.push(Component {
+                kind: Part::Command,
+                name: (i + 1).to_string(),
+                digest: hasher.finish(),
+                shown,
+            });
         }
     }
 
@@ -246,7 +268,9 @@ impl Parts<'_> {
                     }
                     located.push((name.clone(), place));
                 }
-                None if used.required => return Err(AssembleError::Missing { name: name.clone(), install: used.tool.install.clone() }),
+                None if used.required => {
+                    return Err(AssembleError::Missing { name: name.clone(), install: used.tool.install.clone() });
+                }
                 // It may be a function, or guarded by a test: that it is absent is a fact too.
                 None if step.class != Class::Fixed => parts.push(Component::text(Part::Tool, name, "not found")),
                 None => {}
@@ -287,7 +311,12 @@ impl Parts<'_> {
                 }
             }
             let name = format!("programs in {}", self.bench.graph.shown(dir));
-            self.components.push(Component { kind: Part::Setting, name, digest: hasher.finish(), shown: String::new() });
+            self.components.push(Component {
+                kind: Part::Setting,
+                name,
+                digest: hasher.finish(),
+                shown: String::new(),
+            });
         }
         Ok(())
     }
@@ -306,7 +335,8 @@ impl Parts<'_> {
         let mut found: Found = walk.expand(&step.inputs)?;
         for script in step.scripts.iter().filter(|s| s.starts_with(&bench.graph.root) && !s.starts_with(bench.state)) {
             let seen = bench.files.observe(script)?;
-            if seen.stat.is_some_and(|s| s.kind == Kind::File) && !step.outputs.iter().any(|o| o.pattern.covers(script)) {
+            if seen.stat.is_some_and(|s| s.kind == Kind::File) && !step.outputs.iter().any(|o| o.pattern.covers(script))
+            {
                 found.insert(script.clone(), seen);
             }
         }
@@ -319,7 +349,12 @@ impl Parts<'_> {
         let graph = self.bench.graph;
         for need in needs {
             let name = graph.step(need.step).id.to_string();
-            self.components.push(Component { kind: Part::Need, name, digest: need.made.digest(), shown: String::new() });
+            self.components.push(Component {
+                kind: Part::Need,
+                name,
+                digest: need.made.digest(),
+                shown: String::new(),
+            });
         }
         if !self.step.has_views() {
             return;
@@ -330,7 +365,12 @@ impl Parts<'_> {
             .filter(|l| !direct.contains(&l.step))
             .filter_map(|l| {
                 let digest = l.made.layer.as_ref()?.digest();
-                Some(Component { kind: Part::Layer, name: graph.step(l.step).id.to_string(), digest, shown: String::new() })
+                Some(Component {
+                    kind: Part::Layer,
+                    name: graph.step(l.step).id.to_string(),
+                    digest,
+                    shown: String::new(),
+                })
             })
             .collect();
         parts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -344,7 +384,8 @@ impl Parts<'_> {
         }
         if let Some(prefix) = self.step.sysroot {
             let prefix = self.bench.graph.prefix(prefix);
-            let shared = prefix.shared_files.iter().map(|p| crate::base::paths::escaped(p)).collect::<Vec<_>>().join(" ");
+            let shared =
+                prefix.shared_files.iter().map(|p| crate::base::paths::escaped(p)).collect::<Vec<_>>().join(" ");
             self.text(Part::Output, &format!("layer of {}", prefix.name), shared);
         }
     }

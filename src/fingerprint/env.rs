@@ -142,12 +142,15 @@ fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {
 }
 
 fn is_plumbing(name: &str) -> bool {
-    PLUMBING.contains(&name) || PLUMBING_PREFIXES.iter().any(|p| name.starts_with(p)) || name.to_ascii_lowercase().ends_with("_proxy")
+    PLUMBING.contains(&name)
+        || PLUMBING_PREFIXES.iter().any(|p| name.starts_with(p))
+        || name.to_ascii_lowercase().ends_with("_proxy")
 }
 
 /// Declared variables as parts of the key; `mark` replaces the workspace's path.
 pub fn components(step: &Step, outside: &Outside, mark: impl Fn(&str) -> String) -> Vec<Component> {
-    let mut parts: Vec<Component> = step.env.iter().map(|(name, value)| Component::text(Kind::Env, name, mark(value))).collect();
+    let mut parts: Vec<Component> =
+        step.env.iter().map(|(name, value)| Component::text(Kind::Env, name, mark(value))).collect();
     for (name, _) in step.env_pass.iter().filter(|(name, key)| *key && !step.env.iter().any(|(n, _)| n == name)) {
         let value = outside.get(name);
         let mut hasher = Hasher::new("bcache passed variable 1");
@@ -165,15 +168,25 @@ pub fn components(step: &Step, outside: &Outside, mark: impl Fn(&str) -> String)
 
 /// The values that must not be seen in any log.
 pub fn secret_values(step: &Step, outside: &Outside) -> Vec<Vec<u8>> {
-    step.secrets.iter().filter_map(|name| outside.get(name)).filter(|v| !v.is_empty()).map(|v| v.as_bytes().to_owned()).collect()
+    step.secrets
+        .iter()
+        .filter_map(|name| outside.get(name))
+        .filter(|v| !v.is_empty())
+        .map(|v| v.as_bytes().to_owned())
+        .collect()
 }
 
 /// Variables that were set outside, that compilers would obey, and that no cached step gets to see.
 pub fn ignored<'a>(steps: impl Iterator<Item = &'a Step> + Clone, outside: &Outside) -> Vec<&'static str> {
     let mut ignored = Vec::new();
     for name in HABITS {
-        let seen_by = |step: &Step| step.class != Class::Cached || step.env.iter().any(|(n, _)| n == name) || step.env_pass.iter().any(|(n, _)| n == name);
-        if outside.get(name).is_some() && steps.clone().any(|s| s.class == Class::Cached) && !steps.clone().all(seen_by) {
+        let seen_by = |step: &Step| {
+            step.class != Class::Cached
+                || step.env.iter().any(|(n, _)| n == name)
+                || step.env_pass.iter().any(|(n, _)| n == name)
+        };
+        if outside.get(name).is_some() && steps.clone().any(|s| s.class == Class::Cached) && !steps.clone().all(seen_by)
+        {
             ignored.push(*name);
         }
     }

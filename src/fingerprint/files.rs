@@ -122,7 +122,8 @@ impl Files {
             Some(entry) if entry.observation.stat == stat => entry.current = true,
             _ => {
                 let observation = Observation { stat, settled: stat.is_none_or(|s| s.is_settled(now)), digest: None };
-                shard.insert(path.to_owned(), Entry { observation, sha256: None, age: 0, listing: None, current: true });
+                shard
+                    .insert(path.to_owned(), Entry { observation, sha256: None, age: 0, listing: None, current: true });
             }
         }
         Ok(stat)
@@ -218,7 +219,11 @@ impl Files {
         if observation.stat.is_none_or(|s| s.kind != Kind::File) {
             return Ok(None);
         }
-        let known = self.shard(path).get(path).filter(|e| e.observation == observation && observation.settled).and_then(|e| e.sha256);
+        let known = self
+            .shard(path)
+            .get(path)
+            .filter(|e| e.observation == observation && observation.settled)
+            .and_then(|e| e.sha256);
         let sum = match known {
             Some(sum) => sum,
             None => {
@@ -291,7 +296,8 @@ pub fn still_holds(path: &Path, seen: &Observation) -> bool {
         (None, None) => true,
         (Some(now), Some(then)) if now == *then && seen.settled => true,
         (Some(now), Some(then)) => {
-            let alike = now.kind == then.kind && now.mode == then.mode && (now.size == then.size || now.kind == Kind::Dir);
+            let alike =
+                now.kind == then.kind && now.mode == then.mode && (now.size == then.size || now.kind == Kind::Dir);
             let Some(digest) = seen.digest.filter(|_| alike) else { return false };
             read_digest(path, now.kind).is_ok_and(|(found, _)| found == digest)
         }

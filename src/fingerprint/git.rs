@@ -38,7 +38,8 @@ pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)
 /// us, else all branches and tags.
 pub fn fetch(url: &str, rev: &str, store: &Path) -> Result<(), GitError> {
     let failed = |error| GitError::Fetch { url: url.to_owned(), rev: rev.to_owned(), error };
-    let repository = Repository::init_opts(store, RepositoryInitOptions::new().bare(true).external_template(false)).map_err(failed)?;
+    let repository = Repository::init_opts(store, RepositoryInitOptions::new().bare(true).external_template(false))
+        .map_err(failed)?;
     let oid = Oid::from_str(rev).map_err(failed)?;
     if repository.find_commit(oid).is_ok() {
         return Ok(());

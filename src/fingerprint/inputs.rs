@@ -47,7 +47,12 @@ impl<'a> Walk<'a> {
 
     /// For looking at outputs: nothing is taken away.
     pub fn for_outputs(files: &'a Files, graph: &'a Graph) -> Self {
-        Self { files, skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(), own: &[], excludes: Vec::new() }
+        Self {
+            files,
+            skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(),
+            own: &[],
+            excludes: Vec::new(),
+        }
     }
 
     /// Everything that the patterns name.
@@ -80,7 +85,14 @@ impl<'a> Walk<'a> {
         Ok(any)
     }
 
-    fn glob(&self, dir: &Path, pattern: &Pattern, above: &mut Vec<PathBuf>, found: &mut Found, any: &mut bool) -> Result<(), InputError> {
+    fn glob(
+        &self,
+        dir: &Path,
+        pattern: &Pattern,
+        above: &mut Vec<PathBuf>,
+        found: &mut Found,
+        any: &mut bool,
+    ) -> Result<(), InputError> {
         if !self.enters(dir, above)? {
             return Ok(());
         }
@@ -107,7 +119,13 @@ impl<'a> Walk<'a> {
     }
 
     /// All below a directory; an empty one is there by itself.
-    fn tree(&self, dir: &Path, above: &mut Vec<PathBuf>, wanted: &dyn Fn(&Path) -> bool, found: &mut Found) -> Result<(), InputError> {
+    fn tree(
+        &self,
+        dir: &Path,
+        above: &mut Vec<PathBuf>,
+        wanted: &dyn Fn(&Path) -> bool,
+        found: &mut Found,
+    ) -> Result<(), InputError> {
         if !self.enters(dir, above)? {
             return Ok(());
         }
@@ -131,7 +149,13 @@ impl<'a> Walk<'a> {
     }
 
     /// A file, or a link and what it leads to.
-    fn file(&self, path: &Path, above: &mut Vec<PathBuf>, wanted: &dyn Fn(&Path) -> bool, found: &mut Found) -> Result<(), InputError> {
+    fn file(
+        &self,
+        path: &Path,
+        above: &mut Vec<PathBuf>,
+        wanted: &dyn Fn(&Path) -> bool,
+        found: &mut Found,
+    ) -> Result<(), InputError> {
         let observation = self.files.observe(path)?;
         found.insert(path.to_owned(), observation);
         if observation.stat.is_some_and(|s| s.kind == Kind::Symlink) {
@@ -166,7 +190,10 @@ impl<'a> Walk<'a> {
     }
 
     fn passes_over(&self, name: &OsStr, path: &Path) -> bool {
-        name == ".git" || name == ".bcache" || self.skipped.contains(&path) || self.own.iter().any(|o| o.pattern.matches(path))
+        name == ".git"
+            || name == ".bcache"
+            || self.skipped.contains(&path)
+            || self.own.iter().any(|o| o.pattern.matches(path))
     }
 
     fn excluded(&self, path: &Path) -> bool {
@@ -184,7 +211,9 @@ pub fn component(kind: Part, name: String, seen: &Observation) -> Component {
     let mut hasher = Hasher::new("bcache input 1");
     match seen.stat {
         None => hasher.number(0),
-        Some(stat) => hasher.number(1 + stat.kind as u64).number(u64::from(stat.kind == Kind::File && stat.is_executable())),
+        Some(stat) => {
+            hasher.number(1 + stat.kind as u64).number(u64::from(stat.kind == Kind::File && stat.is_executable()))
+        }
     };
     // Of a directory only that it is there: what lies in it has entries of its own.
     if let (Some(digest), true) = (&seen.digest, seen.stat.is_some_and(|s| s.kind != Kind::Dir)) {

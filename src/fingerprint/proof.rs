@@ -68,11 +68,19 @@ pub fn request_digest(parts: &[&OsStr]) -> Digest {
 }
 
 /// Keeps a proof; the oldest go when there are many.
-pub fn write(file: &Path, answer: &Answer, vars: &[(OsString, Option<Digest>)], paths: &[(PathBuf, Observation)]) -> std::io::Result<()> {
+pub fn write(
+    file: &Path,
+    answer: &Answer,
+    vars: &[(OsString, Option<Digest>)],
+    paths: &[(PathBuf, Observation)],
+) -> std::io::Result<()> {
     let paths = paths.iter().map(|(path, seen)| (path.as_os_str().as_bytes(), *seen)).collect();
     publish(file, &FORMAT.seal(&Written { answer, vars, paths }))?;
     let dir = file.parent().unwrap_or(Path::new("."));
-    let mut others: Vec<_> = std::fs::read_dir(dir)?.flatten().filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path()))).collect();
+    let mut others: Vec<_> = std::fs::read_dir(dir)?
+        .flatten()
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .collect();
     if others.len() > KEPT {
         others.sort();
         for (_, path) in &others[..others.len() - KEPT] {
@@ -92,7 +100,8 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
     }
     let refreshed = hold(&stored.paths)?;
     if !refreshed.is_empty() {
-        let mut paths: Vec<(PathBuf, Observation)> = stored.paths.iter().map(|(p, o)| (PathBuf::from(OsStr::from_bytes(p)), *o)).collect();
+        let mut paths: Vec<(PathBuf, Observation)> =
+            stored.paths.iter().map(|(p, o)| (PathBuf::from(OsStr::from_bytes(p)), *o)).collect();
         for (at, seen) in refreshed {
             paths[at].1 = seen;
         }

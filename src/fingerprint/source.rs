@@ -33,15 +33,20 @@ pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> R
             described.components.push(inputs::component(Part::Source, graph.shown(path), &seen));
             described.seen.push((real, seen));
         }
-        SourceFrom::Git { rev, .. } => described.components.push(Component::text(Part::Source, "source", format!("commit {rev}"))),
+        SourceFrom::Git { rev, .. } => {
+            described.components.push(Component::text(Part::Source, "source", format!("commit {rev}")))
+        }
         SourceFrom::Path { path } => {
             if files.look(path)?.is_none() {
                 return Err(InputError::NoMatch { pattern: graph.shown(path) });
             }
             let mut found = Found::new();
-            let pattern = crate::graph::pattern::Pattern::new(".", path, &graph.root, source.span).expect("BUG: `.` is a pattern");
+            let pattern = crate::graph::pattern::Pattern::new(".", path, &graph.root, source.span)
+                .expect("BUG: `.` is a pattern");
             Walk::new(files, graph, step).add(&pattern, &mut found)?;
-            described.components.extend(found.iter().map(|(path, seen)| inputs::component(Part::Source, graph.shown(path), seen)));
+            described
+                .components
+                .extend(found.iter().map(|(path, seen)| inputs::component(Part::Source, graph.shown(path), seen)));
             described.seen.extend(found);
             return Ok(described);
         }
@@ -50,7 +55,13 @@ pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> R
     Ok(described)
 }
 
-fn patches(files: &Files, graph: &Graph, step: &Step, source: &Source, described: &mut Described) -> Result<(), InputError> {
+fn patches(
+    files: &Files,
+    graph: &Graph,
+    step: &Step,
+    source: &Source,
+    described: &mut Described,
+) -> Result<(), InputError> {
     for pattern in &source.patches {
         let mut found = Found::new();
         if !Walk::new(files, graph, step).add(pattern, &mut found)? {

@@ -102,7 +102,8 @@ impl<'a> Tools<'a> {
         let path = if name.contains('/') {
             which::which(name).ok()
         } else {
-            let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':'))).unwrap_or_default();
+            let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':')))
+                .unwrap_or_default();
             which::which_in_global(name, Some(list)).ok().and_then(|mut found| found.next())
         };
         for dir in dirs.iter().take_while(|_| !name.contains('/')) {
@@ -121,7 +122,13 @@ impl<'a> Tools<'a> {
     }
 
     /// The identity of a program that was found.
-    pub fn component(&self, tool: &Tool, place: &Place, search: &[PathBuf], directory: &Path) -> Result<Component, ToolError> {
+    pub fn component(
+        &self,
+        tool: &Tool,
+        place: &Place,
+        search: &[PathBuf],
+        directory: &Path,
+    ) -> Result<Component, ToolError> {
         let name = &tool.name.value;
         let mut hasher = Hasher::new("bcache tool 1");
         let shown;
@@ -154,7 +161,8 @@ impl<'a> Tools<'a> {
     /// What `program --version` says, where it can be asked.
     pub fn version_of(&self, program: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
         let place = self.find(program, search).ok()??;
-        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), search, directory).ok()?
+        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), search, directory)
+            .ok()?
     }
 
     /// A script, or a program that answers to many names by starting others.
@@ -167,7 +175,13 @@ impl<'a> Tools<'a> {
         Ok(File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!")
     }
 
-    fn version(&self, place: &Place, command: &str, search: &[PathBuf], directory: &Path) -> Result<Option<String>, ToolError> {
+    fn version(
+        &self,
+        place: &Place,
+        command: &str,
+        search: &[PathBuf],
+        directory: &Path,
+    ) -> Result<Option<String>, ToolError> {
         let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
         let known = lock(&self.versions).known.iter().find(|v| same(v)).cloned();
         if let Some(known) = known
@@ -176,9 +190,19 @@ impl<'a> Tools<'a> {
             return Ok(known.said);
         }
         let files = self.facts(place, directory)?;
-        let vars = FACT_VARS.iter().map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref())))).collect();
+        let vars = FACT_VARS
+            .iter()
+            .map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref()))))
+            .collect();
         let said = self.ask(command, search, directory);
-        let version = Version { program: place.real.clone(), command: command.to_owned(), directory: directory.to_owned(), files, vars, said: said.clone() };
+        let version = Version {
+            program: place.real.clone(),
+            command: command.to_owned(),
+            directory: directory.to_owned(),
+            files,
+            vars,
+            said: said.clone(),
+        };
         let mut versions = lock(&self.versions);
         versions.known.retain(|v| !same(v));
         versions.known.push(version);
@@ -240,14 +264,24 @@ impl<'a> Tools<'a> {
             path.push(dir);
         }
         let mut child = Command::new("/bin/sh");
-        child.args(["-c", command]).env_clear().env("PATH", path).env("LANG", "C.UTF-8").env("RUSTUP_AUTO_INSTALL", "0");
+        child
+            .args(["-c", command])
+            .env_clear()
+            .env("PATH", path)
+            .env("LANG", "C.UTF-8")
+            .env("RUSTUP_AUTO_INSTALL", "0");
         for name in FACT_VARS.iter().chain(&["HOME", "CARGO_HOME", "RUSTUP_HOME", "PYENV_ROOT"]) {
             if let Some(value) = self.outside.get(name) {
                 child.env(name, value);
             }
         }
         let directory = if directory.is_dir() { directory } else { Path::new("/") };
-        child.current_dir(directory).stdin(Stdio::null()).stderr(Stdio::null()).stdout(output.try_clone().ok()?).process_group(0);
+        child
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .stdout(output.try_clone().ok()?)
+            .process_group(0);
         let mut child = child.spawn().ok()?;
         let mut waited = Duration::ZERO;
         let status = loop {
@@ -256,7 +290,10 @@ impl<'a> Tools<'a> {
             }
             if waited > PATIENCE {
                 // Its whole group; `wait` then reaps the child itself.
-                let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(&child), rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process_group(
+                    rustix::process::Pid::from_child(&child),
+                    rustix::process::Signal::KILL,
+                );
                 let _ = child.wait();
                 return None;
             }

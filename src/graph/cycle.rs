@@ -53,7 +53,8 @@ fn problem(steps: &[Step], cycle: &[usize]) -> Problem {
     let mut names: Vec<String> = cycle.iter().map(|s| steps[*s].id.to_string()).collect();
     names.push(names[0].clone());
     let first = &steps[cycle[0]];
-    let mut problem = Problem::new("bcache::graph::cycle", format!("a cycle: {}", names.join(" -> ")), first.span).label("begins here");
+    let mut problem = Problem::new("bcache::graph::cycle", format!("a cycle: {}", names.join(" -> ")), first.span)
+        .label("begins here");
     let edges = cycle.iter().zip(cycle.iter().cycle().skip(1));
     for (from, to) in edges {
         let (from, to) = (&steps[*from], &steps[*to]);
@@ -65,8 +66,15 @@ fn problem(steps: &[Step], cycle: &[usize]) -> Problem {
             let by_glob = from.inputs.iter().any(|i| i.pattern.is_glob() && i.pattern.shown == *path);
             problem = if by_glob {
                 let made = to.outputs.first().map_or("", |o| o.pattern.shown.trim_end_matches('/'));
-                let exclusion = if to.outputs.first().is_some_and(|o| o.pattern.is_dir) { format!("!{made}/**") } else { format!("!{made}") };
-                problem.help(format!("the input glob `{path}` of `{}` reaches what `{}` makes: add `\"{exclusion}\"` to its inputs", from.id, to.id))
+                let exclusion = if to.outputs.first().is_some_and(|o| o.pattern.is_dir) {
+                    format!("!{made}/**")
+                } else {
+                    format!("!{made}")
+                };
+                problem.help(format!(
+                    "the input glob `{path}` of `{}` reaches what `{}` makes: add `\"{exclusion}\"` to its inputs",
+                    from.id, to.id
+                ))
             } else {
                 problem.help(format!("`{path}` of `{}` is made by `{}`", from.id, to.id))
             };

@@ -13,7 +13,10 @@ use crate::manifest::model::{self, Manifest, Task, Text};
 
 use super::pattern::Pattern;
 use super::request::Request;
-use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source, SourceFrom, Step, ToolUse, shell};
+use super::{
+    Class, Command, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source, SourceFrom, Step,
+    ToolUse, shell,
+};
 use super::{cycle, outputs, reach};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
@@ -132,9 +135,10 @@ impl<'a> Builder<'a> {
         if task.targets.is_empty() && (written.is_none() || target == HOST) {
             return Some(HOST.to_owned());
         }
-        let mut problem = Problem::new("bcache::graph::target", format!("`{name}` is not built for target `{target}`"), need.span)
-            .label(format!("needed by `{id}`"))
-            .related(task.span, format!("`{name}` is declared here"));
+        let mut problem =
+            Problem::new("bcache::graph::target", format!("`{name}` is not built for target `{target}`"), need.span)
+                .label(format!("needed by `{id}`"))
+                .related(task.span, format!("`{name}` is declared here"));
         problem = match task.targets.first() {
             Some(first) => problem.help(format!("write `{name}@{}`, or give `{name}` this target", first.value)),
             None => problem.help(format!("write `{name}@{HOST}`, or give `{name}` this target")),
@@ -220,14 +224,22 @@ impl<'a> Builder<'a> {
         let has_args = self.request.args_for.as_deref() == Some(&*step.id.task) && !self.request.args.is_empty();
         if !task.cache || task.has_nothing_to_judge_by() || has_args {
             if task.sysroot.is_some() && !has_args {
-                let problem = Problem::new("bcache::graph::uncached_install", "a step that installs into a sysroot can't have `cache = false`", task.span)
-                    .label("what it installs is kept as a layer, by its key")
-                    .help("take `cache = false` or `sysroot` away");
+                let problem = Problem::new(
+                    "bcache::graph::uncached_install",
+                    "a step that installs into a sysroot can't have `cache = false`",
+                    task.span,
+                )
+                .label("what it installs is kept as a layer, by its key")
+                .help("take `cache = false` or `sysroot` away");
                 self.problems.push(problem);
             }
             return Class::Plain;
         }
-        if !step.outputs.is_empty() && step.outputs.iter().all(|o| o.sha256.is_some()) { Class::Fixed } else { Class::Cached }
+        if !step.outputs.is_empty() && step.outputs.iter().all(|o| o.sha256.is_some()) {
+            Class::Fixed
+        } else {
+            Class::Cached
+        }
     }
 
     /// The prefix of a sysroot at a step's target.
@@ -268,7 +280,8 @@ impl<'a> Builder<'a> {
 
 /// Programs and script files that the commands begin with, and the declared tools.
 fn tools_of(task: &Task, commands: &[Command], cwd: &Path) -> (Vec<ToolUse>, Vec<PathBuf>) {
-    let mut tools: Vec<ToolUse> = task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
+    let mut tools: Vec<ToolUse> =
+        task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
     let mut scripts = Vec::new();
     let mut found = |word: &str, required: bool, span: Span| {
         if word.contains('/') {
@@ -308,7 +321,12 @@ fn tools_of(task: &Task, commands: &[Command], cwd: &Path) -> (Vec<ToolUse>, Vec
         }
     }
     // A script named without a slash, as in `python3 gen.py`, is a file where there is one.
-    scripts.extend(tools.iter().filter(|t| !t.required && t.tool.name.contains('.')).filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value))));
+    scripts.extend(
+        tools
+            .iter()
+            .filter(|t| !t.required && t.tool.name.contains('.'))
+            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value))),
+    );
     scripts.sort();
     scripts.dedup();
     (tools, scripts)
@@ -360,7 +378,11 @@ impl Fill<'_, '_> {
         let base = self.manifest.dir_of(text.span.file);
         let path = join_clean(base, Path::new(&expanded));
         if path.is_none() {
-            self.problems.push(Problem::new("bcache::graph::path", format!("`{expanded}` climbs above the root"), text.span));
+            self.problems.push(Problem::new(
+                "bcache::graph::path",
+                format!("`{expanded}` climbs above the root"),
+                text.span,
+            ));
         }
         path
     }
@@ -375,9 +397,11 @@ impl Fill<'_, '_> {
             Some(inner) if inner.as_os_str().is_empty() => {
                 Problem::new("bcache::graph::outside", format!("{what} can't be the workspace itself"), span)
             }
-            Some(inner) if inner.starts_with(".bcache") || inner.starts_with(".git") => {
-                Problem::new("bcache::graph::outside", format!("{what} can't lie in `{}`", inner.iter().next().unwrap_or_default().display()), span)
-            }
+            Some(inner) if inner.starts_with(".bcache") || inner.starts_with(".git") => Problem::new(
+                "bcache::graph::outside",
+                format!("{what} can't lie in `{}`", inner.iter().next().unwrap_or_default().display()),
+                span,
+            ),
             Some(_) => return Some(()),
         };
         self.problems.push(problem);
@@ -411,7 +435,9 @@ impl Fill<'_, '_> {
         let mut outputs = Vec::with_capacity(task.outputs.len());
         for output in &task.outputs {
             let Some(pattern) = self.pattern(expander, &output.path) else { continue };
-            if self.inside(&pattern.fixed_part(), output.path.span, "an output").is_some() || pattern.is_glob() && pattern.fixed_part() == self.root {
+            if self.inside(&pattern.fixed_part(), output.path.span, "an output").is_some()
+                || pattern.is_glob() && pattern.fixed_part() == self.root
+            {
                 if pattern.is_glob() && pattern.fixed_part() == self.root {
                     self.problems.pop();
                 }

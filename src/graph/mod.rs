@@ -178,11 +178,22 @@ pub struct Source {
 
 #[derive(Clone, Debug)]
 pub enum SourceFrom {
-    Url { url: String, sha256: String },
-    Archive { path: PathBuf, sha256: Option<String> },
-    Git { url: String, rev: String },
+    Url {
+        url: String,
+        sha256: String,
+    },
+    Archive {
+        path: PathBuf,
+        sha256: Option<String>,
+    },
+    Git {
+        url: String,
+        rev: String,
+    },
     /// A working copy, used where it is.
-    Path { path: PathBuf },
+    Path {
+        path: PathBuf,
+    },
 }
 
 /// What can't be found in the manifest is looked up in it: the graph of all its tasks.
@@ -228,4 +239,3 @@ impl Graph {
         crate::base::paths::escaped(path.strip_prefix(&self.root).unwrap_or(path))
     }
 }
-

@@ -53,9 +53,14 @@ impl Owners {
             }
         }
         for (i, (ix, glob)) in self.globs.iter().enumerate() {
-            let literal = self.by_path.values().filter(|(_, p)| glob.may_meet(p) || p.path.ancestors().skip(1).any(|a| glob.matches(a)));
+            let literal = self
+                .by_path
+                .values()
+                .filter(|(_, p)| glob.may_meet(p) || p.path.ancestors().skip(1).any(|a| glob.matches(a)));
             let earlier = self.globs[..i].iter().filter(|(_, p)| glob.may_meet(p) && same_text(glob, p));
-            if let Some((other, theirs)) = literal.map(|(o, p)| (o, p)).chain(earlier.map(|(o, p)| (o, p))).find(|(o, _)| *o != ix) {
+            if let Some((other, theirs)) =
+                literal.map(|(o, p)| (o, p)).chain(earlier.map(|(o, p)| (o, p))).find(|(o, _)| *o != ix)
+            {
                 problems.push(two_owners(&steps[ix.index()], glob, &steps[other.index()], theirs));
             }
         }
@@ -65,7 +70,9 @@ impl Owners {
     fn check_inputs_in_own_outputs(&self, steps: &[Step], root: &Path, problems: &mut Vec<Problem>) {
         for step in steps.iter().filter(|s| s.class != Class::Plain) {
             for input in step.inputs.iter().filter(|i| !i.exclude && !i.pattern.is_glob() && i.pattern.path != root) {
-                if let Some(output) = step.outputs.iter().find(|o| !o.pattern.is_glob() && o.pattern.covers(&input.pattern.path)) {
+                if let Some(output) =
+                    step.outputs.iter().find(|o| !o.pattern.is_glob() && o.pattern.covers(&input.pattern.path))
+                {
                     let text = format!("`{}` is an input and an output of `{}`", input.pattern.shown, step.id);
                     let problem = Problem::new("bcache::graph::own_output", text, input.pattern.span)
                         .label("read here")
@@ -83,14 +90,19 @@ impl Owners {
         let mut add = |entry: &'a (StepIx, Pattern)| found.push((entry.0, &entry.1));
         if pattern.is_glob() {
             let fixed = pattern.fixed_part();
-            self.below(&fixed).filter(|(_, p)| pattern.matches(&p.path) || pattern.may_match_below(&p.path) && p.is_dir).for_each(&mut add);
+            self.below(&fixed)
+                .filter(|(_, p)| pattern.matches(&p.path) || pattern.may_match_below(&p.path) && p.is_dir)
+                .for_each(&mut add);
             fixed.ancestors().skip(1).filter_map(|dir| self.by_path.get(dir)).for_each(&mut add);
         } else {
             pattern.path.ancestors().filter_map(|dir| self.by_path.get(dir)).for_each(&mut add);
             // A directory as an input holds all that lies in it.
             self.below(&pattern.path).filter(|(_, p)| p.path != pattern.path).for_each(&mut add);
         }
-        self.globs.iter().filter(|(_, p)| p.may_meet(pattern) || !pattern.is_glob() && p.may_match_below(&pattern.path)).for_each(&mut add);
+        self.globs
+            .iter()
+            .filter(|(_, p)| p.may_meet(pattern) || !pattern.is_glob() && p.may_match_below(&pattern.path))
+            .for_each(&mut add);
         found
     }
 
@@ -112,7 +124,9 @@ fn same_text(a: &Pattern, b: &Pattern) -> bool {
 
 fn in_no_prefix(output: &OutputPattern, prefixes: &[Prefix], problems: &mut Vec<Problem>) {
     let path = output.pattern.fixed_part();
-    if let Some(prefix) = prefixes.iter().find(|p| path.starts_with(&p.path) || p.path.starts_with(&path) && !output.pattern.is_glob()) {
+    if let Some(prefix) =
+        prefixes.iter().find(|p| path.starts_with(&p.path) || p.path.starts_with(&path) && !output.pattern.is_glob())
+    {
         let text = format!("output `{}` and sysroot `{}` lie in one place", output.pattern.shown, prefix.name);
         let problem = Problem::new("bcache::graph::output_in_prefix", text, output.pattern.span)
             .related(prefix.span, "the sysroot")
@@ -123,7 +137,8 @@ fn in_no_prefix(output: &OutputPattern, prefixes: &[Prefix], problems: &mut Vec<
 
 fn two_owners(step: &Step, pattern: &Pattern, other: &Step, theirs: &Pattern) -> Problem {
     let text = format!("`{}` and `{}` both make `{}`", other.id, step.id, pattern.shown);
-    let mut problem = Problem::new("bcache::graph::two_owners", text, pattern.span).label(format!("made by `{}`", step.id));
+    let mut problem =
+        Problem::new("bcache::graph::two_owners", text, pattern.span).label(format!("made by `{}`", step.id));
     if theirs.span == pattern.span {
         problem = problem.help("let the path hold `{{ target.name }}`");
     } else {

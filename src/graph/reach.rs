@@ -48,7 +48,9 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
     for word in step.commands.iter().flat_map(words) {
         // `--config=a/b` names a file too.
         let value = word.split_once('=').map(|(_, value)| value);
-        for candidate in [Some(word.as_str()), value].into_iter().flatten().filter(|c| !c.is_empty() && !c.starts_with('-')) {
+        for candidate in
+            [Some(word.as_str()), value].into_iter().flatten().filter(|c| !c.is_empty() && !c.starts_with('-'))
+        {
             if let Some(path) = join_clean(&step.cwd, Path::new(candidate)) {
                 reach_path(&path, candidate);
             }
@@ -61,7 +63,8 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
 fn is_excluded(step: &Step, by_glob: bool, output: &Pattern) -> bool {
     by_glob
         && step.inputs.iter().filter(|i| i.exclude).any(|i| {
-            let all_below = i.pattern.path.ends_with("**") && i.pattern.path.parent().is_some_and(|dir| output.path.starts_with(dir));
+            let all_below = i.pattern.path.ends_with("**")
+                && i.pattern.path.parent().is_some_and(|dir| output.path.starts_with(dir));
             all_below || i.pattern.covers(&output.path)
         })
 }

@@ -35,7 +35,10 @@ pub enum Unknown {
 impl Unknown {
     pub fn help(&self) -> Option<&str> {
         match self {
-            Self::Task { help, .. } | Self::Target { help, .. } | Self::NotBuiltFor { help, .. } | Self::Nothing { help } => help.as_deref(),
+            Self::Task { help, .. }
+            | Self::Target { help, .. }
+            | Self::NotBuiltFor { help, .. }
+            | Self::Nothing { help } => help.as_deref(),
         }
     }
 }

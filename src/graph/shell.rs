@@ -20,9 +20,9 @@ pub struct Script {
 
 /// Words that the shell answers itself.
 const BUILTINS: &[&str] = &[
-    ".", ":", "[", "alias", "bg", "break", "cd", "command", "continue", "echo", "eval", "exec", "exit", "export", "false",
-    "fg", "getopts", "hash", "jobs", "kill", "let", "local", "printf", "pwd", "read", "readonly", "return", "set", "shift",
-    "source", "test", "times", "trap", "true", "type", "ulimit", "umask", "unalias", "unset", "wait",
+    ".", ":", "[", "alias", "bg", "break", "cd", "command", "continue", "echo", "eval", "exec", "exit", "export",
+    "false", "fg", "getopts", "hash", "jobs", "kill", "let", "local", "printf", "pwd", "read", "readonly", "return",
+    "set", "shift", "source", "test", "times", "trap", "true", "type", "ulimit", "umask", "unalias", "unset", "wait",
 ];
 
 /// Commands whose first operand is a command too.
@@ -72,7 +72,13 @@ fn is_inline_flag(interpreter: &str, flag: &str) -> bool {
 }
 
 pub fn scan(text: &str) -> Script {
-    let mut scanner = Scanner { chars: text.chars().collect(), at: 0, script: Script::default(), heredocs: Vec::new(), in_backticks: false };
+    let mut scanner = Scanner {
+        chars: text.chars().collect(),
+        at: 0,
+        script: Script::default(),
+        heredocs: Vec::new(),
+        in_backticks: false,
+    };
     scanner.commands(None);
     scanner.script
 }
@@ -182,12 +188,14 @@ impl Scanner {
             }
             return;
         }
-        let digits_before_redirection = matches!(self.peek(0), Some('<' | '>')) && keyword.chars().all(|c| c.is_ascii_digit());
+        let digits_before_redirection =
+            matches!(self.peek(0), Some('<' | '>')) && keyword.chars().all(|c| c.is_ascii_digit());
         if digits_before_redirection && !keyword.is_empty() {
             return;
         }
         match keyword {
-            "if" | "then" | "elif" | "else" | "fi" | "while" | "until" | "do" | "done" | "{" | "}" | "!" if words.is_empty() => {}
+            "if" | "then" | "elif" | "else" | "fi" | "while" | "until" | "do" | "done" | "{" | "}" | "!"
+                if words.is_empty() => {}
             "esac" if words.is_empty() => *cases = cases.saturating_sub(1),
             "for" | "case" if words.is_empty() => {
                 *cases += usize::from(keyword == "case");
@@ -255,7 +263,11 @@ impl Scanner {
     fn word(&mut self) -> Word {
         let mut text = String::new();
         let (mut known, mut quoted) = (true, false);
+        let mut certain = String::new();
         while let Some(c) = self.peek(0) {
+            if known {
+                certain.clone_from(&text);
+            }
             match c {
                 ' ' | '\t' | '\n' | '\r' | ';' | '&' | '|' | '(' | ')' | '<' | '>' => break,
                 '\\' => {
@@ -294,7 +306,9 @@ impl Scanner {
             }
         }
         self.at = self.at.min(self.chars.len());
-        Word { literal: known.then_some(text), quoted }
+        // `CC=$(which gcc) make`: that it is an assignment is known, whatever its value.
+        let assigned = certain.split_once('=').map(|(name, _)| format!("{name}="));
+        Word { literal: if known { Some(text) } else { assigned }, quoted }
     }
 
     fn double_quoted(&mut self, text: &mut String) -> bool {
@@ -374,7 +388,8 @@ mod tests {
 
     fn found(text: &str) -> Vec<String> {
         let script = scan(text);
-        let mut names: Vec<String> = script.commands.iter().flat_map(|words| programs(words)).map(str::to_owned).collect();
+        let mut names: Vec<String> =
+            script.commands.iter().flat_map(|words| programs(words)).map(str::to_owned).collect();
         names.retain(|n| !script.functions.contains(n));
         names
     }

@@ -11,14 +11,25 @@ pub enum Reason {
     NeverRan,
     /// The last run failed, was cancelled or killed.
     NotFinished,
-    Forced { by: String },
-    OutputMissing { path: String },
-    OutputModified { path: String },
-    Changed { old: Component, new: Component },
+    Forced {
+        by: String,
+    },
+    OutputMissing {
+        path: String,
+    },
+    OutputModified {
+        path: String,
+    },
+    Changed {
+        old: Component,
+        new: Component,
+    },
     Added(Component),
     Removed(Component),
     /// The same components in another order.
-    Reordered { kind: Kind },
+    Reordered {
+        kind: Kind,
+    },
 }
 
 impl Reason {
@@ -30,9 +41,54 @@ impl Reason {
             Self::Forced { .. } => "forced",
             Self::OutputMissing { .. } => "output-missing",
             Self::OutputModified { .. } => "output-modified",
-            Self::Changed { new, .. } => kind_code(new.kind, ["command-changed", "env-changed", "tool-changed", "setting-changed", "prefix-changed", "source-changed", "patch-changed", "input-changed", "need-changed", "layer-changed", "output-changed"]),
-            Self::Added(new) => kind_code(new.kind, ["command-added", "env-added", "tool-added", "setting-added", "prefix-added", "source-added", "patch-added", "input-added", "need-added", "layer-added", "output-added"]),
-            Self::Removed(old) => kind_code(old.kind, ["command-removed", "env-removed", "tool-removed", "setting-removed", "prefix-removed", "source-removed", "patch-removed", "input-removed", "need-removed", "layer-removed", "output-removed"]),
+            Self::Changed { new, .. } => kind_code(
+                new.kind,
+                [
+                    "command-changed",
+                    "env-changed",
+                    "tool-changed",
+                    "setting-changed",
+                    "prefix-changed",
+                    "source-changed",
+                    "patch-changed",
+                    "input-changed",
+                    "need-changed",
+                    "layer-changed",
+                    "output-changed",
+                ],
+            ),
+            Self::Added(new) => kind_code(
+                new.kind,
+                [
+                    "command-added",
+                    "env-added",
+                    "tool-added",
+                    "setting-added",
+                    "prefix-added",
+                    "source-added",
+                    "patch-added",
+                    "input-added",
+                    "need-added",
+                    "layer-added",
+                    "output-added",
+                ],
+            ),
+            Self::Removed(old) => kind_code(
+                old.kind,
+                [
+                    "command-removed",
+                    "env-removed",
+                    "tool-removed",
+                    "setting-removed",
+                    "prefix-removed",
+                    "source-removed",
+                    "patch-removed",
+                    "input-removed",
+                    "need-removed",
+                    "layer-removed",
+                    "output-removed",
+                ],
+            ),
             Self::Reordered { .. } => "reordered",
         }
     }
@@ -62,7 +118,12 @@ impl Reason {
         match self {
             Self::Changed { new, .. } | Self::Added(new) => Some(new),
             Self::Removed(old) => Some(old),
-            Self::NeverRan | Self::NotFinished | Self::Forced { .. } | Self::OutputMissing { .. } | Self::OutputModified { .. } | Self::Reordered { .. } => None,
+            Self::NeverRan
+            | Self::NotFinished
+            | Self::Forced { .. }
+            | Self::OutputMissing { .. }
+            | Self::OutputModified { .. }
+            | Self::Reordered { .. } => None,
         }
     }
 }
@@ -123,7 +184,8 @@ fn changed(old: &Component, new: &Component) -> String {
 
 /// What is different in `new`, in its order; then what is gone.
 pub fn differences(old: &Action, new: &Action) -> Vec<Reason> {
-    let mut before: HashMap<(Kind, &str), &Component> = old.components.iter().map(|c| ((c.kind, c.name.as_str()), c)).collect();
+    let mut before: HashMap<(Kind, &str), &Component> =
+        old.components.iter().map(|c| ((c.kind, c.name.as_str()), c)).collect();
     let mut reasons = Vec::new();
     for component in &new.components {
         match before.remove(&(component.kind, component.name.as_str())) {

@@ -35,7 +35,9 @@ fn result(action: &Action) -> ActionResult {
 fn sentences(verdict: Verdict) -> Vec<String> {
     match verdict {
         Verdict::Fresh => vec!["fresh".to_owned()],
-        Verdict::Cached(_, reasons) | Verdict::Stale(reasons) => reasons.iter().map(|r| format!("{}: {}", r.code(), r.sentence(None))).collect(),
+        Verdict::Cached(_, reasons) | Verdict::Stale(reasons) => {
+            reasons.iter().map(|r| format!("{}: {}", r.code(), r.sentence(None))).collect()
+        }
     }
 }
 
@@ -128,7 +130,9 @@ fn a_forced_step_runs_whatever_is_known() {
 fn what_the_store_has_is_restored_and_the_reasons_are_kept() {
     let now = action(&[]);
     let evidence = Evidence { record: None, disk: &Disk::Intact, forced: None };
-    assert!(matches!(judge(&now, &evidence, Some(result(&now))), Verdict::Cached(_, reasons) if reasons == [Reason::NeverRan]));
+    assert!(
+        matches!(judge(&now, &evidence, Some(result(&now))), Verdict::Cached(_, reasons) if reasons == [Reason::NeverRan])
+    );
 }
 
 #[test]

@@ -208,7 +208,11 @@ impl Look {
         let seen_at = Instant::now();
         self.outputs.check_unchanged(sources.workspace)?;
         let (outputs, seen_outputs) = tree_of(&self.outputs, &mut read, seen_at);
-        let mut snapshot = Snapshot { made: Made { outputs, layer: None, shared: Vec::new() }, outputs: seen_outputs, layer: Vec::new() };
+        let mut snapshot = Snapshot {
+            made: Made { outputs, layer: None, shared: Vec::new() },
+            outputs: seen_outputs,
+            layer: Vec::new(),
+        };
         if let (Some(walk), Some(upper)) = (&self.layer, sources.upper) {
             walk.check_unchanged(upper)?;
             let (layer, seen) = tree_of(walk, &mut read, seen_at);

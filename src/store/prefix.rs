@@ -16,7 +16,7 @@ use crate::action::{ActionResult, Seen, SetAside};
 use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
-use crate::base::stat::{Instant, Stat};
+use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree, path_order};
 
 use super::cas::Store;
@@ -107,7 +107,8 @@ impl<'a> Prefix<'a> {
         let old = loaded.map.clone();
         old.check(step, tree)?;
         let pack = if let LayerSource::Stored(store, result) = source { Some(Pack::new(store, result)) } else { None };
-        let of_others: HashSet<&Path> = old.rows.iter().filter(|r| old.owner(r) != step).map(|r| r.path.as_path()).collect();
+        let of_others: HashSet<&Path> =
+            old.rows.iter().filter(|r| old.owner(r) != step).map(|r| r.path.as_path()).collect();
         let mut layer = match (source, &pack) {
             (LayerSource::Stored(_, result), Some(pack)) => pieces(pack, result, Part::Layer),
             (LayerSource::Dir(dir), _) => tree.entries().iter().map(|entry| from_layer(entry, dir)).collect(),
@@ -150,7 +151,7 @@ impl<'a> Prefix<'a> {
     pub fn damage(&self, step: &StepId, tree: &Tree) -> Result<Option<PathBuf>, StoreError> {
         let loaded = self.load()?;
         let seen_at = Instant::now();
-        let mut refreshed = Vec::new();
+        let (mut refreshed, mut parents) = (Vec::new(), HashSet::new());
         if !loaded.map.owners.contains(step) {
             return Ok(Some(self.dir.clone()));
         }
@@ -159,6 +160,9 @@ impl<'a> Prefix<'a> {
             let Some(i) = loaded.map.find(&entry.path).filter(|i| loaded.map.rows[*i].node == entry.node) else {
                 return Ok(Some(path));
             };
+            if let Some(link) = self.link_above(&entry.path, &mut parents)? {
+                return Ok(Some(link));
+            }
             let row = &loaded.map.rows[i];
             match see(&path, &row.node, row.seen.as_ref(), seen_at)? {
                 None => return Ok(Some(path)),
@@ -168,6 +172,19 @@ impl<'a> Prefix<'a> {
             }
         }
         self.refresh(loaded, &refreshed)?;
+        Ok(None)
+    }
+
+    /// What is no directory any more in the way to `path`. `known`: those that are.
+    fn link_above<'p>(&self, path: &'p Path, known: &mut HashSet<&'p Path>) -> Result<Option<PathBuf>, StoreError> {
+        let above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        for dir in above.take_while(|above| known.insert(above)) {
+            let full = self.dir.join(dir);
+            let stat = Stat::read(&full).map_err(failed("look at", &full))?;
+            if stat.is_none_or(|stat| stat.kind != Kind::Dir) {
+                return Ok(Some(full));
+            }
+        }
         Ok(None)
     }
 
@@ -291,7 +308,8 @@ impl Map {
                 (owner.clone(), Tree::new(entries))
             })
             .collect();
-        let layers: Vec<(StepId, &Tree)> = others.iter().map(|(s, t)| (s.clone(), t)).chain([(step.clone(), tree)]).collect();
+        let layers: Vec<(StepId, &Tree)> =
+            others.iter().map(|(s, t)| (s.clone(), t)).chain([(step.clone(), tree)]).collect();
         Ok(check_owners(&layers, &[])?)
     }
 

@@ -2,21 +2,30 @@ use super::*;
 use crate::base::tree::{Entry, Node, Tree};
 use proptest::prelude::*;
 
-fn wanted<'a>(rig: &'a Rig, results: &[&'a ActionResult]) -> Vec<Wanted<'a>> {
-    let want = |r: &&'a ActionResult| Wanted {
-        step: r.step.clone(),
-        tree: r.made.layer.as_ref().unwrap(),
-        source: LayerSource::Stored(&rig.store, r),
-    };
-    results.iter().map(want).collect()
-}
-
+/// Makes the prefix hold just the layers of these results.
 fn update(rig: &Rig, results: &[&ActionResult]) -> PrefixReport {
-    try_update(rig, results, &[]).unwrap()
+    try_update(rig, results).unwrap()
 }
 
-fn try_update(rig: &Rig, results: &[&ActionResult], shared: &[PathBuf]) -> Result<PrefixReport, StoreError> {
-    prefix(rig).update(&wanted(rig, results), shared)
+fn try_update(rig: &Rig, results: &[&ActionResult]) -> Result<PrefixReport, StoreError> {
+    let prefix = prefix(rig);
+    let mut all = PrefixReport::default();
+    all.removed = prefix.retain(|step| results.iter().any(|r| r.step == *step))?;
+    for result in results {
+        let report = put(&prefix, result, LayerSource::Stored(&rig.store, result))?;
+        all.aside.extend(report.aside);
+        all.written += report.written;
+        all.removed += report.removed;
+    }
+    Ok(all)
+}
+
+fn put(prefix: &Prefix, result: &ActionResult, source: LayerSource) -> Result<PrefixReport, StoreError> {
+    prefix.put(&result.step, result.made.layer.as_ref().unwrap(), source)
+}
+
+fn damage(prefix: &Prefix, result: &ActionResult) -> Option<PathBuf> {
+    prefix.damage(&result.step, result.made.layer.as_ref().unwrap()).unwrap()
 }
 
 fn prefix(rig: &Rig) -> Prefix<'_> {
@@ -44,13 +53,12 @@ fn a_prefix_can_be_made_from_unpacked_layers_and_never_links_into_them() {
     let a = rig.layer("a", &[("lib/a", "1")]);
     let tree = a.made.layer.as_ref().unwrap();
     let dir = Layers::of(&rig.state).ensure(tree, Some((&rig.store, &a))).unwrap().unwrap();
-    let wanted = [Wanted { step: step("a"), tree, source: LayerSource::Dir(&dir) }];
-    prefix(&rig).update(&wanted, &[]).unwrap();
+    put(&prefix(&rig), &a, LayerSource::Dir(&dir)).unwrap();
     assert_ne!(stat(&rig.path("sysroot/lib/a")).ino, stat(&dir.join("lib/a")).ino);
     fs::write(dir.join("lib/a"), "2").unwrap();
     assert_eq!(rig.read("sysroot/lib/a"), "1");
     fs::remove_file(rig.path("sysroot/lib/a")).unwrap();
-    assert!(matches!(prefix(&rig).update(&wanted, &[]), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a")));
+    assert!(matches!(put(&prefix(&rig), &a, LayerSource::Dir(&dir)), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a")));
 }
 
 #[test]
@@ -84,8 +92,7 @@ fn a_crash_after_files_came_leaves_them_owned() {
     // Files of b are on their way: all but the last write of the map has happened.
     let map = rig.path(".bcache/prefixes/utm");
     let before = fs::read(&map).unwrap();
-    let wanted = wanted(&rig, &[&b]);
-    prefix(&rig).update(&wanted, &[]).unwrap();
+    update(&rig, &[&b]);
     assert_eq!(listing(&rig.path("sysroot")), ["y"]);
     assert_ne!(fs::read(&map).unwrap(), before);
     // The frame is damaged: it fails in the middle, after the intent.
@@ -93,7 +100,7 @@ fn a_crash_after_files_came_leaves_them_owned() {
     let c = rig.layer("c", &[("0", "first"), ("z", &text)]);
     let frame = rig.store.frame_path(&c.content.frames.last().unwrap().digest);
     fs::write(&frame, "damage").unwrap();
-    assert!(try_update(&rig, &[&b, &c], &[]).unwrap_err().is_lost());
+    assert!(try_update(&rig, &[&b, &c]).unwrap_err().is_lost());
     assert_eq!(prefix(&rig).owners().unwrap(), [step("b"), step("c")]);
     rig.write("sysroot/z", "half");
     let report = update(&rig, &[&b]);
@@ -107,36 +114,45 @@ fn damage_in_a_prefix_is_found_by_owner_and_mended() {
     let b = rig.layer("b", &[("lib/b", "1")]);
     update(&rig, &[&a, &b]);
     let prefix = prefix(&rig);
-    assert_eq!((prefix.intact(&step("a")).unwrap(), prefix.intact(&step("b")).unwrap()), (None, None));
+    assert_eq!((damage(&prefix, &a), damage(&prefix, &b)), (None, None));
     fs::write(rig.path("sysroot/lib/b"), "2").unwrap();
-    assert_eq!(prefix.intact(&step("a")).unwrap(), None);
-    assert_eq!(prefix.intact(&step("b")).unwrap(), Some(rig.path("sysroot/lib/b")));
+    assert_eq!(damage(&prefix, &a), None);
+    assert_eq!(damage(&prefix, &b), Some(rig.path("sysroot/lib/b")));
     update(&rig, &[&a, &b]);
-    assert_eq!(prefix.intact(&step("b")).unwrap(), None);
+    assert_eq!(damage(&prefix, &b), None);
     set_mode(&rig.path("sysroot/lib/b"), 0o600).unwrap();
-    assert_eq!(prefix.intact(&step("b")).unwrap(), Some(rig.path("sysroot/lib/b")));
+    assert_eq!(damage(&prefix, &b), Some(rig.path("sysroot/lib/b")));
     update(&rig, &[&a, &b]);
     fs::rename(rig.path("sysroot/lib"), rig.path("lib")).unwrap();
     symlink("../lib", rig.path("sysroot/lib")).unwrap();
-    assert_eq!(prefix.intact(&step("b")).unwrap(), Some(rig.path("sysroot/lib")));
+    assert_eq!(damage(&prefix, &b), Some(rig.path("sysroot/lib")));
     fs::remove_dir_all(rig.path("sysroot")).unwrap();
-    assert!(prefix.intact(&step("a")).unwrap().is_some());
+    assert!(damage(&prefix, &a).is_some());
     assert_eq!(update(&rig, &[&a, &b]).written, 2);
 }
 
 #[test]
-fn of_shared_files_the_last_in_order_stands() {
+fn two_layers_that_differ_at_a_path_are_refused_and_nothing_is_changed() {
     let rig = Rig::new();
-    let a = rig.layer("a", &[("share/info/dir", "of a")]);
-    let b = rig.layer("b", &[("share/info/dir", "of b")]);
-    let shared = [PathBuf::from("share/info/dir")];
-    try_update(&rig, &[&a, &b], &shared).unwrap();
-    assert_eq!(rig.read("sysroot/share/info/dir"), "of b");
-    try_update(&rig, &[&b, &a], &shared).unwrap();
-    assert_eq!(rig.read("sysroot/share/info/dir"), "of a");
-    let error = try_update(&rig, &[&a, &b], &[]).unwrap_err().to_string();
-    assert_eq!(error, "`a@host` and `b@host` both installed `share/info/dir`: they differ");
-    assert_eq!(rig.read("sysroot/share/info/dir"), "of a");
+    let a = rig.layer("a", &[("share/doc", "of a")]);
+    let b = rig.layer("b", &[("share/doc", "of b"), ("share/more", "")]);
+    let error = try_update(&rig, &[&a, &b]).unwrap_err().to_string();
+    assert_eq!(error, "`a@host` and `b@host` both installed `share/doc`: they differ");
+    assert_eq!(listing(&rig.path("sysroot")), ["share/doc"]);
+    assert_eq!(rig.read("sysroot/share/doc"), "of a");
+}
+
+#[test]
+fn an_equal_file_of_two_layers_is_missed_when_its_owner_leaves() {
+    let rig = Rig::new();
+    let a = rig.layer("a", &[("both", "1")]);
+    let b = rig.layer("b", &[("both", "1"), ("lib/b", "1")]);
+    update(&rig, &[&a, &b]);
+    assert_eq!(damage(&prefix(&rig), &b), None);
+    prefix(&rig).retain(|owner| *owner == step("b")).unwrap();
+    assert_eq!(damage(&prefix(&rig), &b), Some(rig.path("sysroot/both")));
+    assert_eq!(update(&rig, &[&b]).written, 1);
+    assert_eq!(damage(&prefix(&rig), &b), None);
 }
 
 fn file(path: &str, text: &str) -> Entry {
