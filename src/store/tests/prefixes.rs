@@ -58,7 +58,9 @@ fn a_prefix_can_be_made_from_unpacked_layers_and_never_links_into_them() {
     fs::write(dir.join("lib/a"), "2").unwrap();
     assert_eq!(rig.read("sysroot/lib/a"), "1");
     fs::remove_file(rig.path("sysroot/lib/a")).unwrap();
-    assert!(matches!(put(&prefix(&rig), &a, LayerSource::Dir(&dir)), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a")));
+    assert!(
+        matches!(put(&prefix(&rig), &a, LayerSource::Dir(&dir)), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a"))
+    );
 }
 
 #[test]
