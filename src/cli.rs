@@ -303,9 +303,9 @@ impl std::fmt::Display for TaskName {
 
 /// `build TASK…` without any option, which scripts call again and again: clap takes a millisecond to build
 /// its picture of all that could be typed, half of what a whole answer takes. `None`: let clap read it.
-fn quick(args: &[OsString]) -> Option<Cli> {
+fn quick(args: &[OsString], jobs: Option<&OsString>) -> Option<Cli> {
     let (first, names) = args.get(1..)?.split_first()?;
-    if first != "build" || std::env::var_os("BCACHE_JOBS").is_some() {
+    if first != "build" || jobs.is_some() {
         return None;
     }
     let plain = |name: &OsString| name.to_str().filter(|n| !n.starts_with('-')).and_then(|n| n.parse().ok());
@@ -325,7 +325,7 @@ fn parse_with(args: impl Iterator<Item = OsString>, jobs: Option<OsString>) -> R
     if from_cargo {
         args.remove(1);
     }
-    if let Some(cli) = quick(&args) {
+    if let Some(cli) = quick(&args, jobs.as_ref()) {
         return Ok(cli);
     }
     let mut command = Cli::command().bin_name(if from_cargo { "cargo bcache" } else { "cargo-bcache" });

@@ -9,8 +9,8 @@ fn update(rig: &Rig, results: &[&ActionResult]) -> PrefixReport {
 
 fn try_update(rig: &Rig, results: &[&ActionResult]) -> Result<PrefixReport, StoreError> {
     let prefix = prefix(rig);
-    let mut all = PrefixReport::default();
-    all.removed = prefix.retain(|step| results.iter().any(|r| r.step == *step))?;
+    let removed = prefix.retain(|step| results.iter().any(|r| r.step == *step))?;
+    let mut all = PrefixReport { removed, ..PrefixReport::default() };
     for result in results {
         let report = put(&prefix, result, LayerSource::Stored(&rig.store, result))?;
         all.aside.extend(report.aside);
