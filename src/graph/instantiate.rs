@@ -184,7 +184,7 @@ impl<'a> Builder<'a> {
             Some(text) => fill.path(&mut expander, text).unwrap_or(home),
             None => home,
         };
-        let (tools, scripts) = tools_of(task, &commands, &cwd);
+        let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root);
         let mut step = Step {
             class: Class::Plain,
             span: task.span,
@@ -279,14 +279,17 @@ impl<'a> Builder<'a> {
 }
 
 /// Programs and script files that the commands begin with, and the declared tools.
-fn tools_of(task: &Task, commands: &[Command], cwd: &Path) -> (Vec<ToolUse>, Vec<PathBuf>) {
+fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<ToolUse>, Vec<PathBuf>) {
     let mut tools: Vec<ToolUse> =
         task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
     let mut scripts = Vec::new();
     let mut found = |word: &str, required: bool, span: Span| {
         if word.contains('/') {
-            scripts.extend(join_clean(cwd, Path::new(word)));
-            if !word.starts_with('/') {
+            let path = join_clean(cwd, Path::new(word));
+            // Below the workspace it is an input, or made by a step: known by that.
+            let is_ours = path.as_ref().is_none_or(|p| p.starts_with(root));
+            scripts.extend(path);
+            if is_ours || !word.starts_with('/') {
                 return;
             }
         }
