@@ -125,7 +125,10 @@ impl Context {
         if changed {
             self.settle(opened, alive)?;
         }
-        self.keep_proof(opened, request, &counts);
+        if options.forced.is_empty() {
+            // One who forces asks for a run, the next time too.
+            self.keep_proof(opened, request, &counts);
+        }
         Ok(Built { exit: self.finish(opened, &build, counts, cancel.is_cancelled()) })
     }
 
