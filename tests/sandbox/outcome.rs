@@ -91,7 +91,7 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// `12 ms`, `3.2 s`, `14m 06s`, `2h 05m`, `14 min` as `[TIME]`.
+/// `12 ms`, `3.2 s`, `14m 06s`, `2h 05m`, `14 min` as `[TIME]`, with at most two spaces before it.
 pub fn without_times(text: &str) -> String {
     let mut redacted = String::with_capacity(text.len());
     let mut rest = text;
@@ -99,6 +99,9 @@ pub fn without_times(text: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let len = if inside_word { 0 } else { time_at(rest) };
         if len > 0 {
+            // In a table it is padded to the widest, which differs too.
+            let text = redacted.trim_end_matches(' ').len();
+            redacted.truncate(redacted.len().min(text + 2));
             redacted.push_str("[TIME]");
         } else {
             redacted.push(c);
