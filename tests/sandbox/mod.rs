@@ -35,7 +35,7 @@ pub use running::{Gate, Running};
 
 const BIN: &str = env!("CARGO_BIN_EXE_cargo-bcache");
 /// Put before a manifest that does not bring its own.
-const HEAD: &str = "[bcache]\nversion = 1\n\n";
+const HEAD: &str = "[bcache]\nversion = 1\n";
 /// Whom an ordinary user's sandbox belongs to.
 const SOMEBODY: u32 = 54_321;
 
@@ -145,8 +145,9 @@ impl Sandbox {
 
     // ---- what lies there ----
 
-    /// `tasks.toml`; `[bcache]` is put before it where it has none of its own.
+    /// `tasks.toml`, without a first empty line; `[bcache]` is put before it where it has none of its own.
     pub fn tasks(&self, text: &str) -> &Self {
+        let text = text.strip_prefix('\n').unwrap_or(text);
         let head = if text.contains("[bcache]") { "" } else { HEAD };
         self.file("tasks.toml", format!("{head}{}", self.filled(text)))
     }
