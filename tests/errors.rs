@@ -302,6 +302,16 @@ bcache::graph::outside
 
 bcache::graph::outside
 
+  × an output can't be the manifest `tasks.toml`
+    ╭─[tasks.toml:10:12]
+  9 │ [tasks.manifest]
+ 10 │ outputs = ['tasks.toml']
+    ·            ────────────
+ 11 │ run = 'true'
+    ╰────
+
+bcache::graph::outside
+
   × an output can't lie in `.bcache`
     ╭─[tasks.toml:13:12]
  12 │ [tasks.inner]
@@ -310,7 +320,7 @@ bcache::graph::outside
  14 │ run = 'true'
     ╰────
 
-error: 3 problems in tasks.toml
+error: 4 problems in tasks.toml
 ",
         )
         .exit(3);
@@ -850,6 +860,7 @@ fn a_worktree_that_cannot_be_written_is_named() {
         .stderr(
             "
 error: could not make `[ROOT]/work/.bcache`
+  because: Permission denied (os error 13)
 ",
         )
         .exit(5);
@@ -865,6 +876,7 @@ fn a_store_that_cannot_be_written_is_named() {
         .stderr(
             "
 error: could not make `[ROOT]/store/v1/results`
+  because: Permission denied (os error 13)
 ",
         )
         .exit(5);
