@@ -1,11 +1,13 @@
 //! `build` and `run`.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::action::Origin;
 use crate::base::digest::Digest;
 use crate::base::ids::StepIx;
 use crate::base::stat::Stat;
@@ -127,7 +129,10 @@ impl Context {
         if changed {
             self.settle(opened, alive)?;
         }
-        self.keep_proof(opened, request, &counts);
+        if options.forced.is_empty() {
+            // One who forces asks for a run, the next time too.
+            self.keep_proof(opened, request, &counts);
+        }
         Ok(Built { exit: self.finish(opened, &build, counts, cancel.is_cancelled()) })
     }
 
@@ -276,6 +281,9 @@ fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>
         if step.class == Class::Fixed {
             continue;
         }
+        if record.origin == Origin::Begun {
+            return None;
+        }
         let made = record.made.as_ref()?;
         for (entry, seen) in made.outputs.entries().iter().zip(&record.outputs) {
             let digest = node_digest(&entry.node);
@@ -291,6 +299,11 @@ fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>
             outputs
                 .push((path, Observation { stat: Some(seen.stat), settled: seen.settled, digest: node_digest(&node) }));
         }
+    }
+    // What this build made looks different after it; of anything else, steps have seen two states.
+    let made: HashSet<&Path> = outputs.iter().map(|(path, _)| path.as_path()).collect();
+    if opened.files.wavered().iter().any(|path| !made.contains(path.as_path())) {
+        return None;
     }
     let mut all = opened.files.account();
     all.extend(outputs);

@@ -51,7 +51,8 @@ impl CommandError {
             let all: Vec<&dyn miette::Diagnostic> = diagnoses.iter().map(|d| d as &dyn miette::Diagnostic).collect();
             reporter.problems(&all);
         } else if !matches!(self, Self::Ended(_)) {
-            reporter.problems(&[&Plain { text: self.to_string(), code: self.code(), help: self.help() }]);
+            let (text, code, help) = (self.to_string(), self.code(), self.help());
+            reporter.problems(&[&Plain { text, code, help, cause: std::error::Error::source(self) }]);
         }
         self.exit()
     }
@@ -96,15 +97,27 @@ impl CommandError {
 }
 
 /// An error without a place in a file.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Plain {
+#[derive(Debug)]
+struct Plain<'a> {
     text: String,
     code: &'static str,
     help: Option<String>,
+    cause: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
-impl miette::Diagnostic for Plain {
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Plain<'_> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause
+    }
+}
+
+impl miette::Diagnostic for Plain<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         Some(Box::new(self.code))
     }

@@ -369,7 +369,7 @@ impl Work for Build<'_> {
                     self.tally.broken.store(true, Ordering::SeqCst);
                 }
                 let failure = Failure {
-                    headline: error.to_string(),
+                    headline: with_causes(&error),
                     command: None,
                     log: Arc::from([]),
                     log_file: None,
@@ -461,6 +461,17 @@ impl StepError {
             _ => Vec::new(),
         }
     }
+}
+
+/// `could not make `x`: permission denied`.
+fn with_causes(error: &StepError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Bytes of memory that this machine has.

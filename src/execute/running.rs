@@ -64,7 +64,9 @@ impl Build<'_> {
                 return Err(error);
             }
         };
-        record.cost = Cost { millis: finished.took.as_millis() as u64, peak_memory: finished.peak_memory };
+        // 0 stands for "never timed".
+        let millis = (finished.took.as_millis() as u64).max(1);
+        record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, record, permission) {
             Ok(stored) => {
                 self.tally.ran.fetch_add(1, Ordering::SeqCst);

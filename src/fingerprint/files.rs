@@ -4,7 +4,7 @@
 //! settled when it was made (see [`crate::base::stat`]); else the file is read again. A file that changes
 //! while it is read is read again, three times at most.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -68,6 +68,8 @@ struct Entry {
 pub struct Files {
     shards: [Mutex<HashMap<PathBuf, Entry>>; SHARDS],
     hasher: RandomState,
+    /// Paths that looked different from one look of this process to the next.
+    wavered: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Files {
@@ -108,6 +110,18 @@ impl Files {
         seen
     }
 
+    /// Paths that changed while this process looked at them: who judged by the first look and who judged
+    /// by the last one saw two worlds, and [`Files::account`] holds the last.
+    pub fn wavered(&self) -> BTreeSet<PathBuf> {
+        lock(&self.wavered).clone()
+    }
+
+    fn compare(&self, path: &Path, before: &Entry, now: &Observation) {
+        if before.current && !is_alike(&before.observation, now) {
+            lock(&self.wavered).insert(path.to_owned());
+        }
+    }
+
     fn shard(&self, path: &Path) -> MutexGuard<'_, HashMap<PathBuf, Entry>> {
         let at = self.hasher.hash_one(path.as_os_str().as_bytes()) as usize % SHARDS;
         lock(&self.shards[at])
@@ -120,8 +134,11 @@ impl Files {
         let mut shard = self.shard(path);
         match shard.get_mut(path) {
             Some(entry) if entry.observation.stat == stat => entry.current = true,
-            _ => {
+            known => {
                 let observation = Observation { stat, settled: stat.is_none_or(|s| s.is_settled(now)), digest: None };
+                if let Some(known) = known {
+                    self.compare(path, known, &observation);
+                }
                 shard
                     .insert(path.to_owned(), Entry { observation, sha256: None, age: 0, listing: None, current: true });
             }
@@ -172,7 +189,9 @@ impl Files {
 
     fn keep(&self, path: &Path, observation: Observation, listing: Option<Listing>) {
         let entry = Entry { observation, sha256: None, age: 0, listing: listing.map(Arc::new), current: true };
-        self.shard(path).insert(path.to_owned(), entry);
+        if let Some(before) = self.shard(path).insert(path.to_owned(), entry) {
+            self.compare(path, &before, &observation);
+        }
     }
 
     /// Takes over what somebody else has read (a capture, which hashes as it stores).
@@ -238,6 +257,19 @@ impl Files {
             }
         };
         Ok(Some(sum.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+}
+
+/// Do two looks tell the same of a path, as far as both of them looked?
+fn is_alike(before: &Observation, now: &Observation) -> bool {
+    let contents = match (before.digest, now.digest) {
+        (Some(before), Some(now)) => Some(before == now),
+        _ => None,
+    };
+    let shape = |o: &Observation| o.stat.map(|s| (s.kind, s.mode));
+    match contents {
+        Some(same) => same && shape(before) == shape(now),
+        None => before.stat == now.stat,
     }
 }
 

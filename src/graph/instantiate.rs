@@ -438,6 +438,11 @@ impl Fill<'_, '_> {
         let mut outputs = Vec::with_capacity(task.outputs.len());
         for output in &task.outputs {
             let Some(pattern) = self.pattern(expander, &output.path) else { continue };
+            if let Some(file) = self.manifest.files.iter().find(|file| pattern.covers(&file.path)) {
+                let text = format!("an output can't be the manifest `{}`", file.shown);
+                self.problems.push(Problem::new("bcache::graph::outside", text, output.path.span));
+                continue;
+            }
             if self.inside(&pattern.fixed_part(), output.path.span, "an output").is_some()
                 || pattern.is_glob() && pattern.fixed_part() == self.root
             {
