@@ -301,6 +301,18 @@ impl std::fmt::Display for TaskName {
     }
 }
 
+/// `build TASK…` without any option, which scripts call again and again: clap takes a millisecond to build
+/// its picture of all that could be typed, half of what a whole answer takes. `None`: let clap read it.
+fn quick(args: &[OsString], jobs: Option<&OsString>) -> Option<Cli> {
+    let (first, names) = args.get(1..)?.split_first()?;
+    if first != "build" || jobs.is_some() {
+        return None;
+    }
+    let plain = |name: &OsString| name.to_str().filter(|n| !n.starts_with('-')).and_then(|n| n.parse().ok());
+    let tasks = names.iter().map(plain).collect::<Option<Vec<TaskName>>>()?;
+    Some(Cli { command: Command::Build { tasks }, options: Options::default() })
+}
+
 /// Reads a command line, the program's name first. The error also carries `--help` and `--version`;
 /// it prints itself to where it belongs.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
@@ -312,6 +324,9 @@ fn parse_with(args: impl Iterator<Item = OsString>, jobs: Option<OsString>) -> R
     let from_cargo = args.get(1).is_some_and(|first| first == "bcache");
     if from_cargo {
         args.remove(1);
+    }
+    if let Some(cli) = quick(&args, jobs.as_ref()) {
+        return Ok(cli);
     }
     let mut command = Cli::command().bin_name(if from_cargo { "cargo bcache" } else { "cargo-bcache" });
     let matches = command.try_get_matches_from_mut(args).map_err(explain)?;

@@ -213,3 +213,18 @@ fn completions_know_the_subcommands() {
     let script = String::from_utf8(completions(clap_complete::Shell::Bash)).unwrap();
     assert!(script.contains("complete") && script.contains("--keep-going") && script.contains("mermaid"));
 }
+
+#[test]
+fn the_quick_reading_of_build_is_what_clap_would_read() {
+    for words in [&["build"][..], &["build", "glib"], &["build", "glib@host", "qemu"]] {
+        let args: Vec<OsString> = ["cargo-bcache"].iter().chain(words).map(OsString::from).collect();
+        let read = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&args).unwrap()).unwrap();
+        let quick = quick(&args, None).unwrap();
+        assert_eq!(quick.command, read.command);
+        assert_eq!(format!("{:?}", quick.options), format!("{:?}", read.options));
+    }
+    for words in [&["build", "-j2"][..], &["build", "a@"], &["plan"], &["build", "--", "x"], &[]] {
+        let args: Vec<OsString> = ["cargo-bcache"].iter().chain(words).map(OsString::from).collect();
+        assert!(quick(&args, None).is_none(), "{words:?}");
+    }
+}

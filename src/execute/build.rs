@@ -163,12 +163,10 @@ impl Build<'_> {
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let key = judged.assembled.action.key();
-        if self.forced(ix).is_none() {
-            if self.restore(ix, &judged, &reasons)? {
-                return Ok(Attempt::Done);
-            }
+        if self.forced(ix).is_none() && self.restore(ix, &judged, &reasons)? {
+            return Ok(Attempt::Done);
         }
-        let Some(key_lock) = self.store.try_lock_key(&key).map_err(|error| StepError::lock(error))? else {
+        let Some(key_lock) = self.store.try_lock_key(&key).map_err(StepError::lock)? else {
             return Ok(Attempt::Later);
         };
         let permit = if self.forced(ix).is_none() {
@@ -184,8 +182,7 @@ impl Build<'_> {
         if !self.has_room(step) {
             return Ok(Attempt::Later);
         }
-        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(|error| StepError::lock(error))?
-        else {
+        let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             self.refill_if_idle()?;
             return Ok(Attempt::Later);
         };
@@ -195,7 +192,7 @@ impl Build<'_> {
     /// Tokens that a killed step took with it come back when nothing runs.
     fn refill_if_idle(&self) -> Result<(), StepError> {
         if self.tally.running.load(Ordering::SeqCst) == 0 {
-            self.jobserver.refill().map_err(|error| StepError::lock(error))?;
+            self.jobserver.refill().map_err(StepError::lock)?;
         }
         Ok(())
     }

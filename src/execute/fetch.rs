@@ -1,4 +1,5 @@
-//! Archives by URL: fetched once into the store, known by their checksum.
+//! What comes from elsewhere: archives by URL, known by their checksum, and commits; each fetched once into
+//! the store.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -51,4 +52,17 @@ fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
         }
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The commands that bring a commit into the bare repository `store`, to be tried in turn: just the commit
+/// where the server lets us, else all branches and tags.
+pub fn commit_commands(url: &str, rev: &str, store: &std::path::Path) -> [Vec<std::ffi::OsString>; 2] {
+    let git = |refs: &[&str]| {
+        let mut words: Vec<std::ffi::OsString> = vec!["git".into(), "-C".into(), store.into()];
+        words.extend(["fetch", "--quiet", "--no-tags", "--force", "--", url].map(Into::into));
+        words.extend(refs.iter().map(Into::into));
+        words
+    };
+    let one = format!("{rev}:refs/bcache/{rev}");
+    [git(&[&one]), git(&["refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"])]
 }

@@ -208,12 +208,12 @@ impl Judge<'_> {
                 Err(Gone::Other) => return Ok(Disk::Modified(escaped(&entry.path))),
             }
         }
-        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot) {
-            if let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)? {
-                let shown = self.graph().shown(&damage);
-                let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
-                return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
-            }
+        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
+            && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?
+        {
+            let shown = self.graph().shown(&damage);
+            let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
+            return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
         }
         if changed {
             self.records.write(StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;

@@ -1,6 +1,7 @@
 //! The place of a step before it runs: outputs cleared, source unpacked and patched, directories of its
 //! own, the view that it will see.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::fingerprint::assemble::Assembled;
+use crate::fingerprint::git;
 use crate::fingerprint::inputs::{Found, Walk};
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
@@ -119,7 +121,7 @@ impl Build<'_> {
     /// Everything that the commands expect to find.
     pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled) -> Result<Option<View>, StepError> {
         let step = self.graph.step(ix);
-        fresh_dir(&assembled.tmp)?;
+        empty_dir(&assembled.tmp)?;
         if let Some(home) = &assembled.home {
             fresh_dir(home)?;
         }
@@ -155,6 +157,7 @@ impl Build<'_> {
             SourceFrom::Git { url, rev } => {
                 let repository =
                     self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
+                self.fetch_commit(step, url, rev, &repository)?;
                 unpack::commit(url, rev, &repository, &source.dir)?;
             }
         }
@@ -175,40 +178,80 @@ impl Build<'_> {
         Ok(())
     }
 
+    /// With the person's own environment: keys, proxies and credential helpers are theirs.
+    fn fetch_commit(&self, step: &Step, url: &str, rev: &str, repository: &Path) -> Result<(), StepError> {
+        if git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)? {
+            return Ok(());
+        }
+        let env: Vec<_> = self.bench.outside.all().clone().into_iter().collect();
+        let [one, all] = super::fetch::commit_commands(url, rev, repository);
+        if self.aside_command(step, one, &self.graph.root, &env)?.ending == Ending::Success {
+            return Ok(());
+        }
+        let finished = self.aside_command(step, all, &self.graph.root, &env)?;
+        if finished.ending == Ending::Success
+            && git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)?
+        {
+            return Ok(());
+        }
+        Err(self.source_failure(step, format!("commit `{rev}` can't be had from `{url}`"), None, finished))
+    }
+
+    /// A command of ours on behalf of a step, with its output in the step's log.
+    fn aside_command(
+        &self,
+        step: &Step,
+        command: Vec<OsString>,
+        cwd: &Path,
+        env: &[(OsString, OsString)],
+    ) -> Result<runner::Finished, StepError> {
+        let log = self.state.log_path(&step.id);
+        let job = Job {
+            commands: &[command],
+            cwd,
+            env,
+            view: None,
+            timeout: step.timeout,
+            jobserver: None,
+            attached: false,
+            measure: false,
+            secrets: &[],
+            log: &log,
+            on_output: None,
+            helper: None,
+        };
+        let finished = runner::run(&job, self.cancel)?;
+        if finished.ending == Ending::Cancelled { Err(StepError::Cancelled) } else { Ok(finished) }
+    }
+
+    fn source_failure(
+        &self,
+        step: &Step,
+        headline: String,
+        command: Option<String>,
+        finished: runner::Finished,
+    ) -> StepError {
+        let log = fs::read(self.state.log_path(&step.id)).unwrap_or_default();
+        let failure = crate::event::Failure {
+            headline,
+            command,
+            log: Arc::from(log),
+            log_file: finished.log,
+            advice: Vec::new(),
+        };
+        StepError::Failed { failure: Box::new(failure), took: finished.took }
+    }
+
     fn patch(&self, step: &Step, assembled: &Assembled, source: &Path) -> Result<(), StepError> {
         let stamps = unpack::Stamps::take(source)?;
         for patch in &assembled.patches {
             let words = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i"].map(Into::into);
             let command = words.into_iter().chain([patch.as_os_str().to_owned()]).collect::<Vec<_>>();
-            let log = self.state.log_path(&step.id);
-            let job = Job {
-                commands: &[command],
-                cwd: source,
-                env: &assembled.environment,
-                view: None,
-                timeout: step.timeout,
-                jobserver: None,
-                attached: false,
-                measure: false,
-                secrets: &[],
-                log: &log,
-                on_output: None,
-                helper: None,
-            };
-            let finished = runner::run(&job, self.cancel)?;
-            match finished.ending {
-                Ending::Success => {}
-                Ending::Cancelled => return Err(StepError::Cancelled),
-                _ => {
-                    let failure = crate::event::Failure {
-                        headline: format!("patch `{}` does not apply", self.graph.shown(patch)),
-                        command: Some(format!("patch -p1 -i {}", escaped(patch))),
-                        log: Arc::from(fs::read(&log).unwrap_or_default()),
-                        log_file: finished.log,
-                        advice: Vec::new(),
-                    };
-                    return Err(StepError::Failed { failure: Box::new(failure), took: finished.took });
-                }
+            let finished = self.aside_command(step, command, source, &assembled.environment)?;
+            if finished.ending != Ending::Success {
+                let headline = format!("patch `{}` does not apply", self.graph.shown(patch));
+                let command = Some(format!("patch -p1 -i {}", escaped(patch)));
+                return Err(self.source_failure(step, headline, command, finished));
             }
         }
         Ok(stamps.settle(source)?)
@@ -318,13 +361,27 @@ impl Build<'_> {
 
     /// What a step that ended well needs no more.
     pub(super) fn tidy(&self, step: &Step, assembled: &Assembled) {
-        let own =
-            [Some(&assembled.tmp), step.has_views().then_some(&step.work), step.source.is_some().then_some(&step.work)];
-        for dir in own.into_iter().flatten() {
-            // It is emptied before the next run anyway.
-            let _ = remove_tree(dir);
+        // All of it is emptied before the next run anyway.
+        let _ = empty_dir(&assembled.tmp);
+        if step.has_views() || step.source.is_some() {
+            let _ = remove_tree(&step.work);
         }
     }
+}
+
+/// There and empty. The directory itself stays: to make and remove one at every step costs more than all
+/// the rest that is done for it.
+fn empty_dir(dir: &Path) -> Result<(), StepError> {
+    match fs::create_dir(dir) {
+        Ok(()) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(_) => return fs::create_dir_all(dir).map_err(StepError::write(dir)),
+    }
+    for entry in fs::read_dir(dir).map_err(StepError::write(dir))? {
+        let path = entry.map_err(StepError::write(dir))?.path();
+        remove_tree(&path).map_err(StepError::write(path))?;
+    }
+    Ok(())
 }
 
 fn fresh_dir(dir: &Path) -> Result<(), StepError> {

@@ -115,7 +115,6 @@ fn decoder(archive: &Path) -> Result<Box<dyn Read>, UnpackError> {
 
 /// Writes the commit's files to `dest`, all with one stamp. `store` is a bare repository of ours.
 pub fn commit(url: &str, rev: &str, store: &Path, dest: &Path) -> Result<(), UnpackError> {
-    git::fetch(url, rev, store)?;
     fs::create_dir_all(dest).map_err(|error| UnpackError::Write { path: dest.to_owned(), error })?;
     git::export(store, url, rev, dest)?;
     let stamp = UNIX_EPOCH + Duration::from_secs(315_532_800);

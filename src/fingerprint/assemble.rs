@@ -335,7 +335,8 @@ impl Parts<'_> {
         let mut found: Found = walk.expand(&step.inputs)?;
         // What lies in a prefix is known by its layer.
         let is_installed = |path: &Path| bench.graph.prefixes.iter().any(|p| path.starts_with(&p.path));
-        let is_ours = |path: &Path| path.starts_with(&bench.graph.root) && !path.starts_with(bench.state) && !is_installed(path);
+        let is_ours =
+            |path: &Path| path.starts_with(&bench.graph.root) && !path.starts_with(bench.state) && !is_installed(path);
         for script in step.scripts.iter().filter(|s| is_ours(s)) {
             let seen = bench.files.observe(script)?;
             if seen.stat.is_some_and(|s| s.kind == Kind::File) && !step.outputs.iter().any(|o| o.pattern.covers(script))

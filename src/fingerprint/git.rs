@@ -1,13 +1,15 @@
-//! The one door to git (libgit2): commits fetched as sources, and which files a repository tracks.
+//! The one door to libgit2: commits read as sources, and which files a repository tracks. Fetching is the git
+//! program's work ([`crate::execute::fetch`]): it knows the person's keys, proxies and credential helpers, and
+//! libgit2's own HTTPS would cost each start of ours a millisecond for OpenSSL.
 
 use std::path::{Path, PathBuf};
 
-use git2::{AutotagOption, FetchOptions, Oid, Repository, RepositoryInitOptions};
+use git2::{Repository, RepositoryInitOptions};
 
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     #[error("`{rev}` of `{url}`: {error}")]
-    Fetch { url: String, rev: String, error: git2::Error },
+    Commit { url: String, rev: String, error: git2::Error },
     #[error("git repository `{}`: {error}", path.display())]
     Repository { path: PathBuf, error: git2::Error },
 }
@@ -34,32 +36,19 @@ pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)
     Ok(found)
 }
 
-/// Makes sure that the bare repository `store` has the commit, fetching just that where the server lets
-/// us, else all branches and tags.
-pub fn fetch(url: &str, rev: &str, store: &Path) -> Result<(), GitError> {
-    let failed = |error| GitError::Fetch { url: url.to_owned(), rev: rev.to_owned(), error };
-    let repository = Repository::init_opts(store, RepositoryInitOptions::new().bare(true).external_template(false))
-        .map_err(failed)?;
-    let oid = Oid::from_str(rev).map_err(failed)?;
-    if repository.find_commit(oid).is_ok() {
-        return Ok(());
-    }
-    let mut remote = repository.remote_anonymous(url).map_err(failed)?;
-    let mut options = FetchOptions::new();
-    options.download_tags(AutotagOption::None);
-    let one = format!("+{rev}:refs/bcache/{rev}");
-    if remote.fetch(&[one.as_str()], Some(&mut options), None).is_err() {
-        let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-        remote.fetch(&all, Some(&mut options), None).map_err(failed)?;
-    }
-    repository.find_commit(oid).map(|_| ()).map_err(failed)
+/// Is the commit in the bare repository `store`? The repository is made if it is not there.
+pub fn has_commit(url: &str, rev: &str, store: &Path) -> Result<bool, GitError> {
+    let failed = |error| GitError::Commit { url: url.to_owned(), rev: rev.to_owned(), error };
+    let mut options = RepositoryInitOptions::new();
+    let repository = Repository::init_opts(store, options.bare(true).external_template(false)).map_err(failed)?;
+    Ok(repository.revparse_single(rev).is_ok_and(|object| object.peel_to_commit().is_ok()))
 }
 
 /// Writes the files of a commit to `dest`, raw bytes, without filters.
 pub fn export(store: &Path, url: &str, rev: &str, dest: &Path) -> Result<(), GitError> {
-    let failed = |error| GitError::Fetch { url: url.to_owned(), rev: rev.to_owned(), error };
+    let failed = |error| GitError::Commit { url: url.to_owned(), rev: rev.to_owned(), error };
     let repository = Repository::open_bare(store).map_err(failed)?;
-    let tree = repository.find_commit(Oid::from_str(rev).map_err(failed)?).and_then(|c| c.tree()).map_err(failed)?;
+    let tree = repository.revparse_single(rev).and_then(|object| object.peel_to_tree()).map_err(failed)?;
     let mut options = git2::build::CheckoutBuilder::new();
     options.force().target_dir(dest).disable_filters(true).update_index(false).recreate_missing(true);
     repository.checkout_tree(tree.as_object(), Some(&mut options)).map_err(failed)

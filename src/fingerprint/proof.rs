@@ -25,7 +25,7 @@ const FORMAT: Format = Format { magic: b"bcproof\n", version: 1 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.
-const PARALLEL_FROM: usize = 400;
+const PARALLEL_FROM: usize = 1500;
 /// Paths that a thread takes at once.
 const CHUNK: usize = 64;
 

@@ -3,16 +3,23 @@
 //! A lock on a step or a key is tried, never waited for: a worker that can't have it takes other work.
 //! Only short housekeeping locks (collection, the running total, a prefix's update) are waited for.
 //!
+//! Locks on steps and keys are bytes of one file each (open file description locks, Linux and macOS), at a
+//! place that their digest gives: a file that came and went for each lock would make every other file of the
+//! build dearer to create, since ext4 passes over inodes that were freed in the last seconds one by one. Two
+//! digests that share their first 62 bits would wait for each other: slower, not wrong.
+//!
 //! A lock file that is removed while it is held could be locked a second time under the same name by
 //! a process that opened it before. So whoever locks looks again whether the path still is that inode.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::action::ActionKey;
+use crate::base::digest::Digest;
 use crate::base::stat::Stat;
 
 use super::cas::Store;
@@ -53,6 +60,52 @@ pub(super) fn try_lock(path: &Path, sharing: Sharing) -> io::Result<Option<File>
     }
 }
 
+/// The lock on one place of the file, or `None` where another has it.
+pub(super) fn try_lock_at(path: &Path, digest: &Digest, sharing: Sharing) -> io::Result<Option<File>> {
+    loop {
+        let file = open(path)?;
+        if !try_range(&file, place_of(digest), sharing)? {
+            return Ok(None);
+        }
+        if is_at(&file, path)? {
+            return Ok(Some(file));
+        }
+    }
+}
+
+fn place_of(digest: &Digest) -> i64 {
+    let bytes = digest.as_bytes();
+    let first = u64::from_le_bytes(bytes[..8].try_into().expect("BUG: eight bytes"));
+    // The end of a range must be a place too.
+    (first >> 2) as i64
+}
+
+fn try_range(file: &File, start: i64, sharing: Sharing) -> io::Result<bool> {
+    let kind = match sharing {
+        Sharing::Exclusive => libc::F_WRLCK,
+        Sharing::Shared => libc::F_RDLCK,
+    };
+    // SAFETY: a struct of plain numbers, for which zero is a value.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = kind as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range.l_start = start;
+    range.l_len = 1;
+    loop {
+        // SAFETY: the descriptor is open as long as `file`, and the struct is only read.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &range) };
+        if done == 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EACCES) => return Ok(false),
+            Some(libc::EINTR) => {}
+            _ => return Err(error),
+        }
+    }
+}
+
 /// The lock, after waiting for it.
 pub(super) fn wait_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
     loop {
@@ -87,7 +140,7 @@ impl Drop for Passing {
 /// The right to run the action with this key, on this machine.
 #[derive(Debug)]
 pub struct KeyLock {
-    _lock: Passing,
+    _file: File,
 }
 
 /// A lock on a step of this worktree, or on a prefix.
@@ -107,9 +160,8 @@ static LEASES: AtomicU64 = AtomicU64::new(0);
 impl Store {
     /// `None` where another thread or process runs this key.
     pub fn try_lock_key(&self, key: &ActionKey) -> io::Result<Option<KeyLock>> {
-        let path = self.locks().join("keys").join(key.to_string());
-        let file = try_lock(&path, Sharing::Exclusive)?;
-        Ok(file.map(|file| KeyLock { _lock: Passing { path, _file: file } }))
+        let file = try_lock_at(&self.locks().join("keys"), &key.0, Sharing::Exclusive)?;
+        Ok(file.map(|file| KeyLock { _file: file }))
     }
 
     /// To be held from the first lookup of a build to its end.
@@ -149,7 +201,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::digest::Digest;
 
     fn store(dir: &Path) -> Store {
         Store::open(dir, Some(1 << 30)).unwrap()
@@ -165,7 +216,6 @@ mod tests {
         assert!(two.try_lock_key(&ActionKey(Digest::of(b"other"))).unwrap().is_some());
         drop(lock);
         assert!(two.try_lock_key(&key).unwrap().is_some());
-        assert_eq!(entries_of(&one.locks().join("keys")).unwrap().len(), 0);
     }
 
     #[test]
@@ -203,6 +253,19 @@ mod tests {
         drop(lease);
         assert_eq!(store.oldest_build().unwrap(), None);
         assert_eq!(entries_of(&store.builds()).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn places_of_one_file_are_locked_apart_and_by_threads_of_one_process_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks/steps");
+        let [a, b] = [b"a", b"b"].map(|name| Digest::of(name));
+        let lock = |digest, sharing| try_lock_at(&path, digest, sharing).unwrap();
+        let one = lock(&a, Sharing::Exclusive);
+        assert!(one.is_some() && lock(&a, Sharing::Shared).is_none() && lock(&b, Sharing::Exclusive).is_some());
+        drop(one);
+        let (one, two) = (lock(&a, Sharing::Shared), lock(&a, Sharing::Shared));
+        assert!(one.is_some() && two.is_some() && lock(&a, Sharing::Exclusive).is_none());
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! What this worktree remembers of each step: a sealed file per step, since it is read again alone
 //! once a lock is had, and since damage then harms only itself. What can't be read is not there.
+//!
+//! A record is written over the one before it, in one write: it is checked when it is read, so what a crash
+//! or a reader at just that time finds half done is no record, and the step is judged anew under its lock. A
+//! file that is renamed into place each time would cost a new inode and a freed one at every step.
 
 use crate::action::StepRecord;
 use crate::base::ids::StepId;
-use crate::base::publish::publish;
 use crate::base::sealed::Format;
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use super::error::{StoreError, failed};
 use super::files::{entries_of, read_if_there, remove_if_there};
@@ -23,7 +28,7 @@ impl State {
 
     pub fn write_record(&self, record: &StepRecord) -> Result<(), StoreError> {
         let path = self.record_path(&record.step);
-        publish(&path, &RECORD.seal(record)).map_err(failed("write", &path))
+        overwrite(&path, &RECORD.seal(record)).map_err(failed("write", &path))
     }
 
     pub fn remove_record(&self, step: &StepId) -> Result<(), StoreError> {
@@ -50,4 +55,17 @@ impl State {
     fn record_path(&self, step: &StepId) -> PathBuf {
         self.dir().join("records").join(file_name(step))
     }
+}
+
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let mut file: File = match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path.parent().ok_or(e)?)?;
+            open()?
+        }
+        other => other?,
+    };
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }

@@ -33,7 +33,7 @@ use crate::base::stat::{self, Kind, Stat};
 use super::cas::Store;
 use super::error::{StoreError, failed};
 use super::files::{private_dir, read_if_there};
-use super::lock::{Sharing, StepLock, try_lock, wait_lock};
+use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
 use super::scratch::{Scratch, sweep};
 
 const FORMAT: Format = Format { magic: b"bc-state", version: 1 };
@@ -123,12 +123,12 @@ impl State {
 
     /// For a step whose outputs change. `None` where another has the step.
     pub fn try_lock_step(&self, step: &StepId) -> io::Result<Option<StepLock>> {
-        self.try_lock(&file_name(step), Sharing::Exclusive)
+        self.lock_step(step, Sharing::Exclusive)
     }
 
     /// For a step whose outputs are read. `None` where another changes them.
     pub fn try_share_step(&self, step: &StepId) -> io::Result<Option<StepLock>> {
-        self.try_lock(&file_name(step), Sharing::Shared)
+        self.lock_step(step, Sharing::Shared)
     }
 
     /// Held while views lie over the prefix, so that nobody removes or renames it.
@@ -150,6 +150,12 @@ impl State {
     /// For who takes away what a running build could be using. `None` while there is one.
     pub fn try_lock_build(&self) -> io::Result<Option<StepLock>> {
         self.try_lock("build", Sharing::Exclusive)
+    }
+
+    fn lock_step(&self, step: &StepId, sharing: Sharing) -> io::Result<Option<StepLock>> {
+        let digest = Digest::of(step.to_string().as_bytes());
+        let file = try_lock_at(&self.dir.join("locks").join("steps"), &digest, sharing)?;
+        Ok(file.map(|file| StepLock { _file: file }))
     }
 
     fn try_lock(&self, name: &str, sharing: Sharing) -> io::Result<Option<StepLock>> {

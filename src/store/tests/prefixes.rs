@@ -9,8 +9,8 @@ fn update(rig: &Rig, results: &[&ActionResult]) -> PrefixReport {
 
 fn try_update(rig: &Rig, results: &[&ActionResult]) -> Result<PrefixReport, StoreError> {
     let prefix = prefix(rig);
-    let mut all = PrefixReport::default();
-    all.removed = prefix.retain(|step| results.iter().any(|r| r.step == *step))?;
+    let removed = prefix.retain(|step| results.iter().any(|r| r.step == *step))?;
+    let mut all = PrefixReport { removed, ..PrefixReport::default() };
     for result in results {
         let report = put(&prefix, result, LayerSource::Stored(&rig.store, result))?;
         all.aside.extend(report.aside);
@@ -58,7 +58,9 @@ fn a_prefix_can_be_made_from_unpacked_layers_and_never_links_into_them() {
     fs::write(dir.join("lib/a"), "2").unwrap();
     assert_eq!(rig.read("sysroot/lib/a"), "1");
     fs::remove_file(rig.path("sysroot/lib/a")).unwrap();
-    assert!(matches!(put(&prefix(&rig), &a, LayerSource::Dir(&dir)), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a")));
+    assert!(
+        matches!(put(&prefix(&rig), &a, LayerSource::Dir(&dir)), Err(StoreError::LayerDamaged(p)) if p == dir.join("lib/a"))
+    );
 }
 
 #[test]
