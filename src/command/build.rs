@@ -14,6 +14,7 @@ use crate::cli::{Force, TaskName};
 use crate::event::{Counts, Event, Listener, Outcome};
 use crate::execute::build::{Build, Options, Tally, layers_in_use};
 use crate::execute::cancel::{Cancel, GRACE, Signals};
+use crate::execute::durable::Syncer;
 use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::view::probe::{self, Availability};
@@ -117,6 +118,7 @@ impl Context {
             options: &options,
             views: &views,
             tally: Tally::default(),
+            syncer: Syncer::new(opened.state.disks(opened.store)?),
         };
         let steps = opened.selection.steps.iter().filter(|ix| opened.graph.step(**ix).class != Class::Group).count();
         self.reporter.on(Event::Started { steps });
@@ -184,7 +186,7 @@ impl Context {
 
     /// After something was made: on disk for good, within the limit, and without what nothing refers to.
     fn settle(&self, opened: &Opened, alive: crate::store::StepLock) -> Result<(), CommandError> {
-        opened.state.sync(Some(opened.store))?;
+        opened.state.disks(opened.store)?.sync()?;
         opened.store.trim()?;
         drop(alive);
         if let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? {

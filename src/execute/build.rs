@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
-use crate::base::ids::StepIx;
+use crate::base::ids::{StepId, StepIx};
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
@@ -22,6 +22,7 @@ use crate::store::{
 };
 
 use super::cancel::Cancel;
+use super::durable::Syncer;
 use super::explain::Explainer;
 use super::jobserver::Jobserver;
 use super::judging::{Judge, JudgeError, Judged, Records, Results};
@@ -56,6 +57,7 @@ pub struct Build<'a> {
     /// Can steps have views here? `Err` says why not.
     pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
     pub tally: Tally,
+    pub syncer: Syncer,
 }
 
 /// What came of it so far.
@@ -145,12 +147,33 @@ impl Build<'_> {
         // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later) };
         let record = self.records.reread(&step.id)?;
-        let judged = if record == judged.record { judged } else { judge.judge(ix, record, self.forced(ix))? };
+        let needs_moved = self.reread_needs(ix)?;
+        let judged =
+            if record == judged.record && !needs_moved { judged } else { judge.judge(ix, record, self.forced(ix))? };
         let reasons = match judged.fresh {
             Ok(made) => return Ok(self.is_fresh(ix, made)),
             Err(ref reasons) => reasons.clone(),
         };
         self.restore_or_run(ix, judged, reasons, held)
+    }
+
+    /// Has another build made a need anew since it was done here? Then that is what this step works with.
+    fn reread_needs(&self, ix: StepIx) -> Result<bool, StepError> {
+        let mut moved = false;
+        for need in self.graph.flat_needs(ix) {
+            let step = self.graph.step(need);
+            let Some(known) = self.results.get(need).filter(|_| step.class == Class::Cached) else { continue };
+            let record = self.records.reread(&step.id)?;
+            match record.filter(|r| r.origin != Origin::Begun).and_then(|r| r.made.clone()) {
+                Some(made) if made == *known => {}
+                Some(made) => {
+                    self.results.set(need, Arc::new(made));
+                    moved = true;
+                }
+                None => return Err(StepError::NeedGone(step.id.clone())),
+            }
+        }
+        Ok(moved)
     }
 
     /// With the step's locks held: the store's answer, or a run.
@@ -330,7 +353,12 @@ impl Work for Build<'_> {
     fn attempt(&self, ix: StepIx, company: Company) -> Attempt {
         let begun = Instant::now();
         match self.try_step(ix, company) {
-            Ok(attempt) => attempt,
+            Ok(attempt) => {
+                if attempt == Attempt::Done && self.tally.changed.load(Ordering::SeqCst) {
+                    self.syncer.step_ended();
+                }
+                attempt
+            }
             Err(StepError::Failed { failure, took }) => {
                 self.fail(ix, took, *failure);
                 Attempt::Failed
@@ -385,6 +413,8 @@ pub enum StepError {
     Run(#[from] super::runner::RunError),
     #[error(transparent)]
     Layer(#[from] super::view::layer::LayerFault),
+    #[error("what `{0}` made was taken away by another build in this worktree")]
+    NeedGone(StepId),
     #[error("cannot lock: {0}")]
     Lock(std::io::Error),
     #[error("cannot write `{}`: {error}", path.display())]
@@ -411,7 +441,12 @@ impl StepError {
         match self {
             Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
             Self::Lock(_) | Self::Write { .. } | Self::Run(_) => true,
-            Self::Judge(_) | Self::Unpack(_) | Self::Layer(_) | Self::Failed { .. } | Self::Cancelled => false,
+            Self::NeedGone(_)
+            | Self::Judge(_)
+            | Self::Unpack(_)
+            | Self::Layer(_)
+            | Self::Failed { .. }
+            | Self::Cancelled => false,
         }
     }
 

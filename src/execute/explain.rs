@@ -83,6 +83,6 @@ impl Explainer<'_> {
 
     fn current(&self, component: &Component) -> Option<Made> {
         let ix = self.graph.indices().find(|ix| self.graph.step(*ix).id.to_string() == component.name)?;
-        self.results.get(ix).map(|made| Made::clone(made))
+        self.results.get(ix).map(|made| Made::clone(&made))
     }
 }

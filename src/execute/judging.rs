@@ -1,7 +1,7 @@
 //! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::action::{Action, Made, Origin, Seen, StepRecord};
 use crate::base::ids::{StepId, StepIx};
@@ -16,21 +16,20 @@ use crate::store::{Prefix, State, StoreError};
 
 /// What the steps of this build have made so far.
 pub struct Results {
-    made: Vec<OnceLock<Arc<Made>>>,
+    made: Vec<Mutex<Option<Arc<Made>>>>,
 }
 
 impl Results {
     pub fn new(graph: &Graph) -> Self {
-        Self { made: graph.steps.iter().map(|_| OnceLock::new()).collect() }
+        Self { made: graph.steps.iter().map(|_| Mutex::default()).collect() }
     }
 
-    pub fn get(&self, ix: StepIx) -> Option<&Arc<Made>> {
-        self.made[ix.index()].get()
+    pub fn get(&self, ix: StepIx) -> Option<Arc<Made>> {
+        self.made[ix.index()].lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn set(&self, ix: StepIx, made: Arc<Made>) {
-        // The first answer stands: a step ends once.
-        let _ = self.made[ix.index()].set(made);
+        *self.made[ix.index()].lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     }
 }
 
@@ -114,7 +113,7 @@ impl Judge<'_> {
     }
 
     pub fn assemble(&self, ix: StepIx) -> Result<Assembled, AssembleError> {
-        let produced = |step: StepIx| self.results.get(step).map(|made| (step, made.clone()));
+        let produced = |step: StepIx| self.results.get(step).map(|made| (step, made));
         let needs: Vec<(StepIx, Arc<Made>)> = self.graph().flat_needs(ix).into_iter().filter_map(produced).collect();
         let layers: Vec<(StepIx, Arc<Made>)> =
             self.graph().step(ix).layers.iter().copied().filter_map(produced).collect();

@@ -9,6 +9,7 @@
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
+//! | [`durable`] | what ended steps left, on the disk once a second |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
 //! | [`process`] | the door to duct: one child process |
 //! | [`program`] | which file a command word means |
@@ -22,6 +23,7 @@
 
 pub mod build;
 pub mod cancel;
+pub mod durable;
 pub mod explain;
 pub mod fetch;
 pub mod inside;

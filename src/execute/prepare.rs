@@ -302,7 +302,7 @@ impl Build<'_> {
         prefix: Option<PrefixIx>,
     ) -> impl Iterator<Item = (StepIx, Arc<Made>)> + 's {
         let there = step.layers.iter().copied().filter(move |l| self.graph.step(*l).sysroot == prefix);
-        there.filter_map(|l| Some((l, self.results.get(l)?.clone())))
+        there.filter_map(|l| Some((l, self.results.get(l)?)))
     }
 
     /// The unpacked layer of a step that is done.
@@ -343,7 +343,7 @@ impl Build<'_> {
         let prefix_path = &self.graph.prefix(prefix).path;
         for path in &self.graph.prefix(prefix).shared_files {
             let writers = self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix));
-            let made = writers.filter_map(|ix| self.results.get(ix).cloned().or_else(|| self.recorded(ix)));
+            let made = writers.filter_map(|ix| self.results.get(ix).or_else(|| self.recorded(ix)));
             let last = made.filter_map(|m| m.shared.iter().find(|s| s.path == *path).cloned()).last();
             let to = prefix_path.join(path);
             if let Some(file) = last.filter(|f| fs::read(&to).ok().as_ref() != Some(&f.bytes)) {

@@ -296,7 +296,7 @@ impl Build<'_> {
         for need in self.graph.flat_needs(ix).into_iter().chain(step.layers.iter().copied()) {
             if let Some(made) = self.results.get(need) {
                 // A memory aid: `why` is less precise without it, nothing else.
-                let _ = explain::remember(self.state, made);
+                let _ = explain::remember(self.state, &made);
             }
         }
     }

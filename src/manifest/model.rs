@@ -72,7 +72,6 @@ pub struct Sysroot {
     pub env: Env,
     /// Paths relative to the prefix.
     pub shared_files: Vec<Spanned<String>>,
-    pub relocatable: bool,
 }
 
 #[derive(Clone, Debug)]

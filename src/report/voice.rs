@@ -96,6 +96,12 @@ impl Voice {
                 let line = format!("{step} ({what}) in {}", text::duration(*took));
                 verb("Restored", GOOD, &line, color).into_bytes()
             }
+            // The first run needs no reason.
+            Event::Stale { reasons, .. }
+                if reasons.iter().all(|why| why.code == "never-ran") && self.verbosity != Verbosity::Verbose =>
+            {
+                Vec::new()
+            }
             Event::Stale { step, reasons } => self.stale(step, reasons, color).into_bytes(),
             Event::Running { step, last, .. } => {
                 let last = last.map_or(String::new(), |last| format!(" (last time {})", roughly(last)));

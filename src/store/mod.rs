@@ -48,4 +48,4 @@ pub use place::Placed;
 pub use prefix::{LayerSource, Prefix, PrefixReport};
 pub use restore::{Before, Part, remove_recorded};
 pub use results::{Lookup, Permit};
-pub use state::State;
+pub use state::{Durable, State};

@@ -18,6 +18,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -215,12 +216,25 @@ impl State {
         Ok(SetAside { from: from.to_owned(), to })
     }
 
-    /// Makes what was written so far in the worktree, and in the store, survive a loss of power.
-    pub fn sync(&self, store: Option<&Store>) -> Result<(), StoreError> {
-        for dir in [Some(self.dir()), store.map(Store::root)].into_iter().flatten() {
-            fs::File::open(dir).and_then(|file| sync_file_system(&file)).map_err(failed("sync", dir))?;
-        }
-        Ok(())
+    /// The file systems that the worktree and the store lie on.
+    pub fn disks(&self, store: &Store) -> Result<Durable, StoreError> {
+        let open = |dir: &Path| fs::File::open(dir).map(|file| (dir.to_owned(), file)).map_err(failed("open", dir));
+        let (own, theirs) = (open(self.dir())?, open(store.root())?);
+        let same = own.1.metadata().and_then(|a| Ok(a.dev() == theirs.1.metadata()?.dev())).unwrap_or(false);
+        Ok(Durable { disks: if same { vec![own] } else { vec![own, theirs] } })
+    }
+}
+
+/// File systems that can be synced.
+#[derive(Debug)]
+pub struct Durable {
+    disks: Vec<(PathBuf, fs::File)>,
+}
+
+impl Durable {
+    /// Makes what was written so far survive a loss of power.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.disks.iter().try_for_each(|(dir, file)| sync_file_system(file).map_err(failed("sync", dir)))
     }
 }
 

@@ -117,5 +117,5 @@ fn each_thing_set_aside_has_a_place_of_its_own() {
 #[test]
 fn a_sync_reaches_both_file_systems() {
     let rig = Rig::new();
-    rig.state.sync(Some(&rig.store)).unwrap();
+    rig.state.disks(&rig.store).unwrap().sync().unwrap();
 }
