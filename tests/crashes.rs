@@ -55,7 +55,6 @@ s3@host would run now:
             "
        Stale s3@host: its last run did not finish
      Running s3@host
-       Stale s4@host: it never ran here
      Running s4@host
     Finished s4@host in [TIME]: 2 fresh, 0 restored, 2 ran
 ",
@@ -410,7 +409,6 @@ fn a_workspace_whose_path_is_no_utf8_works_or_says_so() {
         .run("build gen")
         .stderr(
             "
-       Stale gen@host: it never ran here
      Running gen@host
     Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
 ",
