@@ -345,7 +345,6 @@ run = '{ran} gen; echo > out/x'
         .run("build gen")
         .stderr(
             "
-       Stale gen@host: it never ran here
 error: gen@host failed: `[ROOT]/work/out/x` can't be reached: `[ROOT]/work/out` is a symbolic link
       Failed gen@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
@@ -508,7 +507,6 @@ needs = ['bad', 'later', 'other']
         .run("build later")
         .stderr(
             "
-       Stale bad@host: it never ran here
      Running bad@host
 error: bad@host failed: the command ended with exit code 3
   command: cat a > b; exit 3
@@ -537,7 +535,6 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
-       Stale other@host: it never ran here
      Running other@host
      Skipped after@host, later@host
       Failed all@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 2 skipped
@@ -589,7 +586,6 @@ fn a_command_that_is_killed_by_a_signal_says_so() {
         .run("build crash")
         .stderr(
             "
-       Stale crash@host: it never ran here
      Running crash@host
 error: crash@host failed: the command was killed by signal 11
   command: kill -SEGV $$
@@ -616,7 +612,6 @@ run = '{ran} gen; cat a > b'
         .run("build gen")
         .stderr(
             "
-       Stale gen@host: it never ran here
      Running gen@host
 error: gen@host failed: declared output `c/*.h` was not made
       Failed gen@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
@@ -677,7 +672,6 @@ run = '{ran} gen; cat a > b; {gate middle}'
         .wait()
         .stderr(
             "
-       Stale gen@host: it never ran here
      Running gen@host
 warning: a was changed while gen@host ran: its result is kept here, but not stored
     Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
@@ -723,7 +717,6 @@ run = '{gate before}; cat a > b; {gate after}'
         .wait()
         .stderr(
             "
-       Stale gen@host: it never ran here
      Running gen@host
 warning: a was changed while gen@host ran: its result is kept here, but not stored
     Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
@@ -756,7 +749,6 @@ run = 'cat in/* > b; {gate after}'
         .wait()
         .stderr(
             "
-       Stale gen@host: it never ran here
      Running gen@host
 warning: in/2 was changed while gen@host ran: its result is kept here, but not stored
     Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran

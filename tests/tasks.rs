@@ -137,7 +137,6 @@ run = 'word=mine; $word > b'
         .run("build gen")
         .stderr(
             "
-       Stale gen@host: it never ran here
      Running gen@host
 error: gen@host failed: the command ended with exit code 127
   command: word=mine; $word > b
@@ -214,7 +213,6 @@ run = 'true'
         .run("path two")
         .stderr(
             "
-       Stale two@host: it never ran here
      Running two@host
     Finished two@host in [TIME]: 0 fresh, 0 restored, 1 ran
 error: `two@host` has 2 outputs
@@ -256,7 +254,6 @@ run = '{ran} login; echo \"got $TOKEN\"; echo \"err $TOKEN\" >&2; printf %s \"$T
         .run("build login")
         .stderr(
             "
-       Stale login@host: it never ran here
      Running login@host
   stderr of login@host:
 err ***
@@ -388,7 +385,6 @@ run = '{ran} flaky; ls out >> ../saw; echo 1 > out/left-$(wc -l < ../ran); test 
         .run("build flaky")
         .stderr(
             "
-       Stale flaky@host: it never ran here
      Running flaky@host
 warning: flaky@host failed (the command ended with exit code 1): trying again
     Finished flaky@host in [TIME]: 0 fresh, 0 restored, 1 ran
@@ -408,7 +404,6 @@ fn retries_that_are_used_up_are_a_failure() {
         .run("build flaky")
         .stderr(
             "
-       Stale flaky@host: it never ran here
      Running flaky@host
 warning: flaky@host failed (the command ended with exit code 9): trying again
 error: flaky@host failed: the command ended with exit code 9
@@ -438,7 +433,6 @@ run = 'echo begun; sh -c \"{gate slow}\"; cat a > b'
         .run("build slow")
         .stderr(
             r#"
-       Stale slow@host: it never ran here
      Running slow@host
 error: slow@host failed: it took longer than its timeout of [TIME]
   command: echo begun; sh -c "echo >>[ROOT]/gates/slow.in; read -r _ <[ROOT]/gates/slow.out"; cat a > b
@@ -472,7 +466,6 @@ run = 'cat a > b; cat a > dir/c'
         .run("build gen")
         .stderr(
             "
-       Stale gen@host: it never ran here
 note: b was not made here: moved to .bcache/aside/1/b
 note: dir was not made here: moved to .bcache/aside/2/dir
      Running gen@host

@@ -97,7 +97,6 @@ stale  copy@host  ?  it never ran here
         .run("build copy")
         .stderr(
             "
-       Stale copy@host: it never ran here
      Running copy@host
     Finished copy@host in [TIME]: 0 fresh, 0 restored, 1 ran
 ",

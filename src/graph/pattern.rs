@@ -1,7 +1,7 @@
 //! Paths and globs as the manifest writes them, made absolute: what they match, and whether two of
 //! them can meet, without looking at the disk.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 
@@ -16,10 +16,19 @@ pub struct Pattern {
     /// Absolute and clean; holds the wildcards where it is a glob.
     pub path: PathBuf,
     /// `None` for a plain path.
-    glob: Option<GlobMatcher>,
+    glob: Option<Wild>,
     /// Written with a `/` at its end.
     pub is_dir: bool,
     pub span: Span,
+}
+
+/// A glob, divided where its wildcards begin. What stands before is compared as bytes: it may come from the
+/// place of the workspace, where `[` is a character like any other and UTF-8 a habit.
+#[derive(Clone, Debug)]
+struct Wild {
+    below: PathBuf,
+    parts: Vec<String>,
+    matcher: GlobMatcher,
 }
 
 /// Why a text is no pattern.
@@ -44,12 +53,7 @@ impl Pattern {
             return Err(BadPattern::Empty);
         }
         let path = join_clean(base, Path::new(text)).ok_or_else(|| BadPattern::Climbs(text.to_owned()))?;
-        let glob = if is_glob(text) {
-            let text = path.to_str().expect("BUG: a manifest's directory with a glob in it is UTF-8");
-            Some(compile(text)?.compile_matcher())
-        } else {
-            None
-        };
+        let glob = if is_glob(text) { Wild::new(text, base)? } else { None };
         let is_dir = text.ends_with('/');
         let mut shown = match path.strip_prefix(root) {
             Ok(inner) if inner.as_os_str().is_empty() => ".".to_owned(),
@@ -69,7 +73,7 @@ impl Pattern {
     /// Does this name `path` itself? (A plain path also when a directory is meant.)
     pub fn matches(&self, path: &Path) -> bool {
         match &self.glob {
-            Some(glob) => glob.is_match(path),
+            Some(glob) => glob.matches(path),
             None => self.path == path,
         }
     }
@@ -77,37 +81,70 @@ impl Pattern {
     /// Does this name `path` or a directory above it?
     pub fn covers(&self, path: &Path) -> bool {
         match &self.glob {
-            Some(glob) => path.ancestors().any(|p| glob.is_match(p)),
+            Some(glob) => path.ancestors().any(|p| glob.matches(p)),
             None => path.starts_with(&self.path),
         }
     }
 
     /// The longest leading directory without a wildcard; of a plain path the path itself.
     pub fn fixed_part(&self) -> PathBuf {
-        if self.glob.is_none() {
-            return self.path.clone();
-        }
-        self.path.components().take_while(|c| !is_glob(&c.as_os_str().to_string_lossy())).collect()
+        self.glob.as_ref().map_or_else(|| self.path.clone(), |glob| glob.below.clone())
     }
 
     /// Could this match `dir` or something below it?
     pub fn may_match_below(&self, dir: &Path) -> bool {
-        if self.glob.is_none() {
-            return self.path.starts_with(dir);
+        match &self.glob {
+            None => self.path.starts_with(dir),
+            Some(glob) if glob.below.starts_with(dir) => true,
+            Some(glob) => dir.strip_prefix(&glob.below).is_ok_and(|inner| may_reach(&glob.parts, &parts(inner))),
         }
-        let pattern = parts(&self.path);
-        let dir = parts(dir);
-        may_reach(&pattern, &dir)
     }
 
     /// Could this glob and that pattern match one path? Errs on the side of yes.
     pub fn may_meet(&self, other: &Pattern) -> bool {
-        match (self.is_glob(), other.is_glob()) {
-            (false, false) => self.path == other.path,
-            (true, false) => self.matches(&other.path),
-            (false, true) => other.matches(&self.path),
-            (true, true) => globs_meet(&parts(&self.path), &parts(&other.path)),
+        match (&self.glob, &other.glob) {
+            (None, None) => self.path == other.path,
+            (Some(glob), None) => glob.matches(&other.path),
+            (None, Some(glob)) => glob.matches(&self.path),
+            (Some(a), Some(b)) => a.may_meet(b),
         }
+    }
+}
+
+impl Wild {
+    /// `None` where `..` took all wildcards away again.
+    fn new(text: &str, base: &Path) -> Result<Option<Self>, BadPattern> {
+        let mut below = base.to_owned();
+        let mut parts: Vec<String> = Vec::new();
+        for component in Path::new(text).components() {
+            match component {
+                Component::RootDir | Component::Prefix(_) => below = component.as_os_str().into(),
+                Component::CurDir => {}
+                Component::ParentDir if parts.pop().is_some() => {}
+                Component::ParentDir if below.pop() => {}
+                Component::ParentDir => return Err(BadPattern::Climbs(text.to_owned())),
+                Component::Normal(name) => {
+                    let name = name.to_str().expect("BUG: a part of a text is text");
+                    if parts.is_empty() && !is_glob(name) { below.push(name) } else { parts.push(name.to_owned()) }
+                }
+            }
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let matcher = compile(&parts.join("/"))?.compile_matcher();
+        Ok(Some(Self { below, parts, matcher }))
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        path.strip_prefix(&self.below).is_ok_and(|inner| !inner.as_os_str().is_empty() && self.matcher.is_match(inner))
+    }
+
+    fn may_meet(&self, other: &Self) -> bool {
+        let (upper, lower) = if other.below.starts_with(&self.below) { (self, other) } else { (other, self) };
+        let Ok(between) = lower.below.strip_prefix(&upper.below) else { return false };
+        let lower: Vec<String> = parts(between).into_iter().chain(lower.parts.iter().cloned()).collect();
+        globs_meet(&upper.parts, &lower)
     }
 }
 
@@ -179,6 +216,31 @@ mod tests {
         assert_eq!(pattern("./a/../b/").shown, "b/");
         assert_eq!(pattern("../x").shown, "../x");
         assert_eq!(pattern(".").shown, ".");
+    }
+
+    #[test]
+    fn the_place_of_a_workspace_is_no_pattern() {
+        use std::os::unix::ffi::OsStrExt;
+        for place in [&b"/[a] {b} *"[..], b"/caf\xe9", b"/a\\b"] {
+            let base = Path::new(std::ffi::OsStr::from_bytes(place));
+            let span = Span { file: FileId(0), start: 0, end: 0 };
+            let glob = Pattern::new("src/*.rs", base, base, span).unwrap();
+            assert!(glob.matches(&base.join("src/a.rs")) && !glob.matches(&base.join("src/a/b.rs")));
+            assert!(!glob.matches(Path::new("/a/src/a.rs")));
+            assert_eq!(glob.fixed_part(), base.join("src"));
+            assert!(glob.may_match_below(base) && glob.may_match_below(&base.join("src")));
+            assert!(!glob.may_match_below(&base.join("lib")));
+            assert!(glob.may_meet(&Pattern::new("**/a.rs", base, base, span).unwrap()));
+            assert!(Pattern::new("*/../a", base, base, span).unwrap().matches(&base.join("a")));
+        }
+    }
+
+    #[test]
+    fn a_glob_that_leaves_and_comes_back_is_clean() {
+        assert!(pattern("../v/*.rs").matches(Path::new("/v/a.rs")));
+        assert!(pattern("src/**").matches(Path::new("/w/src/a/b")) && !pattern("src/**").matches(Path::new("/w/src")));
+        let climbs = Pattern::new("../../../*", Path::new("/w"), Path::new("/w"), pattern("a").span);
+        assert!(matches!(climbs, Err(BadPattern::Climbs(_))));
     }
 
     #[test]
