@@ -67,11 +67,8 @@ fn the_prefix_is_the_union_of_layers_that_saw_only_their_needs() {
             .run("build all")
             .stderr(
                 "
-       Stale a@host: it never ran here
      Running a@host
-       Stale b@host: it never ran here
      Running b@host
-       Stale c@host: it never ran here
      Running c@host
     Finished all@host in [TIME]: 0 fresh, 0 restored, 3 ran
 ",
@@ -231,9 +228,7 @@ fn two_owners_of_an_installed_file_are_both_named() {
         .run("build all")
         .stderr(
             "
-       Stale a@host: it never ran here
      Running a@host
-       Stale b@host: it never ran here
      Running b@host
 error: b@host failed: `a@host` and `b@host` both installed `bin/a-tool`: they differ
      Skipped c@host
@@ -253,9 +248,7 @@ fn a_step_that_changes_or_removes_a_file_of_a_need_fails_and_names_both() {
         .run("build c")
         .stderr(
             "
-       Stale a@host: it never ran here
      Running a@host
-       Stale c@host: it never ran here
      Running c@host
 error: c@host failed: `c@host` changed `bin/a-tool`, which belongs to `a@host`
       Failed c@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 0 skipped
@@ -392,9 +385,7 @@ fn a_patch_that_does_not_apply_or_matches_no_file_fails_the_step() {
         .run("build hello")
         .stderr(
             "
-       Stale pack@host: it never ran here
      Running pack@host
-       Stale hello@host: it never ran here
      Running hello@host
 error: hello@host failed: patch `patches/1.patch` does not apply
   command: patch -p1 -i [ROOT]/work/patches/1.patch
@@ -432,7 +423,6 @@ fn a_tool_that_a_needed_layer_could_bring_is_missing_only_when_the_step_runs() {
         .run("build use")
         .stderr(
             "
-       Stale a@host: it never ran here
      Running a@host
 error: use@host failed: tool `b-tool` is missing
       Failed use@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 0 skipped

@@ -167,9 +167,7 @@ run = '{ran} after'
             .wait()
             .stderr(
                 "
-       Stale before@host: it never ran here
      Running before@host
-       Stale middle@host: it never ran here
      Running middle@host
      Skipped after@host
  Interrupted after@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 1 skipped
@@ -184,7 +182,6 @@ run = '{ran} after'
                 "
        Stale middle@host: its last run did not finish
      Running middle@host
-       Stale after@host: it never ran here
      Running after@host
     Finished after@host in [TIME]: 1 fresh, 0 restored, 2 ran
 ",
