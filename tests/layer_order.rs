@@ -22,7 +22,7 @@ const LAYERS: [&[(&str, &str)]; 5] = [
 ];
 
 /// Looks at everything there is, uses it, and writes into new and old directories.
-const STEP: &str = "cd prefix; umask 022; mkdir -p lib/pkgconfig share/doc/f; find . | sort >lib/seen; cat lib/*.so >lib/libf.so; \
+const STEP: &str = "cd prefix; umask 022; mkdir -p lib/pkgconfig share/doc/f; seen=$(find . | sort); echo \"$seen\" >lib/seen; cat lib/*.so >lib/libf.so; \
                     sh bin/tool >share/doc/f/said; touch lib/liba.so; cp include/d.h include/f.h; ln -s libf.so lib/libf.so.1";
 
 fn tree_of(dir: &Path) -> Tree {
