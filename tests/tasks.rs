@@ -245,7 +245,7 @@ fn secrets_are_passed_masked_everywhere_and_kept_nowhere() {
 inputs = ['a']
 outputs = ['b']
 secrets = ['TOKEN']
-run = '{ran} login; echo \"got $TOKEN\"; echo \"err $TOKEN\" >&2; printf %s \"$TOKEN\" | wc -c > b'
+run = '{ran} login; echo \"got $TOKEN\" >&2; echo \"err $TOKEN\" >&2; printf %s \"$TOKEN\" | wc -c > b'
 ",
         )
         .file("a", "1")
@@ -256,6 +256,7 @@ run = '{ran} login; echo \"got $TOKEN\"; echo \"err $TOKEN\" >&2; printf %s \"$T
             "
      Running login@host
   stderr of login@host:
+got ***
 err ***
     Finished login@host in [TIME]: 0 fresh, 0 restored, 1 ran
 ",
@@ -288,7 +289,7 @@ err ***
        Stale login@host: command 1 changed
      Running login@host (last time [TIME])
 error: login@host failed: the command ended with exit code 3
-  command: echo >>[ROOT]/ran login; echo "got $TOKEN"; echo "err $TOKEN" >&2; printf %s "$TOKEN" | wc -c > b; exit 3
+  command: echo >>[ROOT]/ran login; echo "got $TOKEN" >&2; echo "err $TOKEN" >&2; printf %s "$TOKEN" | wc -c > b; exit 3
   output of login@host:
 got ***
 err ***
@@ -307,7 +308,7 @@ err ***
 login@host | got ***
 login@host | err ***
 error: login@host failed: the command ended with exit code 3
-  command: echo >>[ROOT]/ran login; echo "got $TOKEN"; echo "err $TOKEN" >&2; printf %s "$TOKEN" | wc -c > b; exit 3
+  command: echo >>[ROOT]/ran login; echo "got $TOKEN" >&2; echo "err $TOKEN" >&2; printf %s "$TOKEN" | wc -c > b; exit 3
   log: [ROOT]/work/.bcache/logs/login@host
   help: the whole log: cargo bcache log login
       Failed login@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
