@@ -353,11 +353,6 @@ impl Sandbox {
         self
     }
 
-    /// Does a step stand at the gate now?
-    pub fn is_reached(&self, gate: &str) -> bool {
-        self.world.gates.borrow()[gate].is_reached()
-    }
-
     /// Lets one step through the gate, now or when it comes.
     pub fn open(&self, gate: &str) -> &Self {
         self.world.gates.borrow()[gate].open();

@@ -122,25 +122,10 @@ impl Gate {
 
     #[track_caller]
     pub(super) fn wait(&self) {
-        assert!(self.poll(PATIENCE), "nobody came to the gate {}", self.arrivals.display());
-        self.take();
-    }
-
-    pub(super) fn is_reached(&self) -> bool {
-        let reached = self.poll(Duration::ZERO);
-        if reached {
-            self.take();
-        }
-        reached
-    }
-
-    fn poll(&self, patience: Duration) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.arrived.as_fd(), PollFlags::IN)];
-        let patience = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
-        poll(&mut fds, Some(&patience)).unwrap() > 0
-    }
-
-    fn take(&self) {
+        let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let came = poll(&mut fds, Some(&patience)).unwrap() > 0;
+        assert!(came, "nobody came to the gate {}", self.arrivals.display());
         (&self.arrived).read_exact(&mut [0]).unwrap();
     }
 
