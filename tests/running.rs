@@ -363,8 +363,9 @@ fn ctrl_c_asks_the_step_to_end_and_a_second_one_kills_it() {
         let mut rig = Rig::new();
         rig.cancel = Cancel::new(Signals::Caught, Duration::from_secs(1000)).unwrap();
         let dir = Path::new(&dir).display();
-        let finished =
-            rig.shell(&format!("trap 'touch {dir}/asked' TERM; touch {dir}/begun; while :; do sleep 0.02; done"));
+        // The signal goes to the whole group: what the shell runs just then may die of it.
+        let loop_forever = "while :; do sleep 0.02 || :; done";
+        let finished = rig.shell(&format!("trap 'touch {dir}/asked' TERM; touch {dir}/begun || :; {loop_forever}"));
         println!("ended with {:?}", finished.ending);
         return;
     }

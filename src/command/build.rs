@@ -12,7 +12,7 @@ use crate::base::digest::Digest;
 use crate::base::ids::StepIx;
 use crate::base::stat::Stat;
 use crate::base::tree::Node;
-use crate::cli::{Force, TaskName};
+use crate::cli::{Force, MessageFormat, TaskName};
 use crate::event::{Counts, Event, Listener, Outcome};
 use crate::execute::build::{Build, Options, Tally, layers_in_use};
 use crate::execute::cancel::{Cancel, GRACE, Signals};
@@ -146,6 +146,7 @@ impl Context {
             jobs: self.options.jobs.map_or_else(cores, usize::from),
             keep_going: self.options.keep_going,
             verbose: self.options.verbose(),
+            may_attach: !self.options.verbose() && self.options.message_format == MessageFormat::Human,
             forced,
             attached,
         })

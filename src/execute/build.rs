@@ -4,10 +4,10 @@
 //! judged *again*, since another build may have done the work meanwhile. Nothing is waited for: a lock or
 //! token that is not free gives the step back to the scheduler.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::action::{Made, Origin, Seen, StepRecord};
@@ -26,7 +26,7 @@ use super::durable::Syncer;
 use super::explain::Explainer;
 use super::jobserver::Jobserver;
 use super::judging::{Judge, JudgeError, Judged, Records, Results};
-use super::scheduler::{self, Attempt, Company, End, Planned, Work};
+use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 
 /// What the person asked for besides the steps.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub keep_going: bool,
     /// Stream the output of steps.
     pub verbose: bool,
+    /// May a task that always runs have the terminal, when nothing else wants it?
+    pub may_attach: bool,
     /// Steps that run whatever is known, and the words that made them.
     pub forced: HashMap<StepIx, String>,
     /// The task of `run`: it has the terminal, and its arguments make it uncached.
@@ -68,6 +70,8 @@ pub struct Tally {
     pub(super) ran: AtomicUsize,
     /// Exit status of an attached `run`, where it is not 0.
     pub attached_code: Mutex<Option<i32>>,
+    /// Steps that must run and have no token yet.
+    waiting: Mutex<HashSet<StepIx>>,
     /// Peaks of the steps that run now, in bytes.
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
@@ -76,6 +80,12 @@ pub struct Tally {
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
     pub broken: std::sync::atomic::AtomicBool,
+}
+
+impl Tally {
+    fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Locks of a step that is being restored or run.
@@ -134,6 +144,9 @@ impl Build<'_> {
 
     fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
+        if self.lacks_token(ix)? {
+            return Ok(Attempt::Later(Wait::Token));
+        }
         match step.class {
             Class::Group => return Ok(Attempt::Done),
             Class::Plain => return self.run_plain(ix, company),
@@ -145,7 +158,7 @@ impl Build<'_> {
             return Ok(self.is_fresh(ix, made.clone()));
         }
         // Nothing is stored of a step that builds on what it left before.
-        let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later) };
+        let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         let record = self.records.reread(&step.id)?;
         let needs_moved = self.reread_needs(ix)?;
         let judged =
@@ -190,26 +203,42 @@ impl Build<'_> {
             return Ok(Attempt::Done);
         }
         let Some(key_lock) = self.store.try_lock_key(&key).map_err(StepError::lock)? else {
-            return Ok(Attempt::Later);
+            return Ok(Attempt::Later(Wait::Lock));
         };
         let permit = if self.forced(ix).is_none() {
             match self.store.lookup(&key)? {
                 // Whoever had the lock has stored it.
                 Lookup::Hit(_) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
-                Lookup::Hit(_) => return Ok(Attempt::Later),
+                Lookup::Hit(_) => return Ok(Attempt::Later(Wait::Lock)),
                 Lookup::Miss(permit) => permit,
             }
         } else {
             self.store.replace(&key)
         };
         if !self.has_room(step) {
-            return Ok(Attempt::Later);
+            return Ok(Attempt::Later(Wait::Lock));
         }
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             self.refill_if_idle()?;
-            return Ok(Attempt::Later);
+            self.tally.lock_waiting().insert(ix);
+            return Ok(Attempt::Later(Wait::Token));
         };
         self.run_cached(ix, judged, reasons, Permission { permit, _key: key_lock, _held: held }, &tokens)
+    }
+
+    /// Was the step found to need a token, and is there still none? Then it need not be judged again.
+    fn lacks_token(&self, ix: StepIx) -> Result<bool, StepError> {
+        if !self.tally.lock_waiting().contains(&ix) {
+            return Ok(false);
+        }
+        let wanted = (self.graph.step(ix).jobs as usize).clamp(1, self.jobserver.jobs());
+        let lacks = self.jobserver.free().map_err(StepError::lock)? < wanted;
+        if lacks {
+            self.refill_if_idle()?;
+        } else {
+            self.tally.lock_waiting().remove(&ix);
+        }
+        Ok(lacks)
     }
 
     /// Tokens that a killed step took with it come back when nothing runs.
@@ -488,6 +517,6 @@ fn total_memory() -> u64 {
 }
 
 /// Digests of all layers that records own: what is kept unpacked.
-pub fn layers_in_use(records: &Records) -> std::collections::HashSet<Digest> {
+pub fn layers_in_use(records: &Records) -> HashSet<Digest> {
     records.all().iter().filter_map(|r| r.made.as_ref()?.layer.as_ref().map(|l| l.digest())).collect()
 }

@@ -21,7 +21,7 @@ use super::explain;
 use super::jobserver::{Style, Tokens};
 use super::judging::Judged;
 use super::runner::{self, Ending, Finished, Job};
-use super::scheduler::{Attempt, Company};
+use super::scheduler::{Attempt, Company, Wait};
 use super::style;
 use super::view::layer::{Lower, collect};
 
@@ -99,10 +99,12 @@ impl Build<'_> {
         let step = self.graph.step(ix);
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
-        self.listener.on(Event::Running { step: step.id.clone(), last, attached: false, uncached: false });
+        // The task of `run` has the terminal, cached or not.
+        let attached = self.options.attached == Some(ix);
+        self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled)?;
-            let finished = self.commands(step, assembled, view.as_ref(), false, last, tokens)?;
+            let finished = self.commands(step, assembled, view.as_ref(), attached, last, tokens)?;
             match &finished.ending {
                 Ending::Success => return Ok(finished),
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -113,7 +115,7 @@ impl Build<'_> {
                     self.discard(step)?;
                     self.make_output_dirs(step)?;
                 }
-                _ => return Err(self.failed(step, &finished)),
+                _ => return Err(self.failed(ix, &finished)),
             }
         }
     }
@@ -306,11 +308,11 @@ impl Build<'_> {
     /// A step that always runs: it inherits the environment, and nothing of it is stored.
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later) };
+        let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
-            return Ok(Attempt::Later);
+            return Ok(Attempt::Later(Wait::Token));
         };
-        let attached = self.options.attached == Some(ix) || company == Company::Alone && !self.options.verbose;
+        let attached = self.options.attached == Some(ix) || company == Company::Alone && self.options.may_attach;
         let assembled = self.judge().assemble(ix).map_err(super::judging::JudgeError::from)?;
         self.warn_own_jobs(step);
         self.make_output_dirs(step)?;
@@ -323,13 +325,7 @@ impl Build<'_> {
                 Ending::Success => break finished,
                 Ending::Cancelled => return Err(StepError::Cancelled),
                 _ if left > 0 => left -= 1,
-                ref ending => {
-                    if let (Some(code), true) = (code_of(ending), self.options.attached == Some(ix)) {
-                        *self.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                            Some(code);
-                    }
-                    return Err(self.failed(step, &finished));
-                }
+                _ => return Err(self.failed(ix, &finished)),
             }
         };
         let outputs = self.made_outputs(step)?;
@@ -348,7 +344,11 @@ impl Build<'_> {
         Ok(Attempt::Done)
     }
 
-    fn failed(&self, step: &Step, finished: &Finished) -> StepError {
+    fn failed(&self, ix: StepIx, finished: &Finished) -> StepError {
+        let step = self.graph.step(ix);
+        if let (Some(code), true) = (code_of(&finished.ending), self.options.attached == Some(ix)) {
+            *self.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(code);
+        }
         let command = match &finished.ending {
             Ending::Code { command, .. } | Ending::Signal { command, .. } | Ending::CannotStart { command, .. } => {
                 step.commands.get(*command)

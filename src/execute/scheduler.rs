@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::base::ids::StepIx;
 
-/// How long a step that found a lock or no token is left alone, unless a step of ours ends before.
+/// How long a step that found no token is left alone, unless a step of ours ends before.
 const PAUSE: Duration = Duration::from_millis(2);
+/// And one that found a lock, at most: another process may hold it for minutes, and each try costs a judgement.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a try came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +22,16 @@ pub enum Attempt {
     Done,
     Failed,
     /// Something that others hold is missing: again later.
-    Later,
+    Later(Wait),
+}
+
+/// What a step waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// A token of the jobserver, which a child's make may give back at any moment. To look is cheap.
+    Token,
+    /// A lock of another process, or memory.
+    Lock,
 }
 
 /// What a step may do while it is tried.
@@ -68,6 +79,8 @@ struct State {
     ready: BinaryHeap<Ready>,
     delayed: Vec<(Instant, Ready)>,
     missing_needs: Vec<usize>,
+    /// How often each step found a lock.
+    tries: Vec<u32>,
     ends: Vec<Option<End>>,
     running: usize,
     left: usize,
@@ -132,6 +145,7 @@ impl<'a> Shared<'a> {
             ready,
             delayed: Vec::new(),
             missing_needs,
+            tries: vec![0; planned.len()],
             ends: vec![None; planned.len()],
             running: 0,
             left: planned.len(),
@@ -173,14 +187,23 @@ impl<'a> Shared<'a> {
 
     fn wait<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         // A signal does not wake us: look now and then.
-        let limit = if state.delayed.is_empty() { Duration::from_millis(50) } else { PAUSE };
+        let now = Instant::now();
+        let due = state.delayed.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        let limit = due.map_or(Duration::from_millis(50), |due| due.clamp(Duration::from_micros(100), LONGEST_PAUSE));
         self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn settle(&self, state: &mut State, at: usize, ready: Ready, attempt: Attempt) {
         match attempt {
-            Attempt::Later => {
-                state.delayed.push((Instant::now() + PAUSE, ready));
+            Attempt::Later(wait) => {
+                let pause = match wait {
+                    Wait::Token => PAUSE,
+                    Wait::Lock => {
+                        state.tries[at] += 1;
+                        PAUSE.saturating_mul(1 << state.tries[at].min(10)).min(LONGEST_PAUSE)
+                    }
+                };
+                state.delayed.push((Instant::now() + pause, ready));
                 return;
             }
             Attempt::Done => {
@@ -299,7 +322,12 @@ mod tests {
     fn a_step_that_is_put_off_is_tried_again_and_others_go_on_meanwhile() {
         let planned = plan(&[&[], &[]], &[9, 1]);
         let (tried, ends) =
-            go(&planned, 1, false, |step, times| if step == 0 && times < 3 { Attempt::Later } else { Attempt::Done });
+            go(
+                &planned,
+                1,
+                false,
+                |step, times| if step == 0 && times < 3 { Attempt::Later(Wait::Lock) } else { Attempt::Done },
+            );
         assert_eq!(tried[..2], [0, 1]);
         assert_eq!(tried.iter().filter(|s| **s == 0).count(), 3);
         assert_eq!(ends, [End::Done; 2]);
