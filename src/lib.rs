@@ -16,6 +16,8 @@
 //!
 //! The library never prints: it returns data and sends [`event::Event`]s.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod action;
 pub mod base;
 pub mod cli;

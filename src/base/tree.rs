@@ -76,6 +76,14 @@ impl Tree {
         Some(&self.entries[at].node)
     }
 
+    /// Is there an entry below this directory?
+    pub fn holds_below(&self, dir: &Path) -> bool {
+        let at = self.entries.partition_point(|e| path_order(&e.path, dir).is_le());
+        // Names such as `a-b` come between `a` and what lies below it.
+        let alike = |e: &&Entry| e.path.as_os_str().as_bytes().starts_with(dir.as_os_str().as_bytes());
+        self.entries[at..].iter().take_while(alike).any(|e| e.path.starts_with(dir))
+    }
+
     /// Files and links, not directories.
     pub fn file_count(&self) -> usize {
         self.entries.iter().filter(|e| !matches!(e.node, Node::Dir { .. })).count()
@@ -151,6 +159,14 @@ mod tests {
         let changes: Vec<_> = old.changes(&new).into_iter().map(|(p, c)| (p.to_str().unwrap(), c)).collect();
         assert_eq!(changes, [("b", Change::Removed), ("c/d", Change::Modified), ("e", Change::Added)]);
         assert!(old.changes(&old).is_empty());
+    }
+
+    #[test]
+    fn a_directory_holds_what_lies_below_it_and_not_its_neighbours() {
+        let tree = Tree::new(vec![file("a-b", "1"), file("a/x", "1"), file("c/d/e", "1")]);
+        let holds = |dir: &str| tree.holds_below(Path::new(dir));
+        assert!(holds("a") && holds("c") && holds("c/d"));
+        assert!(!holds("a-b") && !holds("b") && !holds("c/d/e") && !holds("c/dd"));
     }
 
     #[test]

@@ -236,6 +236,8 @@ impl Context {
         let home = self.store_home().unwrap_or_default();
         let mut parts: Vec<&OsStr> =
             vec![root.as_os_str(), manifest.as_os_str(), home.as_os_str(), OsStr::new(&ours), OsStr::new(is_root)];
+        // Cargo puts its own directories in front: started through it, the same request is another.
+        parts.push(self.outside.get("PATH").unwrap_or_default());
         parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
         parts.extend(names.iter().map(OsString::as_os_str));
         let digest = proof::request_digest(&parts);

@@ -61,13 +61,29 @@ impl Context {
         Ok(removed)
     }
 
+    /// Shared files of its prefix that lie there as it left them.
+    fn clean_shared(&self, opened: &Opened, record: &crate::action::StepRecord) -> Result<usize, CommandError> {
+        let prefix = opened.graph.find(&record.step).and_then(|ix| opened.graph.step(ix).sysroot);
+        let (Some(prefix), Some(made)) = (prefix, &record.made) else { return Ok(0) };
+        let mut removed = 0;
+        for file in &made.shared {
+            let path = opened.graph.prefix(prefix).path.join(&file.path);
+            if std::fs::read(&path).ok().as_ref() == Some(&file.bytes) {
+                remove_tree(&path).map_err(CommandError::io(format!("remove `{}`", path.display())))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// Its recorded outputs, then the record.
     fn clean_step(&self, opened: &Opened, record: &crate::action::StepRecord) -> Result<usize, CommandError> {
         let before = match &record.made {
             Some(made) => Before { tree: Some(&made.outputs), seen: &record.outputs },
             None => Before::default(),
         };
-        let removed = remove_recorded(&opened.graph.root, before)?;
+        let mut removed = remove_recorded(&opened.graph.root, before)?;
+        removed += self.clean_shared(opened, record)?;
         opened.records.remove(&record.step)?;
         Ok(removed)
     }

@@ -311,6 +311,10 @@ impl Build<'_> {
         for aside in &placed.aside {
             self.say_aside(aside);
         }
+        for stray in self.judge().strays(step, &result.made.outputs)? {
+            let relative = stray.strip_prefix(&self.graph.root).unwrap_or(&stray).to_owned();
+            self.say_aside(&self.state.set_aside(&stray, &relative)?);
+        }
         let mut files = placed.written;
         let mut bytes = placed.bytes;
         let mut restored_into = None;

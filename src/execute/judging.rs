@@ -1,6 +1,7 @@
 //! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::action::{Action, Made, Origin, Seen, StepRecord};
@@ -190,6 +191,28 @@ impl Judge<'_> {
         Ok(Judged { assembled, record, fresh })
     }
 
+    /// What lies in the step's output directories and is not among its outputs: they belong to it whole.
+    pub fn strays(&self, step: &Step, outputs: &Tree) -> Result<Vec<PathBuf>, JudgeError> {
+        let mut strays = Vec::new();
+        for output in step.outputs.iter().filter(|o| o.pattern.is_dir && !o.pattern.is_glob()) {
+            self.strays_below(&output.pattern.path, outputs, &mut strays)?;
+        }
+        Ok(strays)
+    }
+
+    fn strays_below(&self, dir: &Path, outputs: &Tree, strays: &mut Vec<PathBuf>) -> Result<(), JudgeError> {
+        for (name, kind) in self.bench.files.list(dir)?.iter() {
+            let path = dir.join(name);
+            let inner = path.strip_prefix(&self.graph().root).unwrap_or(&path);
+            match kind {
+                Kind::Dir if outputs.holds_below(inner) => self.strays_below(&path, outputs, strays)?,
+                _ if outputs.get(inner).is_none() => strays.push(path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Are the outputs and the installed files the recorded ones? Young stamps are looked behind.
     fn disk(&self, step: &Step, record: &Arc<StepRecord>) -> Result<Disk, JudgeError> {
         let Some(made) = &record.made else { return Ok(Disk::Missing(String::new())) };
@@ -206,6 +229,9 @@ impl Judge<'_> {
                 Err(Gone::Missing) => return Ok(Disk::Missing(escaped(&entry.path))),
                 Err(Gone::Other) => return Ok(Disk::Modified(escaped(&entry.path))),
             }
+        }
+        if let Some(stray) = self.strays(step, &made.outputs)?.first() {
+            return Ok(Disk::Stray(self.graph().shown(stray)));
         }
         if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
             && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?
@@ -227,12 +253,7 @@ enum Gone {
 }
 
 /// Is the entry there as it was left? Gives how it is seen now.
-fn look(
-    files: &Files,
-    path: &std::path::Path,
-    entry: &Entry,
-    seen: Option<&Seen>,
-) -> Result<Result<Seen, Gone>, JudgeError> {
+fn look(files: &Files, path: &Path, entry: &Entry, seen: Option<&Seen>) -> Result<Result<Seen, Gone>, JudgeError> {
     let stat = Stat::read(path).map_err(|error| FileError::Read { path: path.to_owned(), error })?;
     let Some(stat) = stat else { return Ok(Err(Gone::Missing)) };
     if let Some(seen) = seen.filter(|s| s.settled && s.stat == stat) {

@@ -14,6 +14,8 @@ pub enum Disk {
     /// The first path that is not: it is gone, or it differs.
     Missing(String),
     Modified(String),
+    /// Something lies in an output directory that the step did not make.
+    Stray(String),
 }
 
 /// What is known of a step besides its action.
@@ -51,6 +53,7 @@ pub fn freshness(action: &Action, evidence: &Evidence) -> Result<(), Vec<Reason>
             Disk::Intact => {}
             Disk::Missing(path) => reasons.push(Reason::OutputMissing { path: path.clone() }),
             Disk::Modified(path) => reasons.push(Reason::OutputModified { path: path.clone() }),
+            Disk::Stray(path) => reasons.push(Reason::OutputStray { path: path.clone() }),
         }
     }
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }

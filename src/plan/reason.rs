@@ -20,6 +20,10 @@ pub enum Reason {
     OutputModified {
         path: String,
     },
+    /// A file in an output directory that the step did not make.
+    OutputStray {
+        path: String,
+    },
     Changed {
         old: Component,
         new: Component,
@@ -41,6 +45,7 @@ impl Reason {
             Self::Forced { .. } => "forced",
             Self::OutputMissing { .. } => "output-missing",
             Self::OutputModified { .. } => "output-modified",
+            Self::OutputStray { .. } => "output-stray",
             Self::Changed { new, .. } => kind_code(
                 new.kind,
                 [
@@ -106,6 +111,7 @@ impl Reason {
             Self::Forced { by } => format!("forced by {by}"),
             Self::OutputMissing { path } => format!("output {path} is missing"),
             Self::OutputModified { path } => format!("output {path} was changed"),
+            Self::OutputStray { path } => format!("{path} lies in its output directory and is not its own"),
             Self::Changed { old, new } => with(changed(old, new)),
             Self::Added(new) => with(format!("{} is new", subject(new))),
             Self::Removed(old) => format!("{} is gone", subject(old)),
@@ -123,6 +129,7 @@ impl Reason {
             | Self::Forced { .. }
             | Self::OutputMissing { .. }
             | Self::OutputModified { .. }
+            | Self::OutputStray { .. }
             | Self::Reordered { .. } => None,
         }
     }

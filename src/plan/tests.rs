@@ -115,6 +115,8 @@ fn no_record_a_begun_one_and_damaged_outputs_are_not_fresh() {
     assert_eq!(judge(Some(&begun), &Disk::Intact), ["not-finished: its last run did not finish"]);
     assert_eq!(judge(Some(&good), &Disk::Missing("out/x".into())), ["output-missing: output out/x is missing"]);
     assert_eq!(judge(Some(&good), &Disk::Modified("out/x".into())), ["output-modified: output out/x was changed"]);
+    let stray = "output-stray: out/y lies in its output directory and is not its own";
+    assert_eq!(judge(Some(&good), &Disk::Stray("out/y".into())), [stray]);
 }
 
 #[test]
