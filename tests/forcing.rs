@@ -105,9 +105,9 @@ stale  two@host  [TIME]  forced by --force
         .run("build two -n --force=all")
         .stdout(
             "
-stale    base@host  [TIME]  forced by --force=all
-unknown  two@host  [TIME]  waits on base@host
-0 fresh, 0 cached, 1 stale, 1 unknown; [TIME] of work, at worst [TIME]
+stale  base@host  [TIME]  forced by --force=all
+stale  two@host  [TIME]  forced by --force=all
+0 fresh, 0 cached, 2 stale, 0 unknown; [TIME] of work
 ",
         )
         .success();

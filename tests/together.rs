@@ -169,8 +169,8 @@ run = '{ran} after'
                 "
      Running before@host
      Running middle@host
-     Skipped after@host
- Interrupted after@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 1 skipped
+     Skipped middle@host, after@host
+ Interrupted after@host in [TIME]: 0 fresh, 0 restored, 1 ran, 0 failed, 2 skipped
 ",
             )
             .exit(130);

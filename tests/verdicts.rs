@@ -333,7 +333,7 @@ fn a_compiler_variable_that_is_set_outside_and_ignored_is_said() {
         .run("build copy")
         .stderr(
             "
-warning: CC, CFLAGS set outside has no effect on cached steps: declare it in `env`, or let it pass with `env-pass`
+warning: set outside and of no effect on cached steps: CC, CFLAGS (declare in `env`, or let pass with `env-pass`)
     Finished copy@host in [TIME]: 1 fresh, 0 restored, 0 ran
 ",
         )
@@ -341,7 +341,7 @@ warning: CC, CFLAGS set outside has no effect on cached steps: declare it in `en
         .run("build copy")
         .stderr(
             "
-warning: CC, CFLAGS set outside has no effect on cached steps: declare it in `env`, or let it pass with `env-pass`
+warning: set outside and of no effect on cached steps: CC, CFLAGS (declare in `env`, or let pass with `env-pass`)
     Finished copy@host in [TIME]: 1 fresh, 0 restored, 0 ran
 ",
         )

@@ -23,7 +23,7 @@ use crate::execute::view::probe::{self, Availability};
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::proof::{self, Answer};
-use crate::graph::Class;
+use crate::graph::{Class, Step};
 use crate::store::Layers;
 
 use super::Context;
@@ -106,6 +106,7 @@ impl Context {
             Availability::Available => Ok(()),
             Availability::Not(why) => Err(why.clone()),
         };
+        let ask = |step: &Step, question: &str| self.ask(step, question);
         let build = Build {
             graph: opened.graph,
             bench: opened.bench,
@@ -119,6 +120,7 @@ impl Context {
             jobserver: &jobserver,
             options: &options,
             views: &views,
+            ask: &ask,
             tally: Tally::default(),
             syncer: Syncer::new(opened.state.disks(opened.store)?),
         };
@@ -152,21 +154,27 @@ impl Context {
         })
     }
 
-    /// Asks before tasks that want to be asked about.
+    /// Asks about tasks that want to be asked about and will run for certain: before anything does. The others
+    /// are asked about when they must run.
     fn confirm(&self, opened: &Opened) -> Result<(), CommandError> {
-        for ix in opened.selection.steps.iter().filter(|_| !self.options.yes) {
+        for ix in &opened.selection.steps {
             let step = opened.graph.step(*ix);
-            let Some(question) = &step.confirm else { continue };
-            match self.reporter.confirm(&format!("{}: {question}", step.id)) {
-                Some(true) => {}
-                Some(false) => return Err(CommandError::Ended(Exit::StepFailed)),
-                None => {
-                    let text = format!("`{}` asks before it runs ({question}), and there is no terminal", step.id);
-                    return Err(CommandError::Usage { text, help: Some("say --yes".to_owned()) });
-                }
+            let Some(question) = step.confirm.as_ref().filter(|_| step.class == Class::Plain) else { continue };
+            match self.ask(step, question) {
+                Ok(true) => {}
+                Ok(false) => return Err(CommandError::Ended(Exit::StepFailed)),
+                Err(text) => return Err(CommandError::Usage { text, help: Some("say --yes".to_owned()) }),
             }
         }
         Ok(())
+    }
+
+    fn ask(&self, step: &Step, question: &str) -> Result<bool, String> {
+        if self.options.yes {
+            return Ok(true);
+        }
+        let answer = self.reporter.confirm(&format!("{}: {question}", step.id));
+        answer.ok_or_else(|| format!("`{}` asks before it runs ({question}), and there is no terminal", step.id))
     }
 
     /// Layers of steps that the manifest has no more leave their prefix.

@@ -156,7 +156,7 @@ impl Context {
         let ignored = env::ignored(steps, &self.outside);
         if !ignored.is_empty() {
             texts.push(format!(
-                "{} set outside has no effect on cached steps: declare it in `env`, or let it pass with `env-pass`",
+                "set outside and of no effect on cached steps: {} (declare in `env`, or let pass with `env-pass`)",
                 ignored.join(", ")
             ));
         }

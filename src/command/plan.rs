@@ -91,6 +91,11 @@ impl Context {
                     verdict: Verdict::Stale,
                     reasons: vec![Why { code: "uncached", text: "it always runs".to_owned() }],
                 },
+                Class::Cached if !waits.is_empty() && forced.contains_key(&ix) => {
+                    let by = Reason::Forced { by: forced[&ix].clone() };
+                    let reasons = vec![Why { code: by.code(), text: by.sentence(None) }];
+                    Foreseen { verdict: Verdict::Stale, reasons }
+                }
                 Class::Cached if !waits.is_empty() => {
                     let names: Vec<String> = waits.iter().map(|n| opened.graph.step(*n).id.to_string()).collect();
                     Foreseen {

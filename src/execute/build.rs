@@ -58,6 +58,8 @@ pub struct Build<'a> {
     pub options: &'a Options,
     /// Can steps have views here? `Err` says why not.
     pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
+    /// Puts a task's question to the person: yes, no, or why nobody can be asked.
+    pub ask: &'a (dyn Fn(&Step, &str) -> Result<bool, String> + Sync),
     pub tally: Tally,
     pub syncer: Syncer,
 }
@@ -223,6 +225,13 @@ impl Build<'_> {
             self.tally.lock_waiting().insert(ix);
             return Ok(Attempt::Later(Wait::Token));
         };
+        if let Some(question) = &step.confirm {
+            match (self.ask)(step, question) {
+                Ok(true) => {}
+                Ok(false) => return Err(StepError::Declined("the answer was no".to_owned())),
+                Err(why) => return Err(StepError::Declined(why)),
+            }
+        }
         self.run_cached(ix, judged, reasons, Permission { permit, _key: key_lock, _held: held }, &tokens)
     }
 
@@ -396,7 +405,7 @@ impl Work for Build<'_> {
                 self.fail(ix, took, *failure);
                 Attempt::Failed
             }
-            Err(StepError::Cancelled) => Attempt::Failed,
+            Err(StepError::Cancelled) => Attempt::Stopped,
             Err(error) => {
                 if error.is_ours() {
                     self.tally.broken.store(true, Ordering::SeqCst);
@@ -455,6 +464,8 @@ pub enum StepError {
     /// The commands failed, or did not make what was declared.
     #[error("{}", failure.headline)]
     Failed { failure: Box<Failure>, took: Duration },
+    #[error("{0}")]
+    Declined(String),
     #[error("interrupted")]
     Cancelled,
 }
@@ -475,6 +486,7 @@ impl StepError {
             Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
             Self::Lock(_) | Self::Write { .. } | Self::Run(_) => true,
             Self::NeedGone(_)
+            | Self::Declined(_)
             | Self::Judge(_)
             | Self::Unpack(_)
             | Self::Layer(_)

@@ -21,6 +21,8 @@ pub enum Attempt {
     /// Fresh, restored or run.
     Done,
     Failed,
+    /// Interrupted: neither done nor failed.
+    Stopped,
     /// Something that others hold is missing: again later.
     Later(Wait),
 }
@@ -216,6 +218,10 @@ impl<'a> Shared<'a> {
                             .push(Ready { urgency: self.urgency[*dependent], place: std::cmp::Reverse(*dependent) });
                     }
                 }
+            }
+            Attempt::Stopped => {
+                state.end(at, End::Skipped(None));
+                state.stopping = true;
             }
             Attempt::Failed => {
                 state.end(at, End::Failed);
