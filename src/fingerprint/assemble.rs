@@ -15,7 +15,7 @@ use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
 use super::inputs::{self, Found, InputError, Walk};
 use super::source;
-use super::tools::{Place, ToolError, Tools};
+use super::tools::{Place, ToolError, Tools, is_program};
 
 /// What actions are made from.
 pub struct Workbench<'a> {
@@ -36,7 +36,7 @@ pub struct Assembled {
     pub seen: Vec<(PathBuf, Observation)>,
     pub environment: Vec<(OsString, OsString)>,
     /// A directory of links to make before the run: name and what it leads to.
-    pub tool_links: Option<(PathBuf, Vec<(String, PathBuf)>)>,
+    pub tool_links: Option<ToolLinks>,
     /// Resolved programs by name.
     pub programs: Vec<(String, PathBuf)>,
     pub patches: Vec<PathBuf>,
@@ -44,6 +44,9 @@ pub struct Assembled {
     /// The private home, where the step has one.
     pub home: Option<PathBuf>,
 }
+
+/// A directory, and the links in it: name and what it leads to.
+pub type ToolLinks = (PathBuf, Vec<(String, PathBuf)>);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
@@ -87,7 +90,7 @@ impl Workbench<'_> {
         }
         let Parts { components, seen, .. } = parts;
         let bins = self.prefix_bins(ix, step);
-        let tool_links = self.tool_links(step, &located);
+        let tool_links = self.tool_links(step, &located)?;
         let places = Places {
             prefix_bins: &bins,
             tool_links: tool_links.as_ref().map(|(dir, _)| dir.as_path()),
@@ -160,21 +163,21 @@ impl Workbench<'_> {
     }
 
     /// Tools that lie where the step's PATH does not reach get a link in a directory that it does.
-    fn tool_links(&self, step: &Step, located: &[(String, Place)]) -> Option<(PathBuf, Vec<(String, PathBuf)>)> {
+    fn tool_links(&self, step: &Step, located: &[(String, Place)]) -> Result<Option<ToolLinks>, ToolError> {
         if step.class == Class::Plain {
-            return None;
+            return Ok(None);
         }
-        let reached = |place: &Place| {
-            let dir = place.path.parent().unwrap_or(Path::new("/"));
-            step.path.iter().any(|p| p == dir) || env::SYSTEM_PATH.iter().any(|s| Path::new(s) == dir)
-        };
-        let mut links: Vec<(String, PathBuf)> = located
-            .iter()
-            .filter(|(name, place)| !name.contains('/') && !reached(place))
-            .map(|(n, p)| (n.clone(), p.path.clone()))
-            .collect();
+        let reach: Vec<PathBuf> = step.path.iter().cloned().chain(env::SYSTEM_PATH.iter().map(PathBuf::from)).collect();
+        let mut links = Vec::new();
+        for (name, place) in located.iter().filter(|(name, _)| !name.contains('/')) {
+            let is_there = reach.iter().any(|dir| place.path.parent() == Some(dir));
+            // The person's PATH may hold the same directories in another order.
+            if !is_there || self.tools.find(name, &reach)?.is_none_or(|found| found.real != place.real) {
+                links.push((name.clone(), place.path.clone()));
+            }
+        }
         if links.is_empty() {
-            return None;
+            return Ok(None);
         }
         links.sort();
         let mut hasher = Hasher::new("bcache tool links 1");
@@ -182,7 +185,7 @@ impl Workbench<'_> {
             hasher.text(name).bytes(path.as_os_str().as_encoded_bytes());
         }
         let name = hasher.finish().short();
-        Some((self.state.join("tools").join(name), links))
+        Ok(Some((self.state.join("tools").join(name), links)))
     }
 }
 
@@ -337,11 +340,11 @@ impl Parts<'_> {
         let is_installed = |path: &Path| bench.graph.prefixes.iter().any(|p| path.starts_with(&p.path));
         let is_ours =
             |path: &Path| path.starts_with(&bench.graph.root) && !path.starts_with(bench.state) && !is_installed(path);
-        for script in step.scripts.iter().filter(|s| is_ours(s)) {
-            let seen = bench.files.observe(script)?;
-            if seen.stat.is_some_and(|s| s.kind == Kind::File) && !step.outputs.iter().any(|o| o.pattern.covers(script))
-            {
-                found.insert(script.clone(), seen);
+        for script in step.scripts.iter().filter(|s| !step.outputs.iter().any(|o| o.pattern.covers(s))) {
+            // Elsewhere, what can be started is a tool.
+            let elsewhere = !script.starts_with(&bench.graph.root);
+            if is_ours(script) || elsewhere && !is_program(bench.files, script)? {
+                walk.named(script, &mut found)?;
             }
         }
         self.components.extend(inputs::components(bench.graph, &found));

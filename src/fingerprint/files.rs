@@ -52,6 +52,16 @@ pub enum FileError {
     LinkLoop { path: PathBuf },
 }
 
+impl FileError {
+    fn is_link_loop(&self) -> bool {
+        match self {
+            Self::LinkLoop { .. } => true,
+            Self::Read { error, .. } => error.raw_os_error() == Some(libc::ELOOP),
+            Self::Unstable { .. } | Self::Special { .. } => false,
+        }
+    }
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Entry {
     observation: Observation,
@@ -199,9 +209,12 @@ impl Files {
         self.keep(path, Observation { stat: Some(stat), settled, digest: Some(digest) }, None);
     }
 
-    /// The names in a directory. Empty where there is none.
+    /// The names in a directory, or in the one that a link leads to. Empty where there is none.
     pub fn list(&self, dir: &Path) -> Result<Arc<Listing>, FileError> {
         let observation = self.observe(dir)?;
+        if observation.stat.is_some_and(|s| s.kind == Kind::Symlink) {
+            return self.list(&self.resolve(dir)?);
+        }
         if observation.stat.is_none_or(|s| s.kind != Kind::Dir) {
             return Ok(Arc::default());
         }
@@ -222,14 +235,30 @@ impl Files {
                 return Ok(at);
             }
             let target = std::fs::read_link(&at).map_err(|error| FileError::Read { path: at.clone(), error })?;
-            let parent = at.parent().unwrap_or(Path::new("/")).to_owned();
-            // `..` after a linked directory means its real parent: only the system knows that.
-            at = match std::fs::canonicalize(parent.join(target.parent().unwrap_or(Path::new("")))) {
-                Ok(dir) => dir.join(target.file_name().unwrap_or_default()),
-                Err(_) => parent.join(target),
-            };
+            let next = at.parent().unwrap_or(Path::new("/")).join(&target);
+            at = real_name(&next);
+            if at != next {
+                // Links on the way may be turned elsewhere, and then the same words lead to another file.
+                match self.look(&next) {
+                    Err(e) if e.is_link_loop() => break,
+                    other => other?,
+                };
+            }
         }
         Err(FileError::LinkLoop { path: path.to_owned() })
+    }
+
+    /// What is at `path` behind its links, looked at alone. `None` for nothing, and for links in a circle.
+    pub fn look_behind(&self, path: &Path) -> Result<Option<Stat>, FileError> {
+        let stat = self.look(path)?;
+        if stat.is_none_or(|s| s.kind != Kind::Symlink) {
+            return Ok(stat);
+        }
+        match self.resolve(path) {
+            Ok(real) => self.look(&real),
+            Err(e) if e.is_link_loop() => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// SHA-256 of a file, remembered like its digest. `None` where there is no file.
@@ -258,6 +287,16 @@ impl Files {
         };
         Ok(Some(sum.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
+}
+
+/// A path whose directory is behind its links already. `..` after a linked directory means the real parent
+/// of that: only the system knows it.
+fn real_name(path: &Path) -> PathBuf {
+    let real = match (path.parent(), path.file_name()) {
+        (Some(dir), Some(name)) => std::fs::canonicalize(dir).map(|dir| dir.join(name)),
+        _ => std::fs::canonicalize(path),
+    };
+    real.unwrap_or_else(|_| path.to_owned())
 }
 
 /// Do two looks tell the same of a path, as far as both of them looked?

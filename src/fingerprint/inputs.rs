@@ -68,6 +68,14 @@ impl<'a> Walk<'a> {
         Ok(found)
     }
 
+    /// A file that a command names, behind its links too. Nothing where it leads to none.
+    pub fn named(&self, path: &Path, found: &mut Found) -> Result<(), InputError> {
+        if self.files.look_behind(path)?.is_some_and(|s| s.kind == Kind::File) {
+            self.file(path, &mut Vec::new(), &|_| true, found)?;
+        }
+        Ok(())
+    }
+
     /// Paths of one pattern; says whether it matched at all.
     pub fn add(&self, pattern: &Pattern, found: &mut Found) -> Result<bool, InputError> {
         if !pattern.is_glob() {
@@ -98,10 +106,14 @@ impl<'a> Walk<'a> {
         }
         for (name, kind) in self.files.list(dir)?.iter() {
             let path = dir.join(name);
-            if self.passes_over(name, &path) {
+            if self.passes_over(name, &path, above) {
                 continue;
             }
-            let is_dir = *kind == Kind::Dir || *kind == Kind::Symlink && path.is_dir();
+            let is_dir = match kind {
+                Kind::Dir => true,
+                Kind::Symlink => self.files.look_behind(&path)?.is_some_and(|s| s.kind == Kind::Dir),
+                Kind::File | Kind::Other => false,
+            };
             if pattern.matches(&path) && !self.excluded(&path) {
                 *any = true;
                 if is_dir {
@@ -135,7 +147,7 @@ impl<'a> Walk<'a> {
         }
         for (name, kind) in listing.iter() {
             let path = dir.join(name);
-            if self.passes_over(name, &path) || !wanted(&path) {
+            if self.passes_over(name, &path, above) || !wanted(&path) {
                 continue;
             }
             if *kind == Kind::Dir {
@@ -189,11 +201,15 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    fn passes_over(&self, name: &OsStr, path: &Path) -> bool {
-        name == ".git"
-            || name == ".bcache"
-            || self.skipped.contains(&path)
-            || self.own.iter().any(|o| o.pattern.matches(path))
+    /// `above` ends with the directory that the walk is in, by its real name.
+    fn passes_over(&self, name: &OsStr, path: &Path, above: &[PathBuf]) -> bool {
+        if name == ".git" || name == ".bcache" {
+            return true;
+        }
+        let passes = |path: &Path| self.skipped.contains(&path) || self.own.iter().any(|o| o.pattern.matches(path));
+        // A link may lead to where the step's own outputs lie.
+        let real = above.last().filter(|dir| path.parent() != Some(dir)).map(|dir| dir.join(name));
+        passes(path) || real.is_some_and(|real| passes(&real))
     }
 
     fn excluded(&self, path: &Path) -> bool {

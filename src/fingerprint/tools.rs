@@ -111,7 +111,7 @@ impl<'a> Tools<'a> {
             if path.as_ref() == Some(&candidate) {
                 break;
             }
-            self.files.look(&candidate)?;
+            self.files.look_behind(&candidate)?;
         }
         let place = match path {
             None => None,
@@ -324,9 +324,9 @@ fn interpreter(script: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(text.split_whitespace().next()?))
 }
 
-/// The kind of a file that can be started.
+/// Is it a file that can be started, itself or behind links?
 pub fn is_program(files: &Files, path: &Path) -> Result<bool, FileError> {
-    Ok(files.look(path)?.is_some_and(|s| s.kind == Kind::File && s.is_executable()))
+    Ok(files.look_behind(path)?.is_some_and(|s| s.kind == Kind::File && s.is_executable()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -284,14 +284,18 @@ fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<
         task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
     let mut scripts = Vec::new();
     let mut found = |word: &str, required: bool, span: Span| {
+        let elsewhere;
+        let mut word = word;
         if word.contains('/') {
-            let path = join_clean(cwd, Path::new(word));
+            let Some(path) = join_clean(cwd, Path::new(word)) else { return };
+            elsewhere = path.to_string_lossy().into_owned();
+            let is_ours = path.starts_with(root);
+            scripts.push(path);
             // Below the workspace it is an input, or made by a step: known by that.
-            let is_ours = path.as_ref().is_none_or(|p| p.starts_with(root));
-            scripts.extend(path);
-            if is_ours || !word.starts_with('/') {
+            if is_ours {
                 return;
             }
+            word = &elsewhere;
         }
         match tools.iter_mut().find(|t| t.tool.name.value == word) {
             Some(known) => known.required |= required,
@@ -304,6 +308,9 @@ fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<
     for command in commands {
         match command {
             Command::Argv(words) => {
+                if let Some(text) = shell::inline(words) {
+                    in_shell(text, &mut found, task.span);
+                }
                 let literal: Vec<Option<String>> = words.iter().cloned().map(Some).collect();
                 for (i, word) in shell::programs(&literal).into_iter().enumerate() {
                     found(word, i == 0, task.span);
@@ -315,11 +322,7 @@ fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<
             }
             Command::Shell(text) => {
                 found("sh", true, task.span);
-                let script = shell::scan(text);
-                let defined = |word: &str| script.functions.iter().any(|f| f == word);
-                for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
-                    found(word, false, task.span);
-                }
+                in_shell(text, &mut found, task.span);
             }
         }
     }
@@ -333,6 +336,15 @@ fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<
     scripts.sort();
     scripts.dedup();
     (tools, scripts)
+}
+
+/// Programs that a shell string starts: each may be guarded by a test, so none is required.
+fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
+    let script = shell::scan(text);
+    let defined = |word: &str| script.functions.iter().any(|f| f == word);
+    for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
+        found(word, false, span);
+    }
 }
 
 /// Which layers a step's views hold: those of all steps that it needs, directly or not.

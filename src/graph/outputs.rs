@@ -93,7 +93,8 @@ impl Owners {
             self.below(&fixed)
                 .filter(|(_, p)| pattern.matches(&p.path) || pattern.may_match_below(&p.path) && p.is_dir)
                 .for_each(&mut add);
-            fixed.ancestors().skip(1).filter_map(|dir| self.by_path.get(dir)).for_each(&mut add);
+            // What a glob begins with is a directory, whether its maker says so or not.
+            fixed.ancestors().filter_map(|dir| self.by_path.get(dir)).for_each(&mut add);
         } else {
             pattern.path.ancestors().filter_map(|dir| self.by_path.get(dir)).for_each(&mut add);
             // A directory as an input holds all that lies in it.

@@ -71,11 +71,15 @@ fn is_excluded(step: &Step, by_glob: bool, output: &Pattern) -> bool {
 
 /// All words of a command whose text is known.
 fn words(command: &Command) -> Vec<String> {
+    let in_shell = |text: &str| {
+        let script = shell::scan(text);
+        script.commands.into_iter().flatten().flatten().chain(script.redirected).collect()
+    };
     match command {
-        Command::Argv(words) => words.clone(),
-        Command::Shell(text) => {
-            let script = shell::scan(text);
-            script.commands.into_iter().flatten().flatten().chain(script.redirected).collect()
+        Command::Argv(words) => {
+            let inner: Vec<String> = shell::inline(words).map(in_shell).unwrap_or_default();
+            words.iter().cloned().chain(inner).collect()
         }
+        Command::Shell(text) => in_shell(text),
     }
 }

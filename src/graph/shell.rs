@@ -60,6 +60,21 @@ pub fn programs(words: &[Option<String>]) -> Vec<&str> {
     found
 }
 
+/// The text in `sh -c TEXT`, where an argv command is that.
+pub fn inline(words: &[String]) -> Option<&str> {
+    const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh"];
+    let (program, mut rest) = words.split_first()?;
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let mut is_text = false;
+    while let Some((flag, others)) = rest.split_first().filter(|(w, _)| w.starts_with(['-', '+'])) {
+        let letters = if flag.starts_with("--") { "" } else { flag.as_str() };
+        is_text |= letters.contains('c');
+        // `-o pipefail` has an operand of its own.
+        rest = if letters.contains('o') { others.get(1..).unwrap_or_default() } else { others };
+    }
+    rest.first().filter(|_| is_text && SHELLS.contains(&name)).map(String::as_str)
+}
+
 /// `-c`, `-e`, `-m`: the program's text or a module follows, no script.
 fn is_inline_flag(interpreter: &str, flag: &str) -> bool {
     let letters: &[char] = match interpreter {
@@ -448,5 +463,18 @@ mod tests {
         for text in ["'", "\"", "$(", "${", "`", "\\", "<<", "case", "a <", "$((", "for", ")", "((", "<<E"] {
             let _ = scan(text);
         }
+    }
+
+    #[test]
+    fn the_text_of_sh_c_is_found_behind_its_flags() {
+        let inline =
+            |words: &[&str]| inline(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()).map(str::to_owned);
+        let text = Some("a > b".to_owned());
+        assert_eq!(inline(&["sh", "-c", "a > b"]), text);
+        assert_eq!(inline(&["/bin/bash", "-euo", "pipefail", "-c", "a > b", "zero"]), text);
+        assert_eq!(inline(&["sh", "-ec", "a > b"]), text);
+        assert_eq!(inline(&["sh", "script", "-c", "x"]), None);
+        assert_eq!(inline(&["cc", "-c", "a.c"]), None);
+        assert_eq!(inline(&["sh", "-c"]), None);
     }
 }
