@@ -124,6 +124,7 @@ impl Sources<'_> {
 
 /// What is there before anything is read.
 struct Look {
+    seen_at: Instant,
     outputs: Walk,
     layer: Option<Walk>,
     /// Outputs, then the layer, each in tree order.
@@ -149,6 +150,8 @@ impl Piece<'_> {
 
 impl Look {
     fn at(sources: &Sources) -> Result<Self, StoreError> {
+        // Before anything is read: a file that is written right after it was read must not look settled.
+        let seen_at = Instant::now();
         let outputs = Walk::of(sources.workspace, sources.outputs)?;
         let layer = sources.upper.map(Walk::below).transpose()?;
         let layer = layer.map(|walk| walk.without(sources.except));
@@ -162,7 +165,7 @@ impl Look {
                 files.push(full(upper, found));
             }
         }
-        Ok(Self { outputs, layer, files })
+        Ok(Self { seen_at, outputs, layer, files })
     }
 
     fn size(&self) -> u64 {
@@ -205,9 +208,8 @@ impl Look {
         sources: &Sources,
         mut read: impl Iterator<Item = &'a FileRead>,
     ) -> Result<Snapshot, StoreError> {
-        let seen_at = Instant::now();
         self.outputs.check_unchanged(sources.workspace)?;
-        let (outputs, seen_outputs) = tree_of(&self.outputs, &mut read, seen_at);
+        let (outputs, seen_outputs) = tree_of(&self.outputs, &mut read, self.seen_at);
         let mut snapshot = Snapshot {
             made: Made { outputs, layer: None, shared: Vec::new() },
             outputs: seen_outputs,
@@ -215,7 +217,7 @@ impl Look {
         };
         if let (Some(walk), Some(upper)) = (&self.layer, sources.upper) {
             walk.check_unchanged(upper)?;
-            let (layer, seen) = tree_of(walk, &mut read, seen_at);
+            let (layer, seen) = tree_of(walk, &mut read, self.seen_at);
             snapshot.made.layer = Some(layer);
             snapshot.layer = seen;
         }
