@@ -19,6 +19,7 @@ use crate::execute::cancel::{Cancel, GRACE, Signals};
 use crate::execute::durable::Syncer;
 use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
+use crate::execute::ownership::strays;
 use crate::execute::view::probe::{self, Availability};
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
@@ -28,7 +29,7 @@ use crate::store::Layers;
 
 use super::Context;
 use super::error::CommandError;
-use super::open::{Opened, check_tools, check_tracked};
+use super::open::{Opened, check_prefixes, check_tools, check_tracked};
 
 /// How a build went, for those who go on from there.
 pub(super) struct Built {
@@ -90,6 +91,7 @@ impl Context {
         }
         check_tracked(opened)?;
         check_tools(opened)?;
+        check_prefixes(opened)?;
         self.confirm(opened)?;
         let options = self.build_options(opened, attached)?;
         let alive = opened.state.share_build().map_err(CommandError::io("lock the state"))?;
@@ -204,8 +206,10 @@ impl Context {
         opened.store.trim()?;
         drop(alive);
         if let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? {
-            Layers::of(opened.state).remove_unused(&layers_in_use(opened.records))?;
-            explain::forget_unused(opened.state, &opened.records.all());
+            // As they are now: builds that ran beside this one have written some.
+            let records = opened.state.all_records()?;
+            Layers::of(opened.state).remove_unused(&layers_in_use(&records))?;
+            explain::forget_unused(opened.state, &records);
         }
         Ok(())
     }
@@ -249,7 +253,7 @@ impl Context {
         parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
         parts.extend(names.iter().map(OsString::as_os_str));
         let digest = proof::request_digest(&parts);
-        Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest), manifest }))
+        Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest) }))
     }
 
     /// After a build without a failure: everything that its answer rests on.
@@ -259,7 +263,7 @@ impl Context {
         if counts.failed + counts.skipped > 0 || judged.clone().any(|class| class == Class::Plain) {
             return;
         }
-        let Some(paths) = facts(opened, &request.manifest) else { return };
+        let Some(paths) = facts(opened) else { return };
         let fresh = judged.filter(|class| *class != Class::Group).count();
         let answer = Answer { label: label(opened), fresh, warnings: opened.warnings.clone() };
         // A convenience for the next run: without it, it thinks again.
@@ -270,20 +274,16 @@ impl Context {
 /// A request that can be answered by a proof.
 pub(super) struct ProofOf {
     pub proof: PathBuf,
-    pub manifest: PathBuf,
 }
 
 /// Every path that was looked at, and every output as it lies there. `None` where something is unclear.
-fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>> {
+fn facts(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
     for file in &opened.workspace.manifest.files {
         let seen = opened.files.observe(&file.path).ok()?;
         // Edited since it was read: the next run must read it.
         if seen.digest != Some(Digest::of(file.text.as_bytes())) {
             return None;
         }
-    }
-    for dir in manifest.parent()?.ancestors().take(0) {
-        opened.files.look(dir).ok()?;
     }
     let mut outputs = Vec::new();
     for ix in &opened.selection.steps {
@@ -303,17 +303,21 @@ fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>
                 Observation { stat: Some(seen.stat), settled: seen.settled, digest },
             ));
         }
-    }
-    for prefix in opened.prefixes {
-        for (path, node, seen) in prefix.seen().ok()? {
-            let seen = seen?;
-            outputs
-                .push((path, Observation { stat: Some(seen.stat), settled: seen.settled, digest: node_digest(&node) }));
+        // Lists the directories among the outputs, so that a file too many is noticed.
+        for output in &step.outputs {
+            if !strays(opened.files, opened.graph, output, &[&made.outputs]).ok()?.is_empty() {
+                return None;
+            }
         }
     }
+    outputs.extend(installed(opened)?);
     // What this build made looks different after it; of anything else, steps have seen two states.
     let made: HashSet<&Path> = outputs.iter().map(|(path, _)| path.as_path()).collect();
-    if opened.files.wavered().iter().any(|path| !made.contains(path.as_path())) {
+    let steps = || opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
+    let is_made = |path: &Path| {
+        made.contains(path) || steps().any(|step| step.outputs.iter().any(|output| output.pattern.covers(path)))
+    };
+    if opened.files.wavered().iter().any(|path| !is_made(path)) {
         return None;
     }
     let mut all = opened.files.account();
@@ -323,6 +327,27 @@ fn facts(opened: &Opened, manifest: &Path) -> Option<Vec<(PathBuf, Observation)>
     let agree = all.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1.stat == pair[1].1.stat);
     all.dedup_by(|b, a| a.0 == b.0);
     agree.then_some(all)
+}
+
+/// What lies in the prefixes, the directories that it is reached through, and the files that several steps wrote.
+fn installed(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
+    let mut found = Vec::new();
+    for (prefix, of_graph) in opened.prefixes.iter().zip(&opened.graph.prefixes) {
+        let mut above = HashSet::new();
+        for (path, node, seen) in prefix.seen().ok()? {
+            let seen = seen?;
+            above.extend(path.ancestors().skip(1).take_while(|dir| dir.starts_with(prefix.dir())).map(Path::to_owned));
+            let digest = node_digest(&node);
+            found.push((path, Observation { stat: Some(seen.stat), settled: seen.settled, digest }));
+        }
+        for dir in above {
+            opened.files.look(&dir).ok()?;
+        }
+        for path in &of_graph.shared_files {
+            opened.files.observe(&prefix.dir().join(path)).ok()?;
+        }
+    }
+    Some(found)
 }
 
 fn node_digest(node: &Node) -> Option<Digest> {

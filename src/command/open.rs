@@ -1,8 +1,10 @@
 //! Opening a workspace: manifest, graph, state, store, in this order, each only when it is needed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
+use crate::base::stat::Kind;
 use crate::cli::TaskName;
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
@@ -15,7 +17,7 @@ use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
 use crate::manifest::load;
 use crate::manifest::model::Manifest;
-use crate::store::{Prefix, State, Store};
+use crate::store::{Prefix, State, Store, StoreError};
 
 use super::Context;
 use super::error::CommandError;
@@ -225,6 +227,25 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
     hints.dedup();
     let help = (!hints.is_empty()).then(|| format!("to get them: {}", hints.join(" && ")));
     Err(CommandError::Missing { text, help })
+}
+
+/// A sysroot may be reached through a link, but not one that leads out of the workspace.
+pub(super) fn check_prefixes(opened: &Opened) -> Result<(), CommandError> {
+    let graph = opened.graph;
+    let root = graph.root.canonicalize().map_err(CommandError::io("find the workspace"))?;
+    let used: BTreeSet<_> = opened.selection.steps.iter().filter_map(|ix| graph.step(*ix).sysroot).collect();
+    for path in used.into_iter().map(|ix| &graph.prefix(ix).path) {
+        let inside = path.ancestors().take_while(|dir| dir.starts_with(&graph.root) && **dir != graph.root);
+        for dir in inside.collect::<Vec<_>>().into_iter().rev() {
+            let stat = opened.files.look(dir)?;
+            let is_link = stat.is_some_and(|s| s.kind == Kind::Symlink);
+            // One that leads nowhere can't be followed either.
+            if is_link && !dir.canonicalize().is_ok_and(|real| real.starts_with(&root)) {
+                return Err(StoreError::ThroughLink { path: path.clone(), link: dir.to_owned() }.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn made_by_a_need(opened: &Opened, ix: StepIx, dir: &Path) -> bool {

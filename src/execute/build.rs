@@ -4,7 +4,7 @@
 //! judged *again*, since another build may have done the work meanwhile. Nothing is waited for: a lock or
 //! token that is not free gives the step back to the scheduler.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,8 @@ use super::durable::Syncer;
 use super::explain::Explainer;
 use super::jobserver::Jobserver;
 use super::judging::{Judge, JudgeError, Judged, Records, Results};
+use super::ownership::still_owned;
+use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 
 /// What the person asked for besides the steps.
@@ -102,6 +104,7 @@ impl Build<'_> {
         let planned = self.planned(selection);
         let workers = self.options.jobs.max(1);
         let ends = scheduler::run(&planned, workers, self.options.keep_going, self);
+        self.write_all_shared(selection);
         let ends: Vec<(StepIx, End)> = planned.iter().map(|p| p.step).zip(ends).collect();
         let mut counts = Counts {
             fresh: self.tally.fresh.load(Ordering::SeqCst),
@@ -123,6 +126,15 @@ impl Build<'_> {
             }
         }
         (counts, ends)
+    }
+
+    /// Files that several steps may write, once all have ended: also where somebody took them away.
+    fn write_all_shared(&self, selection: &Selection) {
+        let prefixes: BTreeSet<_> = selection.steps.iter().filter_map(|ix| self.graph.step(*ix).sysroot).collect();
+        for error in prefixes.into_iter().filter_map(|prefix| self.write_shared(prefix).err()) {
+            self.tally.broken.store(true, Ordering::SeqCst);
+            self.listener.on(Event::Warning { text: with_causes(&error) });
+        }
     }
 
     fn planned(&self, selection: &Selection) -> Vec<Planned> {
@@ -178,7 +190,12 @@ impl Build<'_> {
         for need in self.graph.flat_needs(ix) {
             let step = self.graph.step(need);
             let Some(known) = self.results.get(need).filter(|_| step.class == Class::Cached) else { continue };
+            let mine = self.records.get(&step.id);
             let record = self.records.reread(&step.id)?;
+            if record == mine {
+                // Done in this build, if also without a result that answers to its key.
+                continue;
+            }
             match record.filter(|r| r.origin != Origin::Begun).and_then(|r| r.made.clone()) {
                 Some(made) if made == *known => {}
                 Some(made) => {
@@ -292,11 +309,12 @@ impl Build<'_> {
         let step = self.graph.step(ix);
         let key = judged.assembled.action.key();
         let Lookup::Hit(result) = self.store.lookup(&key)? else { return Ok(false) };
-        let old = judged.record.clone();
-        if old.as_ref().is_some_and(|r| r.origin == Origin::Begun) {
-            // Half of what a killed run or restore was about: in no record, and ours all the same.
+        let old = still_owned(self.graph, step, judged.record.clone());
+        if old.as_deref().is_some_and(is_left_behind) {
             self.discard(step)?;
         }
+        let known = before(old.as_deref()).tree;
+        self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;
         let before = before(old.as_deref());
         let texts = self.sentences(reasons, old.as_deref());
         let record = |outputs: Vec<Seen>, origin: Origin| StepRecord {
@@ -320,14 +338,9 @@ impl Build<'_> {
         for aside in &placed.aside {
             self.say_aside(aside);
         }
-        for stray in self.judge().strays(step, &result.made.outputs)? {
-            let relative = stray.strip_prefix(&self.graph.root).unwrap_or(&stray).to_owned();
-            self.say_aside(&self.state.set_aside(&stray, &relative)?);
-        }
         let mut files = placed.written;
         let mut bytes = placed.bytes;
-        let mut restored_into = None;
-        if let (Some(prefix), Some(layer)) = (step.sysroot, &result.made.layer) {
+        if let (Some(_), Some(layer)) = (step.sysroot, &result.made.layer) {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;
             let source = unpacked.as_deref().map_or(LayerSource::Stored(self.store, &result), LayerSource::Dir);
@@ -337,14 +350,10 @@ impl Build<'_> {
                 Err(e) => return Err(e),
             }
             bytes += layer.size();
-            restored_into = Some(prefix);
         }
         self.learn(&result.made, &placed.seen);
         self.records.write(record(placed.seen, Origin::Restored))?;
         self.results.set(ix, Arc::new(result.made.clone()));
-        if let Some(prefix) = restored_into {
-            self.write_shared(prefix)?;
-        }
         self.tally.restored.fetch_add(1, Ordering::SeqCst);
         self.tally.changed.store(true, Ordering::SeqCst);
         self.listener.on(Event::Restored { step: step.id.clone(), files, bytes, took: begun.elapsed() });
@@ -359,7 +368,11 @@ impl Build<'_> {
         new: &StepRecord,
     ) -> Result<Arc<StepRecord>, StoreError> {
         let emptied = match old {
-            Some(old) => StepRecord { origin: Origin::Begun, reasons: new.reasons.clone(), ..old.clone() },
+            Some(old) => {
+                // Without anything that it owns, as before the first run.
+                let made = old.made.clone().filter(|m| !m.outputs.is_empty() || m.layer.is_some());
+                StepRecord { origin: Origin::Begun, made, reasons: new.reasons.clone(), ..old.clone() }
+            }
             None => StepRecord { made: None, outputs: Vec::new(), origin: Origin::Begun, ..new.clone() },
         };
         assert_eq!(emptied.step, step.id, "BUG: the record of another step");
@@ -533,6 +546,6 @@ fn total_memory() -> u64 {
 }
 
 /// Digests of all layers that records own: what is kept unpacked.
-pub fn layers_in_use(records: &Records) -> HashSet<Digest> {
-    records.all().iter().filter_map(|r| r.made.as_ref()?.layer.as_ref().map(|l| l.digest())).collect()
+pub fn layers_in_use(records: &[StepRecord]) -> HashSet<Digest> {
+    records.iter().filter_map(|r| r.made.as_ref()?.layer.as_ref().map(|l| l.digest())).collect()
 }

@@ -33,7 +33,7 @@ fn place(state: &State, digest: &Digest) -> std::path::PathBuf {
 }
 
 /// Forgets what no record refers to any more.
-pub fn forget_unused(state: &State, records: &[std::sync::Arc<StepRecord>]) {
+pub fn forget_unused(state: &State, records: &[StepRecord]) {
     let used: std::collections::HashSet<String> = records
         .iter()
         .flat_map(|r| &r.action.components)

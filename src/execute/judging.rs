@@ -1,7 +1,7 @@
 //! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::action::{Action, Made, Origin, Seen, StepRecord};
@@ -14,6 +14,8 @@ use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
 use crate::store::{Prefix, State, StoreError};
+
+use super::ownership::strays;
 
 /// What the steps of this build have made so far.
 pub struct Results {
@@ -191,28 +193,6 @@ impl Judge<'_> {
         Ok(Judged { assembled, record, fresh })
     }
 
-    /// What lies in the step's output directories and is not among its outputs: they belong to it whole.
-    pub fn strays(&self, step: &Step, outputs: &Tree) -> Result<Vec<PathBuf>, JudgeError> {
-        let mut strays = Vec::new();
-        for output in step.outputs.iter().filter(|o| o.pattern.is_dir && !o.pattern.is_glob()) {
-            self.strays_below(&output.pattern.path, outputs, &mut strays)?;
-        }
-        Ok(strays)
-    }
-
-    fn strays_below(&self, dir: &Path, outputs: &Tree, strays: &mut Vec<PathBuf>) -> Result<(), JudgeError> {
-        for (name, kind) in self.bench.files.list(dir)?.iter() {
-            let path = dir.join(name);
-            let inner = path.strip_prefix(&self.graph().root).unwrap_or(&path);
-            match kind {
-                Kind::Dir if outputs.holds_below(inner) => self.strays_below(&path, outputs, strays)?,
-                _ if outputs.get(inner).is_none() => strays.push(path),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Are the outputs and the installed files the recorded ones? Young stamps are looked behind.
     fn disk(&self, step: &Step, record: &Arc<StepRecord>) -> Result<Disk, JudgeError> {
         let Some(made) = &record.made else { return Ok(Disk::Missing(String::new())) };
@@ -230,8 +210,10 @@ impl Judge<'_> {
                 Err(Gone::Other) => return Ok(Disk::Modified(escaped(&entry.path))),
             }
         }
-        if let Some(stray) = self.strays(step, &made.outputs)?.first() {
-            return Ok(Disk::Stray(self.graph().shown(stray)));
+        for output in &step.outputs {
+            if let Some(path) = strays(self.bench.files, self.graph(), output, &[&made.outputs])?.first() {
+                return Ok(Disk::Stray(self.graph().shown(path)));
+            }
         }
         if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
             && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?

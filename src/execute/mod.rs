@@ -9,6 +9,7 @@
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
+//! | [`ownership`] | whose is what lies in a step's outputs |
 //! | [`durable`] | what ended steps left, on the disk once a second |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
 //! | [`process`] | the door to duct: one child process |
@@ -30,6 +31,7 @@ pub mod inside;
 pub mod jobserver;
 pub mod judging;
 pub mod log;
+pub mod ownership;
 pub mod prepare;
 pub mod process;
 pub mod program;

@@ -10,13 +10,14 @@ use crate::action::{Made, Origin, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
+use crate::base::tree::Tree;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::git;
-use crate::fingerprint::inputs::{Found, Walk};
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
 
 use super::build::{Build, StepError, before};
+use super::ownership::{matching, strays};
 use super::runner::{self, Ending, Job};
 use super::unpack;
 use super::view::{Mounted, Top, View};
@@ -30,34 +31,41 @@ impl Build<'_> {
         begin: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StepError> {
         self.check_parents(step)?;
-        if step.clean {
-            // What a killed run left is in no record, and ours all the same.
-            let left_behind = old.is_some_and(|r| r.origin == Origin::Begun);
+        if old.is_some_and(is_left_behind) {
             begin()?;
-            if left_behind {
-                self.discard(step)?;
-            } else {
-                remove_recorded(&self.graph.root, before(old))?;
-                for output in &step.outputs {
-                    self.move_strangers(output)?;
-                }
-            }
+            self.discard(step)?;
+        } else if step.clean {
+            // Before the record says that a run was begun: what lies here then counts as left by a killed one.
+            remove_recorded(&self.graph.root, before(old))?;
+            self.move_strays(step, &[])?;
+            begin()?;
         } else {
             begin()?;
         }
         self.make_output_dirs(step)
     }
 
-    fn move_strangers(&self, output: &OutputPattern) -> Result<(), StepError> {
-        for path in self.matching(output)? {
-            let stat = Stat::read(&path).map_err(StepError::write(&path))?;
-            let is_dir = stat.is_some_and(|s| s.kind == Kind::Dir);
-            if is_dir && fs::read_dir(&path).map_err(StepError::write(&path))?.next().is_none() {
-                continue;
+    /// Moves aside what lies in the step's outputs and in none of the trees. Empty directories are nobody's.
+    pub(super) fn move_strays(&self, step: &Step, known: &[&Tree]) -> Result<(), StepError> {
+        for output in &step.outputs {
+            for path in strays(self.bench.files, self.graph, output, known)? {
+                if fs::remove_dir(&path).is_ok() {
+                    continue;
+                }
+                let relative = path.strip_prefix(&self.graph.root).unwrap_or(&path);
+                let aside = self.state.set_aside(&path, relative)?;
+                self.say_aside(&aside);
             }
-            let relative = path.strip_prefix(&self.graph.root).unwrap_or(&path);
-            let aside = self.state.set_aside(&path, relative)?;
-            self.say_aside(&aside);
+        }
+        Ok(())
+    }
+
+    /// After a failure: nothing of the run is left, so what lies there at the next one is somebody's.
+    pub(super) fn give_up(&self, step: &Step) -> Result<(), StepError> {
+        self.discard(step)?;
+        if let Some(begun) = self.records.get(&step.id).filter(|r| step.clean && r.origin == Origin::Begun) {
+            let made = Made { outputs: Tree::default(), ..begun.made.clone().unwrap_or_default() };
+            self.records.write(StepRecord { made: Some(made), outputs: Vec::new(), ..StepRecord::clone(&begun) })?;
         }
         Ok(())
     }
@@ -77,15 +85,7 @@ impl Build<'_> {
 
     /// What is at the place of an output now.
     pub(super) fn matching(&self, output: &OutputPattern) -> Result<Vec<PathBuf>, StepError> {
-        if !output.pattern.is_glob() {
-            let there = Stat::read(&output.pattern.path).map_err(StepError::write(&output.pattern.path))?;
-            return Ok(there.map(|_| output.pattern.path.clone()).into_iter().collect());
-        }
-        let mut found = Found::new();
-        Walk::for_outputs(self.bench.files, self.graph)
-            .add(&output.pattern, &mut found)
-            .map_err(|e| StepError::Judge(super::judging::JudgeError::Assemble(e.into())))?;
-        Ok(found.into_keys().filter(|p| output.pattern.covers(p)).collect())
+        Ok(matching(self.bench.files, self.graph, output)?)
     }
 
     /// No output may be reached through a link: it could lead out of the workspace.
@@ -367,6 +367,12 @@ impl Build<'_> {
             let _ = remove_tree(&step.work);
         }
     }
+}
+
+/// Did a killed run or restore leave what is in no record, and ours all the same? An emptied record that owns
+/// no outputs at all is of a run that failed: its outputs were removed.
+pub(super) fn is_left_behind(record: &StepRecord) -> bool {
+    record.origin == Origin::Begun && record.made.as_ref().is_none_or(|made| !made.outputs.is_empty())
 }
 
 /// There and empty. The directory itself stays: to make and remove one at every step costs more than all

@@ -20,6 +20,7 @@ use super::build::{Build, Permission, StepError};
 use super::explain;
 use super::jobserver::{Style, Tokens};
 use super::judging::Judged;
+use super::ownership::still_owned;
 use super::runner::{self, Ending, Finished, Job};
 use super::scheduler::{Attempt, Company, Wait};
 use super::style;
@@ -38,7 +39,7 @@ impl Build<'_> {
         tokens: &Tokens,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let old = judged.record.clone();
+        let old = still_owned(self.graph, step, judged.record.clone());
         let texts = self.sentences(&reasons, old.as_deref());
         self.listener.on(Event::Stale { step: step.id.clone(), reasons: texts.clone() });
         self.warn_own_jobs(step);
@@ -60,7 +61,7 @@ impl Build<'_> {
         let finished = match finished {
             Ok(finished) => finished,
             Err(error) => {
-                self.discard(step)?;
+                self.give_up(step)?;
                 return Err(error);
             }
         };
@@ -82,7 +83,7 @@ impl Build<'_> {
                 Ok(Attempt::Done)
             }
             Err(error) => {
-                self.discard(step)?;
+                self.give_up(step)?;
                 Err(error)
             }
         }
@@ -222,9 +223,6 @@ impl Build<'_> {
         }
         self.records.write(record)?;
         self.results.set(ix, Arc::new(made));
-        if let Some(prefix) = step.sysroot {
-            self.write_shared(prefix)?;
-        }
         Ok(stored)
     }
 

@@ -14,7 +14,7 @@ pub enum Disk {
     /// The first path that is not: it is gone, or it differs.
     Missing(String),
     Modified(String),
-    /// Something lies in an output directory that the step did not make.
+    /// The first path that lies in an output and is none of it.
     Stray(String),
 }
 

@@ -1,0 +1,104 @@
+//! Whose is what lies in a step's outputs?
+//!
+//! A declared output belongs to its task whole: a directory with all that is in it, a glob with all that it
+//! matches. What lies there and is in no record is a *stray*: who reads the directory would read it too, and
+//! a clean build would not have it. So a step with a stray in its outputs is not fresh, and before
+//! it is restored or run that is moved aside.
+//!
+//! A record can be older than the manifest: what it owned may have become another task's output, made by
+//! that one since. Such a path is the step's no more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::action::{Made, Seen, StepRecord};
+use crate::base::stat::{Kind, Stat};
+use crate::base::tree::{Entry, Node, Tree};
+use crate::fingerprint::files::{FileError, Files};
+use crate::fingerprint::inputs::{Found, Walk};
+use crate::graph::{Graph, OutputPattern, Step};
+
+use super::judging::JudgeError;
+
+/// What is at the place of an output now.
+pub fn matching(files: &Files, graph: &Graph, output: &OutputPattern) -> Result<Vec<PathBuf>, JudgeError> {
+    if !output.pattern.is_glob() {
+        let path = &output.pattern.path;
+        return Ok(stat_of(path)?.map(|_| path.clone()).into_iter().collect());
+    }
+    let mut found = Found::new();
+    Walk::for_outputs(files, graph).add(&output.pattern, &mut found).map_err(|e| JudgeError::Assemble(e.into()))?;
+    Ok(found.into_keys().filter(|p| output.pattern.covers(p)).collect())
+}
+
+/// What lies in an output and is in none of the trees: the outermost paths, in order.
+pub fn strays(
+    files: &Files,
+    graph: &Graph,
+    output: &OutputPattern,
+    known: &[&Tree],
+) -> Result<Vec<PathBuf>, JudgeError> {
+    let search = Search { files, root: &graph.root, known };
+    let mut found = Vec::new();
+    if !output.pattern.is_glob() && search.is_known_leaf(&output.pattern.path) {
+        return Ok(found);
+    }
+    for path in matching(files, graph, output)? {
+        if let Some(stat) = stat_of(&path)? {
+            search.add(&path, stat.kind, &mut found)?;
+        }
+    }
+    found.dedup_by(|inner, outer| inner.starts_with(outer));
+    Ok(found)
+}
+
+struct Search<'a> {
+    files: &'a Files,
+    root: &'a Path,
+    known: &'a [&'a Tree],
+}
+
+impl Search<'_> {
+    fn node(&self, path: &Path) -> Option<&Node> {
+        let inner = path.strip_prefix(self.root).ok()?;
+        self.known.iter().find_map(|tree| tree.get(inner))
+    }
+
+    fn is_known_leaf(&self, path: &Path) -> bool {
+        self.node(path).is_some_and(|node| !matches!(node, Node::Dir { .. }))
+    }
+
+    fn add(&self, path: &Path, kind: Kind, found: &mut Vec<PathBuf>) -> Result<(), JudgeError> {
+        let holds = path.strip_prefix(self.root).is_ok_and(|inner| self.known.iter().any(|t| t.holds_below(inner)));
+        if self.node(path).is_none() && !holds {
+            found.push(path.to_owned());
+        } else if kind == Kind::Dir {
+            for (name, kind) in self.files.list(path)?.iter() {
+                self.add(&path.join(name), *kind, found)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The record without the paths that are another step's outputs by now.
+pub fn still_owned(graph: &Graph, step: &Step, record: Option<Arc<StepRecord>>) -> Option<Arc<StepRecord>> {
+    let record = record?;
+    let Some(made) = &record.made else { return Some(record) };
+    let covers = |step: &Step, path: &Path| step.outputs.iter().any(|o| o.pattern.covers(path));
+    let is_taken = |entry: &Entry| {
+        let path = graph.root.join(&entry.path);
+        !covers(step, &path) && graph.steps.iter().any(|other| other.id != step.id && covers(other, &path))
+    };
+    if !made.outputs.entries().iter().any(is_taken) {
+        return Some(record);
+    }
+    let kept = made.outputs.entries().iter().zip(&record.outputs).filter(|(entry, _)| !is_taken(entry));
+    let (entries, outputs): (Vec<Entry>, Vec<Seen>) = kept.map(|(entry, seen)| (entry.clone(), *seen)).unzip();
+    let made = Made { outputs: Tree::new(entries), ..made.clone() };
+    Some(Arc::new(StepRecord { made: Some(made), outputs, ..StepRecord::clone(&record) }))
+}
+
+fn stat_of(path: &Path) -> Result<Option<Stat>, JudgeError> {
+    Stat::read(path).map_err(|error| FileError::Read { path: path.to_owned(), error }.into())
+}

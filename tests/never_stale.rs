@@ -1,0 +1,297 @@
+//! Changes that are easily missed: behind links, in scripts, on PATH, in what other tasks made.
+
+mod sandbox;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use sandbox::Sandbox;
+
+/// Twice, so that the second time is answered by a proof.
+#[track_caller]
+fn settled(sandbox: &Sandbox, task: &str) {
+    for _ in 0..3 {
+        sandbox.run(&format!("build {task}")).success();
+    }
+}
+
+#[test]
+fn a_file_in_a_directory_behind_a_link_is_an_input() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.plain]
+inputs = ['link']
+outputs = ['a']
+run = 'cat link/x > a'
+[tasks.glob]
+inputs = ['link/*']
+outputs = ['b']
+run = 'cat link/x > b'
+[tasks.below]
+inputs = ['dir/**']
+outputs = ['c']
+run = 'cat dir/inner/x > c'
+",
+        )
+        .file("real/x", "1")
+        .link("link", "real")
+        .link("dir/inner", "../real");
+    settled(&sandbox, "plain glob below");
+    sandbox.file("real/x", "2").run("build plain glob below").counts("0 fresh, 0 restored, 3 ran").success();
+    assert_eq!(["a", "b", "c"].map(|path| sandbox.read(path)), ["2", "2", "2"]);
+    sandbox.file("real/y", "new").run("build plain glob below").counts("0 fresh, 0 restored, 3 ran").success();
+}
+
+#[test]
+fn a_link_on_the_way_of_a_link_that_is_turned_elsewhere_is_seen() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks("[tasks.copy]\ninputs = ['current']\noutputs = ['b']\nrun = 'cat current > b'\n")
+        .file("v1/f", "1")
+        .file("v2/f", "2")
+        .link("version", "v1")
+        .link("current", "version/f");
+    settled(&sandbox, "copy");
+    sandbox.remove("version").link("version", "v2").run("build copy").success();
+    assert_eq!(sandbox.read("b"), "2");
+}
+
+#[test]
+fn scripts_behind_links_outside_the_workspace_and_inside_sh_c_are_inputs() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(
+        "
+[tasks.linked]
+inputs = ['i']
+outputs = ['a']
+run = 'sh linked.sh > a'
+[tasks.outside]
+inputs = ['i']
+outputs = ['b']
+run = 'sh ../outside.sh > b'
+[tasks.tool]
+inputs = ['i']
+outputs = ['c']
+run = [['sh', '-ec', '../tool > c']]
+[tasks.inner]
+inputs = ['i']
+outputs = ['d']
+run = [['sh', '-c', './inner > d']]
+",
+    );
+    sandbox.file("i", "").link("linked.sh", "real.sh");
+    let write = |text: &str| {
+        for path in ["real.sh", "../outside.sh", "../tool", "inner"] {
+            sandbox.file(path, format!("#!/bin/sh\necho {text}\n"));
+        }
+        sandbox.chmod("../tool", 0o755).chmod("inner", 0o755);
+    };
+    write("1");
+    settled(&sandbox, "linked outside tool inner");
+    write("2");
+    sandbox.run("build linked outside tool inner").counts("0 fresh, 0 restored, 4 ran").success();
+    assert_eq!(["a", "b", "c", "d"].map(|path| sandbox.read(path)), ["2\n"; 4]);
+}
+
+#[test]
+fn a_program_that_appears_behind_a_dangling_link_earlier_on_path_is_seen() {
+    let sandbox = Sandbox::new();
+    let late = sandbox.root().join("late");
+    fs::create_dir(&late).unwrap();
+    let write = |path: &std::path::Path, text: &str| {
+        fs::write(path, format!("#!/bin/sh\necho {text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write(&late.join("say"), "1");
+    symlink("../to-come", sandbox.root().join("bin/say")).unwrap();
+    sandbox
+        .env("PATH", format!("{0}/bin:{0}/late:/usr/bin:/bin", sandbox.root().display()))
+        .tasks("[tasks.say]\ninputs = ['i']\noutputs = ['o']\nrun = 'say > o'\n")
+        .file("i", "");
+    settled(&sandbox, "say");
+    write(&sandbox.root().join("to-come"), "2");
+    sandbox.run("build say").success();
+    assert_eq!(sandbox.read("o"), "2\n");
+}
+
+#[test]
+fn a_glob_that_begins_with_an_output_makes_its_task_a_need_with_or_without_a_slash() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.use]
+inputs = ['dist/**']
+outputs = ['b']
+run = 'cat dist/x > b'
+[tasks.make]
+inputs = ['a']
+outputs = ['dist']
+run = 'mkdir dist; cat a > dist/x'
+",
+        )
+        .file("a", "1");
+    settled(&sandbox, "use");
+    sandbox.file("a", "2").run("build use").counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!(sandbox.read("b"), "2");
+}
+
+#[test]
+fn tasks_that_swap_their_outputs_do_not_remove_each_others() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.a]
+inputs = ['i']
+outputs = ['one']
+run = 'echo a > one'
+[tasks.b]
+inputs = ['i']
+outputs = ['two']
+run = 'echo b > two'
+";
+    sandbox.tasks(tasks).file("i", "");
+    settled(&sandbox, "a b");
+    sandbox.tasks(&tasks.replace("one", "X").replace("two", "one").replace('X', "two"));
+    sandbox.run("build a b").counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!([sandbox.read("one"), sandbox.read("two")], ["b\n", "a\n"]);
+    sandbox.run("build a b").counts("2 fresh, 0 restored, 0 ran").success();
+}
+
+#[test]
+fn a_task_whose_name_is_used_again_does_not_remove_what_it_once_made() {
+    let sandbox = Sandbox::new();
+    let first = "[tasks.a]\ninputs = ['i']\noutputs = ['one']\nrun = 'echo 1 > one'\n";
+    sandbox.tasks(first).file("i", "").run("build a").success();
+    let renamed = first.replace("tasks.a", "tasks.b");
+    sandbox.tasks(&renamed).run("build b").success();
+    sandbox.tasks(&format!("{renamed}[tasks.a]\ninputs = ['i']\noutputs = ['two']\nrun = 'echo 2 > two'\n"));
+    sandbox.run("build b a").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!([sandbox.read("one"), sandbox.read("two")], ["1\n", "2\n"]);
+}
+
+#[test]
+fn a_stray_in_an_output_is_seen_moved_aside_and_in_no_result() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.make]
+inputs = ['a']
+outputs = ['dist', 'src/*.gen']
+run = 'mkdir dist; cat a > dist/x; cat a > src/x.gen'
+[tasks.pack]
+needs = ['make']
+inputs = ['j']
+outputs = ['b']
+run = 'ls dist src > b'
+",
+        )
+        .file("a", "1")
+        .file("j", "");
+    settled(&sandbox, "pack");
+    let listed = sandbox.read("b");
+    for stray in ["dist/stray", "src/stray.gen"] {
+        sandbox.file(stray, "mine").file("j", stray).run("build pack").counts("0 fresh, 1 restored, 1 ran").success();
+        assert_eq!(sandbox.read("b"), listed);
+        settled(&sandbox, "pack");
+    }
+    assert_eq!(
+        [sandbox.read(".bcache/aside/1/dist/stray"), sandbox.read(".bcache/aside/2/src/stray.gen")],
+        ["mine"; 2]
+    );
+}
+
+#[test]
+fn what_the_user_makes_by_hand_after_a_failure_is_moved_aside() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks("[tasks.make]\ninputs = ['i']\noutputs = ['b']\nrun = 'cat i > b; test -s i'\n")
+        .file("i", "")
+        .run("build make")
+        .exit(1);
+    assert!(!sandbox.exists("b"));
+    sandbox.file("b", "by hand").file("i", "1").run("build make").success();
+    assert_eq!([sandbox.read("b"), sandbox.read(".bcache/aside/1/b")], ["1", "by hand"]);
+}
+
+#[test]
+fn dependents_of_a_step_whose_input_was_edited_meanwhile_go_on_with_what_it_made() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.first]
+inputs = ['i']
+outputs = ['a']
+run = '{ran} first; cat i > a; {gate edit}'
+[tasks.second]
+inputs = ['a']
+outputs = ['b']
+run = '{ran} second; cat a > b'
+",
+        )
+        .file("i", "1");
+    let running = sandbox.start("build second");
+    sandbox.reached("edit");
+    sandbox.file("i", "2").open("edit");
+    running.wait().counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!(sandbox.read("b"), "1");
+    let running = sandbox.start("build second");
+    sandbox.reached("edit");
+    sandbox.open("edit");
+    running.wait().counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!(sandbox.read("b"), "2");
+}
+
+#[test]
+fn shared_files_of_a_sysroot_come_back_when_they_are_taken_away_or_edited() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[sysroots.s]
+path = 'sys'
+shared-files = ['dir']
+[tasks.a]
+sysroot = 's'
+inputs = ['i']
+run = 'echo a >> {{ sysroot.prefix }}/dir; echo a > {{ sysroot.prefix }}/a'
+[tasks.b]
+sysroot = 's'
+needs = ['a']
+inputs = ['i']
+run = 'echo b >> {{ sysroot.prefix }}/dir; echo b > {{ sysroot.prefix }}/b'
+",
+        )
+        .file("i", "");
+    settled(&sandbox, "b");
+    sandbox.remove("sys/dir").run("build b").success();
+    assert_eq!(sandbox.read("sys/dir"), "b\n");
+    settled(&sandbox, "b");
+    sandbox.file("sys/dir", "x\n").run("build b").success();
+    assert_eq!(sandbox.read("sys/dir"), "b\n");
+}
+
+#[test]
+fn a_sysroot_behind_a_link_that_leads_out_of_the_workspace_is_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[sysroots.s]
+path = 'link/sys'
+[tasks.a]
+sysroot = 's'
+inputs = ['i']
+run = 'touch {{ sysroot.prefix }}/a'
+",
+        )
+        .file("i", "")
+        .file("../outside/here", "")
+        .link("link", "../outside")
+        .run("build a")
+        .exit(5);
+    assert!(!sandbox.exists("../outside/sys"));
+}
