@@ -324,6 +324,10 @@ impl Build<'_> {
         if let Some(dir) = layers.ensure(tree, from)? {
             return Ok(Some(dir));
         }
+        let prefix = self.graph.step(owner).sysroot.map(|prefix| &self.graph.prefix(prefix).path);
+        if let Some(dir) = prefix.map(|prefix| layers.copy_from(prefix, tree)).transpose()?.flatten() {
+            return Ok(Some(dir));
+        }
         // Neither here nor in the store: the next build makes it again.
         self.records.remove(id)?;
         Err(StoreError::Lost { step: id.clone() }.into())

@@ -114,6 +114,19 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// The layer out of a prefix that holds it, where the store has lost it. `None` if it is not there as it was.
+    pub fn copy_from(&self, prefix: &Path, tree: &Tree) -> Result<Option<PathBuf>, StoreError> {
+        let scratch = self.scratch()?;
+        let dir = scratch.fresh();
+        let pieces: Vec<_> = tree.entries().iter().map(|entry| from_layer(entry, prefix)).collect();
+        match self.unpack(&dir, &pieces) {
+            Ok(()) => self.put(&dir, &tree.digest(), tree).map(Some),
+            Err(StoreError::LayerDamaged(_)) => Ok(None),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Removes all layers but these, and what killed processes left.
     pub fn remove_unused(&self, keep: &HashSet<Digest>) -> Result<usize, StoreError> {
         let (dir, tmp) = (self.dir(), self.tmp());
