@@ -1,12 +1,13 @@
 //! A step whose every input is known by digest, what came of it, and what this worktree remembers of
 //! it: plain data, no I/O.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepId;
+use crate::base::paths::escaped;
 use crate::base::stat::Stat;
 use crate::base::tree::Tree;
 
@@ -76,7 +77,23 @@ impl std::fmt::Display for ActionKey {
     }
 }
 
+/// Name of the component of an action whose result holds the path of the workspace.
+const PLACE: &str = "place of the workspace";
+
 impl Action {
+    /// The action whose result holds the path of the workspace, and answers only there.
+    pub fn bound_to(&self, place: &Path) -> Self {
+        let digest = Digest::of(place.as_os_str().as_encoded_bytes());
+        let shown = escaped(place);
+        let mut components = self.components.clone();
+        components.push(Component { kind: Kind::Setting, name: PLACE.to_owned(), digest, shown });
+        Self { components }
+    }
+
+    pub fn is_bound(&self) -> bool {
+        self.components.iter().any(|c| c.kind == Kind::Setting && c.name == PLACE)
+    }
+
     pub fn key(&self) -> ActionKey {
         let mut hasher = Hasher::new(KEY_DOMAIN);
         hasher.number(self.components.len() as u64);

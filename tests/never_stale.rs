@@ -363,3 +363,87 @@ fn a_file_can_move_from_one_step_to_another_in_either_order() {
     assert_eq!(sandbox.read("sys/x"), "first\n");
     sandbox.file("j", with("second")).run("build both").exit(1);
 }
+
+#[test]
+fn a_result_that_holds_the_path_of_the_workspace_answers_only_there() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.bound]
+inputs = ['i']
+outputs = ['a']
+run = '{ran} bound; pwd > a'
+[tasks.link]
+inputs = ['i']
+outputs = ['b']
+run = '{ran} link; ln -s \"$PWD/i\" b'
+[tasks.free]
+inputs = ['i']
+outputs = ['c']
+run = '{ran} free; cat i > c'
+";
+    sandbox.tasks(tasks).file("i", "1");
+    settled(&sandbox, "bound link free");
+    let other = sandbox.worktree("other");
+    other.tasks(tasks).file("i", "1");
+    other.run("build bound link free").counts("0 fresh, 1 restored, 2 ran").success();
+    assert_eq!(other.read("a"), format!("{}\n", other.work().display()));
+    settled(&other, "bound link free");
+    // Both are in the store, each for its own place.
+    for tree in [&sandbox, &other] {
+        tree.remove("a").remove("b").run("build bound link free").counts("1 fresh, 2 restored, 0 ran").success();
+        assert_eq!(tree.read("a"), format!("{}\n", tree.work().display()));
+    }
+}
+
+#[test]
+fn a_worktree_that_was_moved_makes_what_holds_its_path_anew() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.bound]
+inputs = ['i']
+outputs = ['a']
+run = '{ran} bound; pwd > a'
+[tasks.free]
+inputs = ['i']
+outputs = ['b']
+run = '{ran} free; cat i > b'
+";
+    sandbox.tasks(tasks).file("i", "1");
+    settled(&sandbox, "bound free");
+    let moved = sandbox.worktree("moved");
+    fs::remove_dir(moved.work()).unwrap();
+    fs::rename(sandbox.work(), moved.work()).unwrap();
+    let why = "setting-changed: place of the workspace changed: `[ROOT]/work` -> `[ROOT]/moved`";
+    moved.run("why bound").stdout(&format!("bound@host would run now:\n  {why}\n")).success();
+    moved.run("build bound free").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!(moved.read("a"), format!("{}\n", moved.work().display()));
+    settled(&moved, "bound free");
+}
+
+#[test]
+fn a_layer_that_the_store_and_the_state_have_lost_is_had_from_the_prefix() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[sysroots.s]
+path = 'sys'
+[tasks.a]
+sysroot = 's'
+inputs = ['i']
+run = '{ran} a; mkdir {{ sysroot.prefix }}/d; cat i > {{ sysroot.prefix }}/d/a; ln -s d/a {{ sysroot.prefix }}/l'
+[tasks.b]
+needs = ['a']
+sysroot = 's'
+inputs = ['j']
+run = '{ran} b; cat j {{ sysroot.prefix }}/l > {{ sysroot.prefix }}/b'
+",
+        )
+        .file("i", "1")
+        .file("j", "2");
+    settled(&sandbox, "b");
+    sandbox.remove("sys").run("build b").counts("0 fresh, 2 restored, 0 ran").success();
+    sandbox.run("cache clean --yes").success();
+    sandbox.remove(".bcache/layers").file("j", "3").run("build b").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("sys/b"), "31");
+}

@@ -4,12 +4,11 @@ use crate::base::ids::StepIx;
 use crate::cli::TaskName;
 use crate::event::{Event, Listener, Why};
 use crate::execute::explain::Explainer;
-use crate::execute::judging::Judged;
+use crate::execute::judging::{Answer, Judged, answer};
 use crate::exit::Exit;
 use crate::graph::Class;
 use crate::plan::Reason;
 use crate::report::tables::{self, PlanRow, Verdict, WhyRow};
-use crate::store::Lookup;
 
 use super::Context;
 use super::build::millis;
@@ -129,7 +128,8 @@ impl Context {
                 Ok(Foreseen { verdict: Verdict::Fresh, reasons: Vec::new() })
             }
             Err(reasons) => {
-                let stored = !forced && matches!(opened.store.lookup(&judged.assembled.action.key())?, Lookup::Hit(_));
+                let action = &judged.assembled.action;
+                let stored = !forced && matches!(answer(opened.store, opened.graph, action)?, Answer::Hit(..));
                 let verdict = if stored { Verdict::Cached } else { Verdict::Stale };
                 Ok(Foreseen { verdict, reasons: explain(reasons) })
             }

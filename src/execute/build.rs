@@ -18,15 +18,13 @@ use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{
-    Before, KeyLock, LayerSource, Layers, Lookup, Part, Permit, Prefix, State, StepLock, Store, StoreError,
-};
+use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, StepLock, Store, StoreError};
 
 use super::cancel::Cancel;
 use super::durable::Syncer;
 use super::explain::Explainer;
 use super::jobserver::Jobserver;
-use super::judging::{Judge, JudgeError, Judged, Records, Results};
+use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
@@ -229,11 +227,11 @@ impl Build<'_> {
             return Ok(Attempt::Later(Wait::Lock));
         };
         let permit = if self.forced(ix).is_none() {
-            match self.store.lookup(&key)? {
+            match answer(self.store, self.graph, &judged.assembled.action)? {
                 // Whoever had the lock has stored it.
-                Lookup::Hit(_) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
-                Lookup::Hit(_) => return Ok(Attempt::Later(Wait::Lock)),
-                Lookup::Miss(permit) => permit,
+                Answer::Hit(..) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
+                Answer::Hit(..) => return Ok(Attempt::Later(Wait::Lock)),
+                Answer::Miss(permit) => permit,
             }
         } else {
             self.store.replace(&key)
@@ -311,8 +309,9 @@ impl Build<'_> {
     fn restore(&self, ix: StepIx, judged: &Judged, reasons: &[Reason]) -> Result<bool, StepError> {
         let begun = Instant::now();
         let step = self.graph.step(ix);
-        let key = judged.assembled.action.key();
-        let Lookup::Hit(result) = self.store.lookup(&key)? else { return Ok(false) };
+        let Answer::Hit(action, result) = answer(self.store, self.graph, &judged.assembled.action)? else {
+            return Ok(false);
+        };
         let old = still_owned(self.graph, step, judged.record.clone());
         if old.as_deref().is_some_and(is_left_behind) {
             self.discard(step)?;
@@ -323,8 +322,8 @@ impl Build<'_> {
         let texts = self.sentences(reasons, old.as_deref());
         let record = |outputs: Vec<Seen>, origin: Origin| StepRecord {
             step: step.id.clone(),
-            action: judged.assembled.action.clone(),
-            key,
+            key: action.key(),
+            action: action.clone(),
             made: Some(result.made.clone()),
             outputs,
             origin,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::action::{Action, Made, Origin, Seen, StepRecord};
+use crate::action::{Action, ActionResult, Made, Origin, Seen, StepRecord};
 use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
@@ -13,7 +13,7 @@ use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
-use crate::store::{Prefix, State, StoreError};
+use crate::store::{Lookup, Permit, Prefix, State, Store, StoreError};
 
 use super::ownership::strays;
 
@@ -94,6 +94,25 @@ pub enum JudgeError {
     Store(#[from] StoreError),
 }
 
+/// The store's answer to an action: one that holds anywhere, or one that holds for this workspace alone. The
+/// action is then the one that was answered.
+pub enum Answer {
+    Hit(Action, Box<ActionResult>),
+    Miss(Permit),
+}
+
+pub fn answer(store: &Store, graph: &Graph, action: &Action) -> Result<Answer, StoreError> {
+    let permit = match store.lookup(&action.key())? {
+        Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
+        Lookup::Miss(permit) => permit,
+    };
+    let bound = action.bound_to(&graph.root);
+    match store.lookup(&bound.key())? {
+        Lookup::Hit(result) => Ok(Answer::Hit(bound, result)),
+        Lookup::Miss(_) => Ok(Answer::Miss(permit)),
+    }
+}
+
 /// An action, and whether what lies here answers it.
 pub struct Judged {
     pub assembled: Assembled,
@@ -155,6 +174,9 @@ impl Judge<'_> {
         record: Option<&Arc<StepRecord>>,
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
+        // What holds the path of the workspace is fresh in no other.
+        let bound = record.filter(|r| r.action.is_bound()).map(|_| action.bound_to(&self.graph().root));
+        let action = bound.as_ref().unwrap_or(action);
         let disk = match record {
             Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
                 self.disk(step, record)?

@@ -181,6 +181,8 @@ impl Build<'_> {
             upper: upper.as_deref(),
             except: &[],
             log: log.as_deref(),
+            // Who has views has the paths of all prefixes in its key.
+            place: Some(self.graph.root.as_path()).filter(|_| step.class == Class::Cached && !step.has_views()),
         };
         // What a tool built on its own old output depends on a history that no key holds.
         let keeps = step.clean;
@@ -194,7 +196,14 @@ impl Build<'_> {
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
         let moved = self.moved(ix, assembled)?;
-        let Snapshot { made, outputs: seen, .. } = snapshot;
+        let Snapshot { made, outputs: seen, is_bound, .. } = snapshot;
+        let permit = if is_bound {
+            record.action = record.action.bound_to(&self.graph.root);
+            record.key = record.action.key();
+            self.store.replace(&record.key)
+        } else {
+            permission.permit
+        };
         if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
             let dir = Layers::of(self.state).adopt(upper, tree)?;
             self.install(ix, tree, crate::store::LayerSource::Dir(&dir))?;
@@ -202,7 +211,7 @@ impl Build<'_> {
         let stored = match (capture, &moved) {
             (Some(mut capture), None) => {
                 capture.snapshot.made.shared = made.shared.clone();
-                self.store.commit(permission.permit, capture, &step.id, record.cost)?;
+                self.store.commit(permit, capture, &step.id, record.cost)?;
                 true
             }
             _ => false,
@@ -327,7 +336,14 @@ impl Build<'_> {
             }
         };
         let outputs = self.made_outputs(step)?;
-        let sources = Sources { workspace: &self.graph.root, outputs: &outputs, upper: None, except: &[], log: None };
+        let sources = Sources {
+            workspace: &self.graph.root,
+            outputs: &outputs,
+            upper: None,
+            except: &[],
+            log: None,
+            place: None,
+        };
         let snapshot = sources.snapshot()?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.results.set(ix, Arc::new(snapshot.made));

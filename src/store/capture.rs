@@ -14,6 +14,7 @@
 //! program would not work without it).
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use crate::base::tree::{Entry, Node, Tree};
 use super::cas::{MAX_FRAME, Press, Store, Use, write_frame};
 use super::error::{StoreError, failed};
 use super::files::read_full;
+use super::needle::Needle;
 use super::scratch::Scratch;
 use super::threads::spread;
 use super::walk::{Found, Walk};
@@ -47,6 +49,8 @@ pub struct Sources<'a> {
     pub except: &'a [PathBuf],
     /// Kept like a file; only for the store.
     pub log: Option<&'a [u8]>,
+    /// A path that is searched for in all that is read.
+    pub place: Option<&'a Path>,
 }
 
 /// What lies there, by digest.
@@ -57,6 +61,8 @@ pub struct Snapshot {
     pub outputs: Vec<Seen>,
     /// Aligned with `made.layer`; empty without one.
     pub layer: Vec<Seen>,
+    /// Is the path that was searched for in a file or link?
+    pub is_bound: bool,
 }
 
 /// A snapshot whose bytes are ready to be committed.
@@ -88,8 +94,9 @@ impl Sources<'_> {
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let look = Look::at(self)?;
         let groups = look.groups(None);
-        let read = spread(groups.len(), || Reader::new(Sink::Nowhere), |reader, i| reader.read(&groups[i]))?;
-        look.snapshot(self, read.iter().flat_map(|r| &r.files))
+        let read =
+            spread(groups.len(), || Reader::new(Sink::Nowhere, self.place), |reader, i| reader.read(&groups[i]))?;
+        look.snapshot(self, read.iter().flat_map(|r| &r.files), read.iter().any(|r| r.is_bound))
     }
 
     /// Digests and bytes.
@@ -105,9 +112,9 @@ impl Sources<'_> {
             None => Sink::Inline,
             Some(scratch) => Sink::Frames { store, scratch },
         };
-        let read = spread(groups.len(), || Reader::new(sink), |reader, i| reader.read(&groups[i]))?;
+        let read = spread(groups.len(), || Reader::new(sink, self.place), |reader, i| reader.read(&groups[i]))?;
         let files = read.iter().flat_map(|r| &r.files).take(look.files.len());
-        let snapshot = look.snapshot(self, files)?;
+        let snapshot = look.snapshot(self, files, read.iter().any(|r| r.is_bound))?;
         let mut packed = Packed { frames: Vec::new(), files: Vec::new(), log: None, scratch, held };
         let mut start = 0;
         for group in read {
@@ -168,6 +175,14 @@ impl Look {
         Ok(Self { seen_at, outputs, layer, files })
     }
 
+    fn links_hold(&self, place: Option<&Path>) -> bool {
+        let links = self.outputs.found.iter().filter_map(|found| found.target.as_ref());
+        let holds = |target: &PathBuf, place: &Path| {
+            memchr::memmem::find(target.as_os_str().as_bytes(), place.as_os_str().as_bytes()).is_some()
+        };
+        place.is_some_and(|place| links.into_iter().any(|target| holds(target, place)))
+    }
+
     fn size(&self) -> u64 {
         self.files.iter().map(|(_, stat)| stat.size).sum()
     }
@@ -207,6 +222,7 @@ impl Look {
         &self,
         sources: &Sources,
         mut read: impl Iterator<Item = &'a FileRead>,
+        is_bound: bool,
     ) -> Result<Snapshot, StoreError> {
         self.outputs.check_unchanged(sources.workspace)?;
         let (outputs, seen_outputs) = tree_of(&self.outputs, &mut read, self.seen_at);
@@ -214,6 +230,7 @@ impl Look {
             made: Made { outputs, layer: None, shared: Vec::new() },
             outputs: seen_outputs,
             layer: Vec::new(),
+            is_bound: is_bound || self.links_hold(sources.place),
         };
         if let (Some(walk), Some(upper)) = (&self.layer, sources.upper) {
             walk.check_unchanged(upper)?;
@@ -257,6 +274,7 @@ struct FileRead {
 }
 
 struct GroupRead {
+    is_bound: bool,
     files: Vec<FileRead>,
     frames: Vec<(Frame, Place)>,
 }
@@ -265,15 +283,17 @@ struct Reader<'a> {
     sink: Sink<'a>,
     press: Press,
     buffer: Vec<u8>,
+    needle: Option<Needle<'a>>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(sink: Sink<'a>) -> Result<Self, StoreError> {
-        Ok(Self { sink, press: Press::new()?, buffer: Vec::new() })
+    fn new(sink: Sink<'a>, place: Option<&'a Path>) -> Result<Self, StoreError> {
+        let needle = place.map(|place| Needle::new(place.as_os_str().as_bytes()));
+        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), needle })
     }
 
     fn read(&mut self, group: &Group) -> Result<GroupRead, StoreError> {
-        let mut made = GroupRead { files: Vec::new(), frames: Vec::new() };
+        let mut made = GroupRead { is_bound: false, files: Vec::new(), frames: Vec::new() };
         self.buffer.clear();
         for piece in group {
             let file = match piece {
@@ -285,6 +305,7 @@ impl<'a> Reader<'a> {
         let whole = made.files.first().filter(|f| made.files.len() == 1 && f.len == self.buffer.len() as u64);
         let digest = whole.map(|file| file.digest);
         self.end_frame(digest, &mut made.frames)?;
+        made.is_bound = self.needle.as_ref().is_some_and(|needle| needle.found);
         Ok(made)
     }
 
@@ -298,6 +319,7 @@ impl<'a> Reader<'a> {
         let mut file = open_unchanged(path, stat)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;
+        self.needle.iter_mut().for_each(Needle::begin_file);
         while left > 0 {
             let begin = self.buffer.len();
             let room = MAX_FRAME - begin as u64;
@@ -312,6 +334,7 @@ impl<'a> Reader<'a> {
                 return Err(StoreError::Changed(path.to_owned()));
             }
             hasher.update(&self.buffer[begin..]);
+            self.needle.iter_mut().for_each(|needle| needle.feed(&self.buffer[begin..]));
             left -= take;
         }
         let beyond = read_full(&mut file, &mut [0]).map_err(failed("read", path))?;

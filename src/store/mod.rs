@@ -21,6 +21,7 @@ mod files;
 mod gc;
 mod layers;
 mod lock;
+mod needle;
 mod owners;
 mod place;
 mod prefix;

@@ -62,7 +62,7 @@ impl Rig {
     }
 
     fn sources<'a>(&'a self, outputs: &'a [PathBuf]) -> Sources<'a> {
-        Sources { workspace: self.root(), outputs, upper: None, except: &[], log: None }
+        Sources { workspace: self.root(), outputs, upper: None, except: &[], log: None, place: None }
     }
 
     fn save(&self, name: &str, outputs: &[&str]) -> ActionResult {
