@@ -295,3 +295,71 @@ run = 'touch {{ sysroot.prefix }}/a'
         .exit(5);
     assert!(!sandbox.exists("../outside/sys"));
 }
+
+/// Two steps that install into one prefix.
+const TWO: &str = "
+[sysroots.s]
+path = 'sys'
+[tasks.slow]
+inputs = ['k']
+outputs = ['slow']
+run = 'cat k > slow'
+[tasks.first]
+sysroot = 's'
+inputs = ['i', 'slow']
+run = 'sh i {{ sysroot.prefix }}; echo > {{ sysroot.prefix }}/first'
+[tasks.second]
+sysroot = 's'
+inputs = ['j']
+run = 'sh j {{ sysroot.prefix }}; echo > {{ sysroot.prefix }}/second'
+[tasks.both]
+needs = ['second', 'first']
+";
+
+#[test]
+fn a_file_that_two_steps_installed_stays_when_one_of_them_installs_it_no_more() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(TWO).file("k", "").file("i", "echo same > $1/x").file("j", "echo same > $1/x");
+    sandbox.run("build first").success();
+    settled(&sandbox, "both");
+    sandbox.file("i", ":").run("build first").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("sys/x"), "same\n");
+    settled(&sandbox, "both");
+    sandbox.remove("sys").run("build both").counts("1 fresh, 2 restored, 0 ran").success();
+    assert_eq!(sandbox.read("sys/x"), "same\n");
+}
+
+#[test]
+fn a_file_that_two_steps_installed_is_a_conflict_when_one_of_them_changes_it() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(TWO).file("k", "").file("i", "echo same > $1/x").file("j", "echo same > $1/x");
+    sandbox.run("build first").success();
+    settled(&sandbox, "both");
+    sandbox.file("i", "echo other > $1/x");
+    let outcome = sandbox.run("build both");
+    assert!(outcome.said().contains("`first@host` and `second@host` both installed `x`: they differ"));
+    outcome.exit(1);
+}
+
+#[test]
+fn a_file_can_move_from_one_step_to_another_in_either_order() {
+    let sandbox = Sandbox::new();
+    let (with, without) = (|who: &str| format!("echo {who} > $1/x"), ":");
+    sandbox.tasks(TWO).file("k", "").file("i", with("first")).file("j", without);
+    settled(&sandbox, "both");
+    sandbox
+        .file("i", without)
+        .file("j", with("second"))
+        .run("build both")
+        .counts("1 fresh, 0 restored, 2 ran")
+        .success();
+    assert_eq!(sandbox.read("sys/x"), "second\n");
+    sandbox
+        .file("i", with("first"))
+        .file("j", without)
+        .run("build both")
+        .counts("1 fresh, 2 restored, 0 ran")
+        .success();
+    assert_eq!(sandbox.read("sys/x"), "first\n");
+    sandbox.file("j", with("second")).run("build both").exit(1);
+}

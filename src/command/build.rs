@@ -111,6 +111,7 @@ impl Context {
         let ask = |step: &Step, question: &str| self.ask(step, question);
         let build = Build {
             graph: opened.graph,
+            selection: &opened.selection,
             bench: opened.bench,
             state: opened.state,
             store: opened.store,
@@ -128,7 +129,7 @@ impl Context {
         };
         let steps = opened.selection.steps.iter().filter(|ix| opened.graph.step(**ix).class != Class::Group).count();
         self.reporter.on(Event::Started { steps });
-        let (counts, _) = build.run(&opened.selection);
+        let (counts, _) = build.run();
         let changed = build.tally.changed.load(Ordering::SeqCst);
         if changed {
             if counts.ran > 0 {

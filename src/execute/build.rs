@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
+use crate::base::tree::Tree;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
@@ -48,6 +49,7 @@ pub struct Options {
 /// What a build is made with. Everything outlives it.
 pub struct Build<'a> {
     pub graph: &'a Graph,
+    pub selection: &'a Selection,
     pub bench: &'a Workbench<'a>,
     pub state: &'a State,
     pub store: &'a Store,
@@ -76,6 +78,8 @@ pub struct Tally {
     pub attached_code: Mutex<Option<i32>>,
     /// Steps that must run and have no token yet.
     waiting: Mutex<HashSet<StepIx>>,
+    /// Layers that this build has put into their prefixes.
+    pub(super) installed: Mutex<HashMap<StepIx, Tree>>,
     /// Peaks of the steps that run now, in bytes.
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
@@ -100,11 +104,11 @@ pub(super) struct Held {
 
 impl Build<'_> {
     /// Brings all steps of the selection to their ends; gives the counts.
-    pub fn run(&self, selection: &Selection) -> (Counts, Vec<(StepIx, End)>) {
-        let planned = self.planned(selection);
+    pub fn run(&self) -> (Counts, Vec<(StepIx, End)>) {
+        let planned = self.planned();
         let workers = self.options.jobs.max(1);
         let ends = scheduler::run(&planned, workers, self.options.keep_going, self);
-        self.write_all_shared(selection);
+        self.write_all_shared();
         let ends: Vec<(StepIx, End)> = planned.iter().map(|p| p.step).zip(ends).collect();
         let mut counts = Counts {
             fresh: self.tally.fresh.load(Ordering::SeqCst),
@@ -129,23 +133,23 @@ impl Build<'_> {
     }
 
     /// Files that several steps may write, once all have ended: also where somebody took them away.
-    fn write_all_shared(&self, selection: &Selection) {
-        let prefixes: BTreeSet<_> = selection.steps.iter().filter_map(|ix| self.graph.step(*ix).sysroot).collect();
+    fn write_all_shared(&self) {
+        let prefixes: BTreeSet<_> = self.selection.steps.iter().filter_map(|ix| self.graph.step(*ix).sysroot).collect();
         for error in prefixes.into_iter().filter_map(|prefix| self.write_shared(prefix).err()) {
             self.tally.broken.store(true, Ordering::SeqCst);
             self.listener.on(Event::Warning { text: with_causes(&error) });
         }
     }
 
-    fn planned(&self, selection: &Selection) -> Vec<Planned> {
+    fn planned(&self) -> Vec<Planned> {
         let mut place = vec![usize::MAX; self.graph.steps.len()];
-        selection.steps.iter().enumerate().for_each(|(i, ix)| place[ix.index()] = i);
+        self.selection.steps.iter().enumerate().for_each(|(i, ix)| place[ix.index()] = i);
         let planned = |ix: &StepIx| {
             let step = self.graph.step(*ix);
             let cost = self.records.get(&step.id).map_or(0, |r| r.cost.millis);
             Planned { step: *ix, needs: step.needs.iter().map(|n| place[n.step.index()]).collect(), cost }
         };
-        selection.steps.iter().map(planned).collect()
+        self.selection.steps.iter().map(planned).collect()
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {

@@ -1,13 +1,14 @@
 //! The place of a step before it runs: outputs cleared, source unpacked and patched, directories of its
 //! own, the view that it will see.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::action::{Made, Origin, StepRecord};
-use crate::base::ids::StepIx;
+use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Tree;
@@ -275,7 +276,9 @@ impl Build<'_> {
             let here = PrefixIx(i as u32);
             let mut layers = Vec::new();
             for (owner, made) in self.layers_at(step, Some(here)) {
-                layers.extend(self.layer_dir(owner, &made)?);
+                if let Some(tree) = &made.layer {
+                    layers.extend(self.layer_dir(owner, tree)?);
+                }
             }
             let top = if step.sysroot == Some(here) { Some(self.top(step)?) } else { None };
             fs::create_dir_all(&prefix.path).map_err(StepError::write(&prefix.path))?;
@@ -306,8 +309,10 @@ impl Build<'_> {
     }
 
     /// The unpacked layer of a step that is done.
-    fn layer_dir(&self, owner: StepIx, made: &Made) -> Result<Option<PathBuf>, StepError> {
-        let Some(tree) = made.layer.as_ref().filter(|t| !t.is_empty()) else { return Ok(None) };
+    fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
+        if tree.is_empty() {
+            return Ok(None);
+        }
         let layers = Layers::of(self.state);
         let id = &self.graph.step(owner).id;
         let key = self.records.get(id).map(|r| r.key);
@@ -325,17 +330,46 @@ impl Build<'_> {
     }
 
     /// Puts the layer of a step into its prefix.
-    pub(super) fn install(
-        &self,
-        ix: StepIx,
-        tree: &crate::base::tree::Tree,
-        source: LayerSource,
-    ) -> Result<usize, StepError> {
+    pub(super) fn install(&self, ix: StepIx, tree: &Tree, source: LayerSource) -> Result<usize, StepError> {
         let step = self.graph.step(ix);
         let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
-        let report = self.prefixes[prefix.index()].put(&step.id, tree, source)?;
+        // One after another: who has put its layer is not provisional any more.
+        let mut installed = self.tally.installed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_provisional = |owner: &StepId| {
+            self.graph.find(owner).is_some_and(|ix| self.is_to_come(ix) && !installed.contains_key(&ix))
+        };
+        let report = self.prefixes[prefix.index()].put_over(&step.id, tree, source, &is_provisional)?;
+        installed.insert(ix, tree.clone());
         report.aside.iter().for_each(|aside| self.say_aside(aside));
+        if !report.left.is_empty() {
+            self.install_again(ix, prefix, &report.left, &installed)?;
+        }
         Ok(report.written)
+    }
+
+    /// Is the step part of this build, and not done yet?
+    fn is_to_come(&self, ix: StepIx) -> bool {
+        self.selection.steps.contains(&ix) && self.results.get(ix).is_none()
+    }
+
+    /// Equal files of several steps lie there once, as one step's. It left these: they are the others' now.
+    fn install_again(
+        &self,
+        ix: StepIx,
+        prefix: PrefixIx,
+        left: &[PathBuf],
+        installed: &HashMap<StepIx, Tree>,
+    ) -> Result<(), StepError> {
+        let others = self.graph.indices().filter(|other| self.graph.step(*other).sysroot == Some(prefix));
+        for other in others.filter(|other| *other != ix) {
+            let made = || self.results.get(other).or_else(|| self.recorded(other).filter(|_| !self.is_to_come(other)));
+            let tree = installed.get(&other).cloned().or_else(|| made()?.layer.clone());
+            let Some(tree) = tree.filter(|t| left.iter().any(|path| t.get(path).is_some())) else { continue };
+            if let Some(dir) = self.layer_dir(other, &tree)? {
+                self.prefixes[prefix.index()].put(&self.graph.step(other).id, &tree, LayerSource::Dir(&dir))?;
+            }
+        }
+        Ok(())
     }
 
     /// Files that several steps may write: the last in graph order stands.

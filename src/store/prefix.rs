@@ -46,6 +46,9 @@ pub struct PrefixReport {
     /// Files and links.
     pub written: usize,
     pub removed: usize,
+    /// Paths that the step had and has no more, or with other contents: steps that had the same there have
+    /// to be put anew.
+    pub left: Vec<PathBuf>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -100,11 +103,23 @@ impl<'a> Prefix<'a> {
     /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
     /// bytes at a path of another step are the other's.
     pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
+        self.put_over(step, tree, source, &|_| false)
+    }
+
+    /// The same, but a step that is `provisional` gives up what is in the way: what it installed is of an
+    /// earlier build, and it is put anew, or not fresh, before this one ends.
+    pub fn put_over(
+        &self,
+        step: &StepId,
+        tree: &Tree,
+        source: LayerSource,
+        provisional: &dyn Fn(&StepId) -> bool,
+    ) -> Result<PrefixReport, StoreError> {
         let lock = self.lock_path();
         let _lock = wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))?;
         let _held = if let LayerSource::Stored(store, _) = source { Some(store.hold()?) } else { None };
         let mut loaded = self.load()?;
-        let old = loaded.map.clone();
+        let old = loaded.map.yielding(step, tree, provisional);
         old.check(step, tree)?;
         let pack = if let LayerSource::Stored(store, result) = source { Some(Pack::new(store, result)) } else { None };
         let of_others: HashSet<&Path> =
@@ -129,7 +144,9 @@ impl<'a> Prefix<'a> {
         map.rows.extend(rows);
         map.rows.sort_by(|a, b| path_order(&a.path, &b.path));
         self.save(&mut loaded, map)?;
-        Ok(PrefixReport { aside: placed.aside, written: placed.written, removed: placed.removed })
+        let of_step = old.rows.iter().filter(|r| old.owner(r) == step);
+        let left = of_step.filter(|r| tree.get(&r.path) != Some(&r.node)).map(|r| r.path.clone()).collect();
+        Ok(PrefixReport { aside: placed.aside, written: placed.written, removed: placed.removed, left })
     }
 
     /// Removes the layers of all steps that are not to be kept. Returns how many files and links went.
@@ -294,6 +311,22 @@ impl Map {
         for row in self.rows.iter().filter(|row| !gone(self.owner(row))) {
             let owner = index_of(&mut map.owners, self.owner(row));
             map.rows.push(Row { owner, ..row.clone() });
+        }
+        map
+    }
+
+    /// With what is in the layer's way handed over to its step, where the owner is provisional.
+    fn yielding(&self, step: &StepId, tree: &Tree, provisional: &dyn Fn(&StepId) -> bool) -> Self {
+        let mut map = self.clone();
+        let is_file = |node: &Node| !matches!(node, Node::Dir { .. });
+        let in_the_way = |row: &Row| {
+            tree.get(&row.path).is_some_and(|node| *node != row.node)
+                || is_file(&row.node) && tree.holds_below(&row.path)
+                || row.path.ancestors().skip(1).any(|above| tree.get(above).is_some_and(is_file))
+        };
+        let yields = |row: &Row| self.owner(row) != step && in_the_way(row) && provisional(self.owner(row));
+        for (at, _) in self.rows.iter().enumerate().filter(|(_, row)| yields(row)) {
+            map.rows[at].owner = index_of(&mut map.owners, step);
         }
         map
     }
