@@ -92,6 +92,8 @@ def restore(dir, rounds=7):
     # Both write to the place of a prefix that was deleted just before: on ext4 that alone makes files dear.
     env = {"BCACHE_HOME": str(dir / "home")}
     prefix = ROOT / "fixtures/utm/sysroot-host"
+    # With records of an earlier build all would be fresh, and the new store empty.
+    shutil.rmtree(ROOT / ".bcache", ignore_errors=True)
     run([BCACHE, "build", "utm-core", "-j2"], ROOT, **env)
     saved = dir / "saved"
     run(["cp", "-a", str(prefix), str(saved)], dir)
