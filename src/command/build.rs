@@ -132,6 +132,9 @@ impl Context {
         let (counts, _) = build.run();
         let changed = build.tally.changed.load(Ordering::SeqCst);
         if changed {
+            if counts.ran > 0 {
+                opened.state.disks(opened.store)?.sync()?;
+            }
             self.settle(opened, alive)?;
         }
         if options.forced.is_empty() {
@@ -201,9 +204,8 @@ impl Context {
         Ok(())
     }
 
-    /// After something was made: on disk for good, within the limit, and without what nothing refers to.
+    /// After something was made: the store within its limit, and without what nothing refers to.
     fn settle(&self, opened: &Opened, alive: crate::store::StepLock) -> Result<(), CommandError> {
-        opened.state.disks(opened.store)?.sync()?;
         opened.store.trim()?;
         drop(alive);
         if let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? {

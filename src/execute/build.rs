@@ -411,12 +411,7 @@ impl Work for Build<'_> {
     fn attempt(&self, ix: StepIx, company: Company) -> Attempt {
         let begun = Instant::now();
         match self.try_step(ix, company) {
-            Ok(attempt) => {
-                if attempt == Attempt::Done && self.tally.changed.load(Ordering::SeqCst) {
-                    self.syncer.step_ended();
-                }
-                attempt
-            }
+            Ok(attempt) => attempt,
             Err(StepError::Failed { failure, took }) => {
                 self.fail(ix, took, *failure);
                 Attempt::Failed

@@ -1,5 +1,8 @@
 //! Group durability: while steps end, what they left is brought to the disk once a second, beside the work
 //! and not in its way; a loss of power costs what ended in the last second.
+//!
+//! Only runs are worth it: a restored result is in the store already, and a sync waits for all that anybody has
+//! written to the disk. What a loss of power takes of it is found missing, and is restored again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -80,6 +80,7 @@ impl Build<'_> {
                     stderr,
                 });
                 self.tidy(step, assembled);
+                self.syncer.step_ended();
                 Ok(Attempt::Done)
             }
             Err(error) => {
