@@ -9,7 +9,7 @@
 //! SIGTERM is what groups get for Ctrl-C too: a shell without a terminal starts its background jobs with
 //! SIGINT ignored.
 //!
-//! **Signals are caught only from the first child on.** Before it there is nothing to end: a process that is
+//! **Signals are caught from just before the first child on.** Until then there is nothing to end: a process that is
 //! only judging and restoring may be killed at any point, and dies as its caller expects.
 //!
 //! **Numbers are never reused under us.** A registered child is unregistered, under the lock that all

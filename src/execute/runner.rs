@@ -296,6 +296,8 @@ impl Run<'_> {
             stdio,
             inherit: child.inherit,
         };
+        // Before there is a child: a Ctrl-C that kills us would leave it behind.
+        self.cancel.start().map_err(RunError::process("cannot start the watchdog"))?;
         let running = match start.start() {
             Ok(running) => running,
             Err(e) => return Ok(Err(e)),
