@@ -447,3 +447,29 @@ run = '{ran} b; cat j {{ sysroot.prefix }}/l > {{ sysroot.prefix }}/b'
     sandbox.remove(".bcache/layers").file("j", "3").run("build b").counts("1 fresh, 0 restored, 1 ran").success();
     assert_eq!(sandbox.read("sys/b"), "31");
 }
+
+#[test]
+fn a_program_that_is_installed_anew_with_the_same_bytes_is_asked_for_its_version_again() {
+    let sandbox = Sandbox::new();
+    let module = sandbox.root().join("module");
+    let script = format!(". {}", module.display());
+    let tasks = "[tasks.say]\ninputs = ['i']\noutputs = ['o']\nrun = 'say > o'\n";
+    fs::write(&module, "echo 1\n").unwrap();
+    sandbox.tool("say", &script).tasks(tasks).file("i", "");
+    settled(&sandbox, "say");
+    fs::write(&module, "echo 2\n").unwrap();
+    sandbox.tool("say", &script).run("build say").counts("0 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("o"), "2\n");
+}
+
+#[test]
+fn an_exclusion_counts_below_a_directory_that_is_an_input() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks("[tasks.list]\ninputs = ['dir', '!dir/made/**']\noutputs = ['o']\nrun = '{ran} list; ls dir > o'\n")
+        .file("dir/a", "1")
+        .file("dir/made/b", "1");
+    settled(&sandbox, "list");
+    sandbox.file("dir/made/b", "2").run("build list").counts("1 fresh, 0 restored, 0 ran").success();
+    sandbox.file("dir/c", "2").run("build list").counts("0 fresh, 0 restored, 1 ran").success();
+}

@@ -72,6 +72,22 @@ struct Entry {
     /// Looked at by this process.
     #[serde(skip)]
     current: bool,
+    /// Of more interest than its contents: see [`Files::pin`].
+    #[serde(skip)]
+    pinned: bool,
+}
+
+impl Entry {
+    fn new(observation: Observation, listing: Option<Listing>) -> Self {
+        let listing = listing.map(Arc::new);
+        Self { observation, sha256: None, age: 0, listing, current: true, pinned: false }
+    }
+
+    /// What was seen, for an account: of what is pinned the stat record is all that counts.
+    fn fact(&self) -> Observation {
+        let digest = self.observation.digest.filter(|_| !self.pinned);
+        Observation { digest, ..self.observation }
+    }
 }
 
 #[derive(Default)]
@@ -114,7 +130,7 @@ impl Files {
     pub fn account(&self) -> Vec<(PathBuf, Observation)> {
         let mut seen = Vec::new();
         for shard in &self.shards {
-            seen.extend(lock(shard).iter().filter(|(_, e)| e.current).map(|(p, e)| (p.clone(), e.observation)));
+            seen.extend(lock(shard).iter().filter(|(_, e)| e.current).map(|(p, e)| (p.clone(), e.fact())));
         }
         seen.sort_by(|a, b| a.0.cmp(&b.0));
         seen
@@ -149,8 +165,8 @@ impl Files {
                 if let Some(known) = known {
                     self.compare(path, known, &observation);
                 }
-                shard
-                    .insert(path.to_owned(), Entry { observation, sha256: None, age: 0, listing: None, current: true });
+                let pinned = shard.get(path).is_some_and(|before| before.pinned);
+                shard.insert(path.to_owned(), Entry { pinned, ..Entry::new(observation, None) });
             }
         }
         Ok(stat)
@@ -198,9 +214,23 @@ impl Files {
     }
 
     fn keep(&self, path: &Path, observation: Observation, listing: Option<Listing>) {
-        let entry = Entry { observation, sha256: None, age: 0, listing: listing.map(Arc::new), current: true };
-        if let Some(before) = self.shard(path).insert(path.to_owned(), entry) {
+        let mut shard = self.shard(path);
+        let before = shard.insert(path.to_owned(), Entry::new(observation, listing));
+        if let Some(before) = before {
+            if before.pinned
+                && let Some(entry) = shard.get_mut(path)
+            {
+                entry.pinned = true;
+            }
             self.compare(path, &before, &observation);
+        }
+    }
+
+    /// Something rests on this very file, and not on its bytes alone: a program that is installed anew, byte for
+    /// byte, may answer with another version, since what it starts was installed with it.
+    pub fn pin(&self, path: &Path) {
+        if let Some(entry) = self.shard(path).get_mut(path) {
+            entry.pinned = true;
         }
     }
 

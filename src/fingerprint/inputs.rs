@@ -81,7 +81,7 @@ impl<'a> Walk<'a> {
         if !pattern.is_glob() {
             let Some(stat) = self.files.look(&pattern.path)? else { return Ok(false) };
             if stat.kind == Kind::Dir {
-                self.tree(&pattern.path, &mut Vec::new(), &|_| true, found)?;
+                self.tree(&pattern.path, &mut Vec::new(), &|p| !self.excluded(p), found)?;
             } else {
                 self.file(&pattern.path, &mut Vec::new(), &|_| true, found)?;
             }

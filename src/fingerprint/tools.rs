@@ -183,6 +183,8 @@ impl<'a> Tools<'a> {
         directory: &Path,
     ) -> Result<Option<String>, ToolError> {
         let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
+        self.files.observe(&place.real)?;
+        self.files.pin(&place.real);
         let known = lock(&self.versions).known.iter().find(|v| same(v)).cloned();
         if let Some(known) = known
             && self.holds(&known)?
@@ -213,7 +215,11 @@ impl<'a> Tools<'a> {
     fn holds(&self, version: &Version) -> Result<bool, ToolError> {
         for (path, seen) in &version.files {
             let now = self.files.observe(Path::new(path))?;
-            if now.digest != seen.digest || now.stat.is_some() != seen.stat.is_some() {
+            let is_program = version.program == Path::new(path);
+            if now.digest != seen.digest
+                || now.stat.is_some() != seen.stat.is_some()
+                || is_program && now.stat != seen.stat
+            {
                 return Ok(false);
             }
         }

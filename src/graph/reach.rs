@@ -26,7 +26,10 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
     }
     for input in step.inputs.iter().filter(|i| !i.exclude) {
         for (maker, output) in owners.reached_by(&input.pattern) {
-            if maker != ix && !is_excluded(step, input.pattern.is_glob(), output) {
+            // What is named itself can't be excluded, but what lies in a directory that is named can.
+            let by_chance =
+                input.pattern.is_glob() || output.path != input.pattern.path && input.pattern.covers(&output.path);
+            if maker != ix && !is_excluded(step, by_chance, output) {
                 found.push((maker, input.pattern.shown.clone()));
             }
         }
@@ -60,8 +63,8 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
 }
 
 /// Takes an exclusion of the step this output, or all of the directory, away again?
-fn is_excluded(step: &Step, by_glob: bool, output: &Pattern) -> bool {
-    by_glob
+fn is_excluded(step: &Step, by_chance: bool, output: &Pattern) -> bool {
+    by_chance
         && step.inputs.iter().filter(|i| i.exclude).any(|i| {
             let all_below = i.pattern.path.ends_with("**")
                 && i.pattern.path.parent().is_some_and(|dir| output.path.starts_with(dir));
