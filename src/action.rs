@@ -199,6 +199,9 @@ pub struct StepRecord {
     pub outputs: Vec<Seen>,
     /// How the last change of this record came about.
     pub origin: Origin,
+    /// Declared outputs of runs that were begun: what a killed one left there is in no list, and the manifest
+    /// may say otherwise by then. Empty once a run or restore has ended.
+    pub begun: Vec<String>,
     /// Why the step last ran or was restored, as sentences.
     pub reasons: Vec<String>,
     pub cost: Cost,

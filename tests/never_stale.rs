@@ -473,3 +473,29 @@ fn an_exclusion_counts_below_a_directory_that_is_an_input() {
     sandbox.file("dir/made/b", "2").run("build list").counts("1 fresh, 0 restored, 0 ran").success();
     sandbox.file("dir/c", "2").run("build list").counts("0 fresh, 0 restored, 1 ran").success();
 }
+
+#[test]
+fn what_a_killed_run_left_is_cleared_under_another_manifest_too() {
+    let sandbox = Sandbox::new();
+    let tasks = |outputs: &str, run: &str| {
+        format!(
+            "
+[tasks.make]
+inputs = ['i']
+outputs = ['{outputs}']
+run = '{run}'
+[tasks.use]
+inputs = ['d/**']
+outputs = ['o']
+run = 'ls d > o'
+"
+        )
+    };
+    sandbox.tasks(&tasks("d/", "echo > d/a; {gate made}; echo > d/b")).file("i", "");
+    let build = sandbox.start("build use");
+    sandbox.reached("made");
+    build.kill();
+    assert!(sandbox.exists("d/a"));
+    sandbox.tasks(&tasks("d/*.x", "echo > d/c.x")).run("build use").counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!(sandbox.read("o"), "c.x\n");
+}

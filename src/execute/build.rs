@@ -313,8 +313,8 @@ impl Build<'_> {
             return Ok(false);
         };
         let old = still_owned(self.graph, step, judged.record.clone());
-        if old.as_deref().is_some_and(is_left_behind) {
-            self.discard(step)?;
+        if let Some(old) = old.as_deref().filter(|old| is_left_behind(old)) {
+            self.clear_left_behind(step, old)?;
         }
         let known = before(old.as_deref()).tree;
         self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;
@@ -327,6 +327,7 @@ impl Build<'_> {
             made: Some(result.made.clone()),
             outputs,
             origin,
+            begun: Vec::new(),
             reasons: texts.iter().map(|w| w.text.clone()).collect(),
             cost: result.cost,
             stored: true,
@@ -370,13 +371,15 @@ impl Build<'_> {
         old: Option<&StepRecord>,
         new: &StepRecord,
     ) -> Result<Arc<StepRecord>, StoreError> {
+        let mut begun: Vec<String> = step.outputs.iter().map(|o| o.pattern.shown.clone()).collect();
         let emptied = match old {
             Some(old) => {
+                begun.extend(old.begun.iter().filter(|known| !begun.contains(known)).cloned().collect::<Vec<_>>());
                 // Without anything that it owns, as before the first run.
                 let made = old.made.clone().filter(|m| !m.outputs.is_empty() || m.layer.is_some());
-                StepRecord { origin: Origin::Begun, made, reasons: new.reasons.clone(), ..old.clone() }
+                StepRecord { origin: Origin::Begun, made, begun, reasons: new.reasons.clone(), ..old.clone() }
             }
-            None => StepRecord { made: None, outputs: Vec::new(), origin: Origin::Begun, ..new.clone() },
+            None => StepRecord { made: None, outputs: Vec::new(), origin: Origin::Begun, begun, ..new.clone() },
         };
         assert_eq!(emptied.step, step.id, "BUG: the record of another step");
         self.tally.changed.store(true, Ordering::SeqCst);

@@ -14,6 +14,7 @@ use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Tree;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::git;
+use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
 
@@ -32,9 +33,9 @@ impl Build<'_> {
         begin: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StepError> {
         self.check_parents(step)?;
-        if old.is_some_and(is_left_behind) {
+        if let Some(old) = old.filter(|old| is_left_behind(old)) {
             begin()?;
-            self.discard(step)?;
+            self.clear_left_behind(step, old)?;
         } else if step.clean {
             // Before the record says that a run was begun: what lies here then counts as left by a killed one.
             remove_recorded(&self.graph.root, before(old))?;
@@ -61,12 +62,35 @@ impl Build<'_> {
         Ok(())
     }
 
+    /// What a killed run or restore left: removed where the step makes it still. Where it made it by another
+    /// manifest, somebody else may have put it there since: moved aside.
+    pub(super) fn clear_left_behind(&self, step: &Step, old: &StepRecord) -> Result<(), StepError> {
+        if step.clean {
+            remove_recorded(&self.graph.root, before(Some(old)))?;
+        }
+        self.discard(step)?;
+        let covers = |step: &Step, path: &Path| step.outputs.iter().any(|o| o.pattern.covers(path));
+        let is_now = |text: &String| step.outputs.iter().any(|o| o.pattern.shown == *text);
+        for text in old.begun.iter().filter(|text| step.clean && !is_now(text)) {
+            let Ok(pattern) = Pattern::new(text, &self.graph.root, &self.graph.root, step.span) else { continue };
+            let output = OutputPattern { pattern, sha256: None, optional: true };
+            let left = self.matching(&output)?;
+            for path in left.iter().filter(|path| !self.graph.steps.iter().any(|other| covers(other, path))) {
+                let relative = path.strip_prefix(&self.graph.root).unwrap_or(path);
+                let aside = self.state.set_aside(path, relative)?;
+                self.say_aside(&aside);
+            }
+        }
+        Ok(())
+    }
+
     /// After a failure: nothing of the run is left, so what lies there at the next one is somebody's.
     pub(super) fn give_up(&self, step: &Step) -> Result<(), StepError> {
         self.discard(step)?;
-        if let Some(begun) = self.records.get(&step.id).filter(|r| step.clean && r.origin == Origin::Begun) {
-            let made = Made { outputs: Tree::default(), ..begun.made.clone().unwrap_or_default() };
-            self.records.write(StepRecord { made: Some(made), outputs: Vec::new(), ..StepRecord::clone(&begun) })?;
+        if let Some(record) = self.records.get(&step.id).filter(|r| step.clean && r.origin == Origin::Begun) {
+            let made = Some(Made { outputs: Tree::default(), ..record.made.clone().unwrap_or_default() });
+            let (outputs, begun) = (Vec::new(), Vec::new());
+            self.records.write(StepRecord { made, outputs, begun, ..StepRecord::clone(&record) })?;
         }
         Ok(())
     }

@@ -51,6 +51,7 @@ impl Build<'_> {
             made: None,
             outputs: Vec::new(),
             origin: Origin::Begun,
+            begun: Vec::new(),
             reasons: texts.into_iter().map(|w| w.text).collect(),
             cost: old.as_ref().map(|r| r.cost).unwrap_or_default(),
             stored: false,

@@ -15,6 +15,7 @@ fn record(action: &Action) -> StepRecord {
         made: Some(Made::default()),
         outputs: Vec::new(),
         origin: Origin::Ran,
+        begun: Vec::new(),
         reasons: Vec::new(),
         cost: Cost::default(),
         stored: true,

@@ -10,6 +10,7 @@ fn record(name: &str) -> StepRecord {
         made: Some(Made::default()),
         outputs: Vec::new(),
         origin: Origin::Ran,
+        begun: Vec::new(),
         reasons: vec!["because".into()],
         cost: Cost::default(),
         stored: true,
