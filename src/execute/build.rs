@@ -173,7 +173,6 @@ impl Build<'_> {
         if let Ok(made) = &judged.fresh {
             return Ok(self.is_fresh(ix, made.clone()));
         }
-        // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         let record = self.records.reread(&step.id)?;
         let needs_moved = self.reread_needs(ix)?;
@@ -220,14 +219,16 @@ impl Build<'_> {
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let key = judged.assembled.action.key();
-        if self.forced(ix).is_none() && self.restore(ix, &judged, &reasons)? {
+        // What builds on itself is in no store.
+        let asks = self.forced(ix).is_none() && !step.builds_on_itself();
+        if asks && self.restore(ix, &judged, &reasons)? {
             return Ok(Attempt::Done);
         }
         let Some(key_lock) = self.store.try_lock_key(&key).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Lock));
         };
-        let permit = if self.forced(ix).is_none() {
-            match answer(self.store, self.graph, &judged.assembled.action)? {
+        let permit = if asks {
+            match answer(self.store, self.bench, step, &judged.assembled.action)? {
                 // Whoever had the lock has stored it.
                 Answer::Hit(..) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
                 Answer::Hit(..) => return Ok(Attempt::Later(Wait::Lock)),
@@ -309,12 +310,12 @@ impl Build<'_> {
     fn restore(&self, ix: StepIx, judged: &Judged, reasons: &[Reason]) -> Result<bool, StepError> {
         let begun = Instant::now();
         let step = self.graph.step(ix);
-        let Answer::Hit(action, result) = answer(self.store, self.graph, &judged.assembled.action)? else {
+        let Answer::Hit(action, result) = answer(self.store, self.bench, step, &judged.assembled.action)? else {
             return Ok(false);
         };
         let old = still_owned(self.graph, step, judged.record.clone());
         if let Some(old) = old.as_deref().filter(|old| is_left_behind(old)) {
-            self.clear_left_behind(step, old)?;
+            self.clear_left_behind(step, old, step.clean)?;
         }
         let known = before(old.as_deref()).tree;
         self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;

@@ -10,6 +10,7 @@ use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
 use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
+use crate::fingerprint::discovered;
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
@@ -101,7 +102,24 @@ pub enum Answer {
     Miss(Permit),
 }
 
-pub fn answer(store: &Store, graph: &Graph, action: &Action) -> Result<Answer, StoreError> {
+/// What runs were found to have read joins a base action set by set, each file as it is now.
+pub fn answer(store: &Store, bench: &Workbench, step: &Step, action: &Action) -> Result<Answer, StoreError> {
+    if step.depfiles.is_empty() {
+        return answer_to(store, bench.graph, action);
+    }
+    let key = action.key();
+    for set in store.path_sets(&key)? {
+        // What can't be digested answers to nothing.
+        let names = set.iter().map(String::as_str);
+        let Ok(found) = discovered::components(bench.files, &bench.graph.root, names) else { continue };
+        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, &action.with(found))? {
+            return Ok(hit);
+        }
+    }
+    Ok(Answer::Miss(store.replace(&key)))
+}
+
+fn answer_to(store: &Store, graph: &Graph, action: &Action) -> Result<Answer, StoreError> {
     let permit = match store.lookup(&action.key())? {
         Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
         Lookup::Miss(permit) => permit,
@@ -174,9 +192,7 @@ impl Judge<'_> {
         record: Option<&Arc<StepRecord>>,
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
-        // What holds the path of the workspace is fresh in no other.
-        let bound = record.filter(|r| r.action.is_bound()).map(|_| action.bound_to(&self.graph().root));
-        let action = bound.as_ref().unwrap_or(action);
+        let action = &self.like_recorded(step, action, record)?;
         let disk = match record {
             Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
                 self.disk(step, record)?
@@ -188,6 +204,21 @@ impl Judge<'_> {
             let made = record.and_then(|r| r.made.clone());
             Arc::new(made.expect("BUG: a fresh step has a result"))
         }))
+    }
+
+    /// The action with what only the record says: which files a run has read, as they are now; and that the result
+    /// holds the path of the workspace, so that it is fresh in no other.
+    fn like_recorded(
+        &self,
+        step: &Step,
+        action: &Action,
+        record: Option<&Arc<StepRecord>>,
+    ) -> Result<Action, FileError> {
+        let Some(record) = record else { return Ok(action.clone()) };
+        let root = &self.graph().root;
+        let names = record.action.discovered().filter(|_| !step.depfiles.is_empty());
+        let action = action.with(discovered::components(self.bench.files, root, names)?);
+        Ok(if record.action.is_bound() { action.bound_to(root) } else { action })
     }
 
     /// Are the files there with their sums? That is all there is to it.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
+use crate::base::stat::Instant as FileTime;
 use crate::event::{Event, Failure, Stream};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
-use crate::store::{Layers, Snapshot, Sources};
+use crate::store::{Layers, PathSet, Snapshot, Sources};
 
 use super::build::{Build, Permission, StepError};
 use super::explain;
@@ -56,9 +57,12 @@ impl Build<'_> {
             cost: old.as_ref().map(|r| r.cost).unwrap_or_default(),
             stored: false,
         };
-        self.clear_outputs(step, old.as_deref(), || self.begin(step, old.as_deref(), &record).map(|_| ()))?;
+        let takes_over = self.takes_over(ix, assembled)?;
+        let begin = || self.begin(step, old.as_deref(), &record).map(|_| ());
+        self.clear_outputs(step, old.as_deref(), takes_over, begin)?;
+        let begun = Begun { start: self.start_of(step, assembled)?, takes_over };
         let _memory = self.reserve_memory(old.as_ref().and_then(|r| r.cost.peak_memory));
-        let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens);
+        let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens, begun);
         let finished = match finished {
             Ok(finished) => finished,
             Err(error) => {
@@ -69,7 +73,7 @@ impl Build<'_> {
         // 0 stands for "never timed".
         let millis = (finished.took.as_millis() as u64).max(1);
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
-        match self.keep(ix, assembled, &finished, record, permission) {
+        match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
                 self.tally.ran.fetch_add(1, Ordering::SeqCst);
                 let stderr = Arc::from(finished.stderr);
@@ -98,16 +102,19 @@ impl Build<'_> {
         assembled: &Assembled,
         last: Option<Cost>,
         tokens: &Tokens,
+        begun: Begun,
     ) -> Result<Finished, StepError> {
         let step = self.graph.step(ix);
+        let mut takes_over = begun.takes_over;
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
         // The task of `run` has the terminal, cached or not.
         let attached = self.options.attached == Some(ix);
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
-            let view = self.prepare(ix, assembled)?;
+            let view = self.prepare(ix, assembled, takes_over)?;
             let finished = self.commands(step, assembled, view.as_ref(), attached, last, tokens)?;
+            self.note_use(ix, assembled, &finished.ending, begun.start)?;
             match &finished.ending {
                 Ending::Success => return Ok(finished),
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -115,7 +122,10 @@ impl Build<'_> {
                     left -= 1;
                     let text = format!("{} failed ({}): trying again", step.id, ending_text(ending, step));
                     self.listener.on(Event::Warning { text });
-                    self.discard(step)?;
+                    takes_over = false;
+                    self.state.forget_last_use(&step.id)?;
+                    self.remove_outputs(step)?;
+                    self.clear_depfiles(step, |_| true)?;
                     self.make_output_dirs(step)?;
                 }
                 _ => return Err(self.failed(ix, &finished)),
@@ -166,6 +176,7 @@ impl Build<'_> {
         ix: StepIx,
         assembled: &Assembled,
         finished: &Finished,
+        start: Option<FileTime>,
         mut record: StepRecord,
         permission: Permission,
     ) -> Result<bool, StepError> {
@@ -186,9 +197,7 @@ impl Build<'_> {
             // Who has views has the paths of all prefixes in its key.
             place: Some(self.graph.root.as_path()).filter(|_| step.class == Class::Cached && !step.has_views()),
         };
-        // What a tool built on its own old output depends on a history that no key holds.
-        let keeps = step.clean;
-        let (mut snapshot, capture) = if keeps {
+        let (mut snapshot, capture) = if !step.builds_on_itself() {
             let capture = sources.capture(self.store)?;
             (capture.snapshot.clone(), Some(capture))
         } else {
@@ -197,14 +206,20 @@ impl Build<'_> {
         snapshot.made.shared = shared;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let moved = self.moved(ix, assembled)?;
-        let Snapshot { made, outputs: seen, is_bound, .. } = snapshot;
-        let permit = if is_bound {
+        let found = self.discover(ix, assembled, start)?;
+        self.warn_discovered(ix, &found);
+        let moved = self.moved(ix, assembled)?.or(found.moved);
+        let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
+        let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
+        record.action = assembled.action.with(found.components);
+        if bound_to.is_some() {
             record.action = record.action.bound_to(&self.graph.root);
-            record.key = record.action.key();
-            self.store.replace(&record.key)
-        } else {
+        }
+        record.key = record.action.key();
+        let permit = if record.key == *permission.permit.key() {
             permission.permit
+        } else {
+            self.store.replace(&record.key)
         };
         if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
             let dir = Layers::of(self.state).adopt(upper, tree)?;
@@ -214,6 +229,9 @@ impl Build<'_> {
             (Some(mut capture), None) => {
                 capture.snapshot.made.shared = made.shared.clone();
                 self.store.commit(permit, capture, &step.id, record.cost)?;
+                if !step.depfiles.is_empty() {
+                    self.store.add_path_set(&assembled.action.key(), &names)?;
+                }
                 true
             }
             _ => false,
@@ -221,6 +239,7 @@ impl Build<'_> {
         if let Some(what) = &moved {
             let text = format!("{} was changed while {} ran: its result is kept here, but not stored", what, step.id);
             self.listener.on(Event::Warning { text });
+            self.state.forget_last_use(&step.id)?;
         }
         self.remember_needs(ix);
         record.made = Some(made.clone());
@@ -288,12 +307,8 @@ impl Build<'_> {
         if self.graph.step(ix).class == Class::Fixed {
             return Ok(None);
         }
-        for (path, seen) in &before.seen {
-            let is_dir = seen.stat.is_some_and(|s| s.kind == crate::base::stat::Kind::Dir);
-            let now = self.bench.files.observe(path).map_err(super::judging::JudgeError::from)?;
-            if !is_dir && (now.stat != seen.stat || now.digest != seen.digest) {
-                return Ok(Some(self.graph.shown(path)));
-            }
+        if let Some(path) = self.seen_otherwise(before)? {
+            return Ok(Some(self.graph.shown(path)));
         }
         let after = match self.judge().assemble(ix) {
             Ok(after) => after,
@@ -301,6 +316,18 @@ impl Build<'_> {
         };
         let differences = crate::plan::reason::differences(&before.action, &after.action);
         Ok(differences.first().map(|r| r.component().map_or_else(|| "its action".to_owned(), |c| c.name.clone())))
+    }
+
+    /// The first of the files that were looked at before the run and look different now.
+    pub(super) fn seen_otherwise<'b>(&self, before: &'b Assembled) -> Result<Option<&'b Path>, StepError> {
+        for (path, seen) in &before.seen {
+            let is_dir = seen.stat.is_some_and(|s| s.kind == crate::base::stat::Kind::Dir);
+            let now = self.bench.files.observe(path).map_err(super::judging::JudgeError::from)?;
+            if !is_dir && (now.stat != seen.stat || now.digest != seen.digest) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// Keeps what the needs made, so that their next change can be told file by file.
@@ -386,7 +413,7 @@ impl Build<'_> {
         StepError::Failed { failure: Box::new(failure), took: finished.took }
     }
 
-    fn plain_failure(&self, step: &Step, headline: String) -> StepError {
+    pub(super) fn plain_failure(&self, step: &Step, headline: String) -> StepError {
         let path = self.state.log_path(&step.id);
         let log = read_end(&path);
         let log_file = (!log.is_empty()).then_some(path);
@@ -412,6 +439,14 @@ impl Build<'_> {
         *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += bytes;
         Reserved { tally: &self.tally, bytes }
     }
+}
+
+/// How a run begins.
+#[derive(Clone, Copy)]
+struct Begun {
+    /// On the clock of file stamps, where somebody will ask.
+    start: Option<FileTime>,
+    takes_over: bool,
 }
 
 struct Reserved<'a> {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::action::{Frame, Made, Seen, Slice};
 use crate::base::digest::Digest;
+use crate::base::paths::escaped;
 use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
 
@@ -61,8 +62,8 @@ pub struct Snapshot {
     pub outputs: Vec<Seen>,
     /// Aligned with `made.layer`; empty without one.
     pub layer: Vec<Seen>,
-    /// Is the path that was searched for in a file or link?
-    pub is_bound: bool,
+    /// The path that was searched for, as it is shown, where a file or link holds it.
+    pub bound_to: Option<String>,
 }
 
 /// A snapshot whose bytes are ready to be committed.
@@ -230,7 +231,7 @@ impl Look {
             made: Made { outputs, layer: None, shared: Vec::new() },
             outputs: seen_outputs,
             layer: Vec::new(),
-            is_bound: is_bound || self.links_hold(sources.place),
+            bound_to: sources.place.filter(|place| is_bound || self.links_hold(Some(place))).map(escaped),
         };
         if let (Some(walk), Some(upper)) = (&self.layer, sources.upper) {
             walk.check_unchanged(upper)?;

@@ -5,9 +5,10 @@
 //! | `cas`, `results` | the store: frames by digest, results by key |
 //! | `walk`, `capture` | reading what a step made |
 //! | `restore`, `place/` | putting it back |
+//! | `path_sets` | what runs were found to read, by their base key |
 //! | `usage`, `gc` | the size limit, collection, verification |
 //! | `lock`, `scratch` | who may do what, and what the dead left |
-//! | `state`, `records` | `.bcache` of a worktree |
+//! | `state`, `records`, `kept` | `.bcache` of a worktree |
 //! | `layers`, `owners`, `prefix` | unpacked layers, and the union of them that users look at |
 //! | `files`, `threads`, `error` | small tools of this room |
 //!
@@ -19,10 +20,12 @@ mod cas;
 mod error;
 mod files;
 mod gc;
+mod kept;
 mod layers;
 mod lock;
 mod needle;
 mod owners;
+mod path_sets;
 mod place;
 mod prefix;
 mod records;
@@ -42,9 +45,11 @@ pub use cas::Store;
 pub use error::StoreError;
 pub use files::remove_tree;
 pub use gc::{Damaged, GcReport, Listed, Stats, Verified};
+pub use kept::LastUse;
 pub use layers::Layers;
 pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, check_owners};
+pub use path_sets::PathSet;
 pub use place::Placed;
 pub use prefix::{LayerSource, Prefix, PrefixReport};
 pub use restore::{Before, Part, remove_recorded};

@@ -10,10 +10,12 @@
 //!         prefixes/<name> what lies in a prefix
 //!         locks/          of steps and prefixes
 //!         work/           build directories
+//!         kept/<step>     what a kept one was last used with
 //!         tmp/<pid>-<n>/  files on their way to their place
 //! ```
-//! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps
-//! its state and is told so: what depends on the path is for others to drop.
+//! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps its records,
+//! which hold paths only where the key does, and is told so; what holds paths otherwise is dropped: build directories,
+//! links to tools, proofs, and what was remembered of files and programs.
 
 use std::fs;
 use std::io;
@@ -33,7 +35,7 @@ use crate::base::stat::{self, Kind, Stat};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
-use super::files::{private_dir, read_if_there};
+use super::files::{private_dir, read_if_there, remove_tree};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
 use super::scratch::{Scratch, sweep};
 
@@ -51,8 +53,8 @@ pub struct State {
     root: PathBuf,
     dir: PathBuf,
     staging: OnceLock<Scratch>,
-    /// Was it made for another path, and the worktree moved or copied since?
-    pub moved: bool,
+    /// The path that it was made for, where the worktree was moved or copied since.
+    pub moved_from: Option<PathBuf>,
     /// A state of another version was moved here.
     pub set_aside: Option<PathBuf>,
 }
@@ -61,7 +63,7 @@ impl State {
     /// Opens the state of the worktree at `root` (absolute), making it where it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let dir = root.join(".bcache");
-        let mut state = Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved: false, set_aside: None };
+        let mut state = Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved_from: None, set_aside: None };
         match state.header()? {
             Some(header) if header.root == root => {}
             _ => state.begin()?,
@@ -85,7 +87,10 @@ impl State {
         let format = self.dir.join("format");
         match self.header()? {
             Some(header) if header.root == self.root => return Ok(()),
-            Some(_) => self.moved = true,
+            Some(header) => {
+                self.drop_bound()?;
+                self.moved_from = Some(header.root);
+            }
             None if format.exists() => self.set_aside = Some(self.move_away()?),
             None => {}
         }
@@ -94,6 +99,15 @@ impl State {
         publish(&ignore, b"*\n").map_err(failed("write", &ignore))?;
         let header = Header { root: self.root.clone() };
         publish(&format, &FORMAT.seal(&header)).map_err(failed("write", &format))
+    }
+
+    /// Before the header says that this is its place: a kill in between and it is done again.
+    fn drop_bound(&self) -> Result<(), StoreError> {
+        for name in ["kept", "work", "t", "tools", "proofs", "files", "versions"] {
+            let path = self.dir.join(name);
+            remove_tree(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
     }
 
     fn move_away(&self) -> Result<PathBuf, StoreError> {
