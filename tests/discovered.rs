@@ -124,7 +124,7 @@ fn why_and_plan_name_the_discovered_file_that_changed_is_gone_or_appeared() {
 [tasks.cc]
 outputs = ['o']
 depfile = 'o.d'
-run = 'cat h > o; printf \"o: h \\\\\\n probe\\n\" > o.d'
+run = 'cat h > o; echo o: h probe > o.d'
 ",
         )
         .file("h", "1");
@@ -145,7 +145,7 @@ warning: cc@host: its depfile names probe, not there when looked for from the wo
     why("discovered-changed: h, which it read, changed");
     sandbox.remove("h");
     why("discovered-changed: h, which it read, is gone");
-    sandbox.run("plan cc").stdout("stale    cc@host  h, which it read, is gone\n").success();
+    sandbox.run("plan cc").stdout("stale  cc@host  [TIME]  h, which it read, is gone\n0 fresh, 0 cached, 1 stale, 0 unknown; [TIME] of work\n").success();
 }
 
 #[test]
@@ -166,7 +166,10 @@ fn a_step_with_only_a_depfile_is_cached() {
 #[test]
 fn a_depfile_that_was_not_made_is_an_error_and_a_stale_one_is_not_read() {
     let sandbox = Sandbox::new();
-    sandbox.tasks("[tasks.cc]\ninputs = ['a']\ndepfile = 'o.d'\nrun = 'sh a'\n").file("a", "echo x: h > o.d").file("h", "");
+    sandbox
+        .tasks("[tasks.cc]\ninputs = ['a']\ndepfile = 'o.d'\nrun = 'sh a'\n")
+        .file("a", "echo x: h > o.d")
+        .file("h", "");
     sandbox.run("build cc").success();
     sandbox
         .file("a", "true")
@@ -175,8 +178,8 @@ fn a_depfile_that_was_not_made_is_an_error_and_a_stale_one_is_not_read() {
             "
        Stale cc@host: a changed
      Running cc@host (last time [TIME])
-error: cc@host failed after [TIME]: declared depfile `o.d` was not made
-    Finished cc@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
+error: cc@host failed: declared depfile `o.d` was not made
+      Failed cc@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
         .exit(1);
@@ -217,7 +220,7 @@ run = 'echo x > obj/tmp.c; echo y > $TMPDIR/t.c; echo \"a: a.c obj/tmp.c gen/g.h
     sandbox.run("build cc").counts("0 fresh, 0 restored, 2 ran").success();
     sandbox.run("build cc").counts("2 fresh, 0 restored, 0 ran").success();
     sandbox.remove("obj").run("build cc").counts("1 fresh, 1 restored, 0 ran").success();
-    sandbox.file("h", "2").run("plan cc").stdout("fresh    gen@host\nstale    cc@host   h, which it read, changed\n");
+    sandbox.file("h", "2").run("plan cc").stdout("stale  cc@host  [TIME]  h, which it read, changed\n1 fresh, 0 cached, 1 stale, 0 unknown; [TIME] of work\n").success();
 }
 
 #[test]
@@ -320,7 +323,11 @@ run = 'cc -MMD -MP -MF build/main.d -I\"inc dir\" -c src/main.c -o build/main.o'
         .success();
     sandbox.run("build cc").counts("0 fresh, 0 restored, 1 ran").success();
     sandbox.append("inc dir/odd #1 $.h", "/* */\n").run("build cc").counts("0 fresh, 0 restored, 1 ran").success();
-    sandbox.file("inc dir/odd #1 $.h", "#include \"in.h\"\n").run("build cc").counts("0 fresh, 1 restored, 0 ran").success();
+    sandbox
+        .file("inc dir/odd #1 $.h", "#include \"in.h\"\n")
+        .run("build cc")
+        .counts("0 fresh, 1 restored, 0 ran")
+        .success();
 }
 
 #[test]
@@ -360,7 +367,8 @@ fn a_depfile_that_goes_or_comes_is_said_without_a_line_for_each_file() {
 #[test]
 fn sixteen_sets_of_files_are_remembered_and_the_oldest_goes() {
     let sandbox = Sandbox::new();
-    sandbox.tasks("[tasks.cc]\noutputs = ['o']\ndepfile = 'o.d'\nrun = '{ran} cc; cat h > o; echo o: h $(cat h) > o.d'\n");
+    sandbox
+        .tasks("[tasks.cc]\noutputs = ['o']\ndepfile = 'o.d'\nrun = '{ran} cc; cat h > o; echo o: h $(cat h) > o.d'\n");
     for n in 1..=17 {
         sandbox.file(format!("h{n}"), "").file("h", format!("h{n}")).run("build cc").success();
     }
@@ -412,7 +420,11 @@ run = 'true'
 ",
     );
     let said = sandbox.run("build a").said().to_owned();
-    for text in ["`a@host` and `b@host` both make `x.d`", "`i` is an input and a depfile of `c@host`", "a depfile must lie inside the workspace"] {
+    for text in [
+        "`a@host` and `b@host` both make `x.d`",
+        "`i` is an input and a depfile of `c@host`",
+        "a depfile must lie inside the workspace",
+    ] {
         assert!(said.contains(text), "{text}: {said}");
     }
 }

@@ -109,6 +109,8 @@ impl Build<'_> {
         let ended = clock.now().map_err(StepError::write(&assembled.tmp))?;
         let found = match ending {
             Ending::Success => Some(self.discover(ix, assembled, start)?),
+            // So a shell says that a command of it was killed.
+            Ending::Code { code: 129.., .. } => None,
             Ending::Code { .. } => self.discover_of_failed(ix, assembled, start)?,
             Ending::Signal { .. }
             | Ending::TimedOut
@@ -119,7 +121,12 @@ impl Build<'_> {
         let Some(found) = found.filter(|found| found.moved.is_none()) else { return Ok(()) };
         if self.seen_otherwise(assembled)?.is_none() {
             let action = assembled.action.with(found.components);
-            self.state.set_last_use(&LastUse { step: step.id.clone(), root: self.graph.root.clone(), action, ended })?;
+            self.state.set_last_use(&LastUse {
+                step: step.id.clone(),
+                root: self.graph.root.clone(),
+                action,
+                ended,
+            })?;
         }
         clock.pass(ended).map_err(StepError::write(&assembled.tmp))?;
         Ok(())

@@ -216,11 +216,8 @@ impl Build<'_> {
             record.action = record.action.bound_to(&self.graph.root);
         }
         record.key = record.action.key();
-        let permit = if record.key == *permission.permit.key() {
-            permission.permit
-        } else {
-            self.store.replace(&record.key)
-        };
+        let permit =
+            if record.key == *permission.permit.key() { permission.permit } else { self.store.replace(&record.key) };
         if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
             let dir = Layers::of(self.state).adopt(upper, tree)?;
             self.install(ix, tree, crate::store::LayerSource::Dir(&dir))?;

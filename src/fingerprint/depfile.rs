@@ -209,7 +209,10 @@ mod tests {
 
     #[test]
     fn several_rules_several_targets_and_words_on_their_own_lines() {
-        assert_eq!(names(b"a b : \\\n\\\n c\\\n\nd: e\r\nf:g h\r\ni:: j\nk \\\nl: m | n"), ["c", "e", "g", "h", "j", "m", "n"]);
+        assert_eq!(
+            names(b"a b : \\\n\\\n c\\\n\nd: e\r\nf:g h\r\ni:: j\nk \\\nl: m | n"),
+            ["c", "e", "g", "h", "j", "m", "n"]
+        );
     }
 
     #[test]

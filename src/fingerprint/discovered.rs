@@ -137,7 +137,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let names = ["d", "f", "link", "loop"];
-        let digests = || set(&Files::default(), &root, &names).into_iter().map(|c| (c.digest, c.shown)).collect::<Vec<_>>();
+        let digests =
+            || set(&Files::default(), &root, &names).into_iter().map(|c| (c.digest, c.shown)).collect::<Vec<_>>();
         let none = digests();
         assert!(none.iter().all(|(digest, shown)| *digest == none[0].0 && shown == ABSENT));
         fs::create_dir(root.join("d")).unwrap();
@@ -171,7 +172,9 @@ mod tests {
         fs::create_dir_all(root.join("far/inner")).unwrap();
         fs::create_dir(root.join("near")).unwrap();
         symlink("far/inner", root.join("link")).unwrap();
-        for (name, wanted) in [("near/../x.h", "x.h"), ("./x.h", "x.h"), ("link/../x.h", "link/../x.h"), ("gone/../x.h", "x.h")] {
+        for (name, wanted) in
+            [("near/../x.h", "x.h"), ("./x.h", "x.h"), ("link/../x.h", "link/../x.h"), ("gone/../x.h", "x.h")]
+        {
             assert_eq!(plain(&root.join(name)), root.join(wanted), "{name}");
         }
     }

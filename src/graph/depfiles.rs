@@ -14,7 +14,8 @@ pub(super) fn check(steps: &[Step], owners: &Owners, problems: &mut Vec<Problem>
     let mut first: HashMap<&Path, (usize, &Pattern)> = HashMap::new();
     for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.class != Class::Plain) {
         for depfile in &step.depfiles {
-            let input = step.inputs.iter().find(|i| !i.exclude && !i.pattern.is_glob() && depfile.covers(&i.pattern.path));
+            let input =
+                step.inputs.iter().find(|i| !i.exclude && !i.pattern.is_glob() && depfile.covers(&i.pattern.path));
             if let Some(input) = input {
                 let text = format!("`{}` is an input and a depfile of `{}`", depfile.shown, step.id);
                 let problem = Problem::new("bcache::graph::depfile", text, depfile.span);

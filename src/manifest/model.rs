@@ -121,7 +121,10 @@ impl Task {
 
     /// Nothing declared that a verdict could rest on: such a task always runs.
     pub fn has_nothing_to_judge_by(&self) -> bool {
-        self.inputs.is_empty() && self.source.is_none() && self.outputs.is_empty() && self.sysroot.is_none()
+        self.inputs.is_empty()
+            && self.source.is_none()
+            && self.outputs.is_empty()
+            && self.sysroot.is_none()
             && self.depfiles.is_empty()
     }
 

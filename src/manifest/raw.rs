@@ -7,8 +7,8 @@ use indexmap::map::Entry;
 
 use super::error::Problem;
 use super::model::{
-    BuildDir, Command, Env, EnvPass, Input, JobserverChoice, ManifestWarning, Output, Settings, Source, Sysroot, Target, Text,
-    Tool, Var, Vars,
+    BuildDir, Command, Env, EnvPass, Input, JobserverChoice, ManifestWarning, Output, Settings, Source, Sysroot,
+    Target, Text, Tool, Var, Vars,
 };
 use crate::base::span::{Span, Spanned};
 

@@ -63,7 +63,8 @@ impl State {
     /// Opens the state of the worktree at `root` (absolute), making it where it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let dir = root.join(".bcache");
-        let mut state = Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved_from: None, set_aside: None };
+        let mut state =
+            Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved_from: None, set_aside: None };
         match state.header()? {
             Some(header) if header.root == root => {}
             _ => state.begin()?,
