@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::action::{ABSENT, Action, Component, Kind};
 use crate::base::ids::StepIx;
-use crate::base::stat::{Instant, Stat};
+use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::discovered::{self, components, name_of};
@@ -48,8 +49,8 @@ impl Build<'_> {
     /// Takes away what the last run wrote, so that it is not read for this one's. What may be somebody else's, since
     /// the last run had no such depfile, moves aside.
     pub(super) fn clear_depfiles(&self, step: &Step, is_ours: impl Fn(&Pattern) -> bool) -> Result<(), StepError> {
-        for pattern in step.depfiles.iter().filter(|pattern| !pattern.fixed_part().starts_with(&step.work)) {
-            for path in self.depfiles(pattern)? {
+        for pattern in cleared_alone(step) {
+            for path in depfiles(pattern)? {
                 if is_ours(pattern) {
                     remove_tree(&path).map_err(StepError::write(&path))?;
                 } else {
@@ -60,14 +61,6 @@ impl Build<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What lies where a depfile is declared. In a build directory too: a glob is walked from there on.
-    fn depfiles(&self, pattern: &Pattern) -> Result<Vec<PathBuf>, StepError> {
-        let output = OutputPattern { pattern: pattern.clone(), sha256: None, optional: true };
-        let mut paths = self.matching(&output)?;
-        paths.retain(|path| pattern.matches(path) && !path.is_dir());
-        Ok(paths)
     }
 
     /// What the depfiles name, after a run that began at `start` and ended well.
@@ -81,7 +74,7 @@ impl Build<'_> {
         let Some(start) = start else { return Ok(Discovered::default()) };
         let mut paths = Vec::new();
         for pattern in &step.depfiles {
-            let found = self.depfiles(pattern)?;
+            let found = depfiles(pattern)?;
             if found.is_empty() {
                 let headline = format!("declared depfile `{}` was not made", pattern.shown);
                 return Err(self.plain_failure(step, headline));
@@ -105,7 +98,7 @@ impl Build<'_> {
         let Some(start) = start else { return Ok(Some(Discovered::default())) };
         let mut paths = Vec::new();
         for pattern in &step.depfiles {
-            let found = self.depfiles(pattern)?;
+            let found = depfiles(pattern)?;
             let is_new = |path: &PathBuf| Stat::read(path).is_ok_and(|s| s.is_some_and(|s| s.ctime >= start.0));
             if !pattern.is_glob() && !found.iter().any(is_new) {
                 return Ok(None);
@@ -205,9 +198,45 @@ impl<'a> Known<'a> {
     }
 }
 
+/// Depfiles that lie neither in the build directory nor in outputs: these are emptied whole, or stay whole.
+fn cleared_alone(step: &Step) -> impl Iterator<Item = &Pattern> {
+    let elsewhere =
+        |path: &Path| !path.starts_with(&step.work) && !step.outputs.iter().any(|output| output.pattern.covers(path));
+    step.depfiles.iter().filter(move |pattern| elsewhere(&pattern.fixed_part()))
+}
+
+/// What lies where a depfile is declared, in order. Past what is remembered of files: a build directory is gone soon.
+fn depfiles(pattern: &Pattern) -> Result<Vec<PathBuf>, StepError> {
+    let mut found = Vec::new();
+    let start = pattern.fixed_part();
+    if pattern.is_glob() {
+        below(&start, pattern, &mut found).map_err(StepError::write(&start))?;
+        found.sort();
+    } else if Stat::read(&start).map_err(StepError::write(&start))?.is_some_and(|s| s.kind != FileKind::Dir) {
+        found.push(start);
+    }
+    Ok(found)
+}
+
+fn below(dir: &Path, pattern: &Pattern, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if !kind.is_dir() {
+            found.extend(Some(path).filter(|path| pattern.matches(path)));
+        } else if pattern.may_match_below(&path) {
+            below(&path, pattern, found)?;
+        }
+    }
+    Ok(())
+}
+
 /// The directories that depfiles come into.
 pub(super) fn make_dirs(step: &Step) -> Result<(), StepError> {
-    for pattern in step.depfiles.iter().filter(|pattern| !pattern.fixed_part().starts_with(&step.work)) {
+    for pattern in cleared_alone(step) {
         let path = pattern.fixed_part();
         let dir = if pattern.is_glob() { Some(path.as_path()) } else { path.parent() };
         if let Some(dir) = dir {

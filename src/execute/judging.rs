@@ -1,5 +1,6 @@
 //! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -192,7 +193,7 @@ impl Judge<'_> {
         record: Option<&Arc<StepRecord>>,
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
-        let action = &self.like_recorded(step, action, record)?;
+        let action = &*self.like_recorded(step, action, record)?;
         let disk = match record {
             Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
                 self.disk(step, record)?
@@ -208,17 +209,22 @@ impl Judge<'_> {
 
     /// The action with what only the record says: which files a run has read, as they are now; and that the result
     /// holds the path of the workspace, so that it is fresh in no other.
-    fn like_recorded(
+    fn like_recorded<'a>(
         &self,
         step: &Step,
-        action: &Action,
+        action: &'a Action,
         record: Option<&Arc<StepRecord>>,
-    ) -> Result<Action, FileError> {
-        let Some(record) = record else { return Ok(action.clone()) };
-        let root = &self.graph().root;
-        let names = record.action.discovered().filter(|_| !step.depfiles.is_empty());
-        let action = action.with(discovered::components(self.bench.files, root, names)?);
-        Ok(if record.action.is_bound() { action.bound_to(root) } else { action })
+    ) -> Result<Cow<'a, Action>, FileError> {
+        let (root, mut action) = (&self.graph().root, Cow::Borrowed(action));
+        let Some(record) = record else { return Ok(action) };
+        if !step.depfiles.is_empty() {
+            let found = discovered::components(self.bench.files, root, record.action.discovered())?;
+            action = Cow::Owned(action.with(found));
+        }
+        if record.action.is_bound() {
+            action = Cow::Owned(action.bound_to(root));
+        }
+        Ok(action)
     }
 
     /// Are the files there with their sums? That is all there is to it.

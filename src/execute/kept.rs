@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::action::{Action, Component, Kind};
+use crate::action::{ABSENT, Action, Component, Kind};
 use crate::base::ids::StepIx;
 use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
@@ -75,6 +75,8 @@ impl Build<'_> {
                 None if is_of_an_editor(&source.name) => continue,
                 None => "is new",
                 Some(known) if known.digest == source.digest => continue,
+                Some(known) if known.shown == ABSENT => "is new",
+                Some(_) if source.shown == ABSENT => "is gone",
                 Some(_) if self.is_newer(&source.name, used.ended)? => continue,
                 Some(_) => "changed, and is not newer than the last run",
             };

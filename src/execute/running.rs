@@ -15,7 +15,7 @@ use crate::event::{Event, Failure, Stream};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
-use crate::store::{Layers, PathSet, Snapshot, Sources};
+use crate::store::{Capture, Layers, PathSet, Snapshot, Sources};
 
 use super::build::{Build, Permission, StepError};
 use super::explain;
@@ -181,29 +181,8 @@ impl Build<'_> {
         permission: Permission,
     ) -> Result<bool, StepError> {
         let step = self.graph.step(ix);
-        let outputs = self.made_outputs(step)?;
         let upper = step.sysroot.map(|_| step.work.join("top/upper"));
-        let shared = match &upper {
-            Some(upper) => self.collect_layer(ix, upper, finished)?,
-            None => Vec::new(),
-        };
-        let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
-        let sources = Sources {
-            workspace: &self.graph.root,
-            outputs: &outputs,
-            upper: upper.as_deref(),
-            except: &[],
-            log: log.as_deref(),
-            // Who has views has the paths of all prefixes in its key.
-            place: Some(self.graph.root.as_path()).filter(|_| step.class == Class::Cached && !step.has_views()),
-        };
-        let (mut snapshot, capture) = if !step.builds_on_itself() {
-            let capture = sources.capture(self.store)?;
-            (capture.snapshot.clone(), Some(capture))
-        } else {
-            (sources.snapshot()?, None)
-        };
-        snapshot.made.shared = shared;
+        let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
         let found = self.discover(ix, assembled, start)?;
@@ -251,6 +230,39 @@ impl Build<'_> {
         self.records.write(record)?;
         self.results.set(ix, Arc::new(made));
         Ok(stored)
+    }
+
+    /// What the step made, by digest; and ready to be committed, unless it is for this worktree alone.
+    fn captured(
+        &self,
+        ix: StepIx,
+        upper: Option<&Path>,
+        finished: &Finished,
+    ) -> Result<(Snapshot, Option<Capture>), StepError> {
+        let step = self.graph.step(ix);
+        let outputs = self.made_outputs(step)?;
+        let shared = match upper {
+            Some(upper) => self.collect_layer(ix, upper, finished)?,
+            None => Vec::new(),
+        };
+        let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
+        let sources = Sources {
+            workspace: &self.graph.root,
+            outputs: &outputs,
+            upper,
+            except: &[],
+            log: log.as_deref(),
+            // Who has views has the paths of all prefixes in its key.
+            place: Some(self.graph.root.as_path()).filter(|_| step.class == Class::Cached && !step.has_views()),
+        };
+        let (mut snapshot, capture) = if step.builds_on_itself() {
+            (sources.snapshot()?, None)
+        } else {
+            let capture = sources.capture(self.store)?;
+            (capture.snapshot.clone(), Some(capture))
+        };
+        snapshot.made.shared = shared;
+        Ok((snapshot, capture))
     }
 
     fn collect_layer(&self, ix: StepIx, upper: &Path, finished: &Finished) -> Result<Vec<SharedFile>, StepError> {
@@ -347,6 +359,10 @@ impl Build<'_> {
         };
         let attached = self.options.attached == Some(ix) || company == Company::Alone && self.options.may_attach;
         let assembled = self.judge().assemble(ix).map_err(super::judging::JudgeError::from)?;
+        if step.builds_on_itself() {
+            // With arguments and another environment: what it leaves is not for the cached step to build on.
+            self.state.forget_last_use(&step.id)?;
+        }
         self.warn_own_jobs(step);
         self.make_output_dirs(step)?;
         self.listener.on(Event::Running { step: step.id.clone(), last: None, attached, uncached: true });

@@ -11,7 +11,7 @@
 //! **Known limit.** A header that appears *earlier* on the include path than the one that was read is in no
 //! depfile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component as Step, Path, PathBuf};
@@ -109,17 +109,23 @@ fn look(files: &Files, path: &Path) -> Result<Observation, FileError> {
 /// The first of the files that changed since a moment, or could have: what was read is then not known. `ctime`
 /// alone says it, since any program can set the other stamp.
 pub fn moved_since(paths: &BTreeSet<PathBuf>, start: Instant) -> io::Result<Option<&Path>> {
+    let mut checked: HashSet<PathBuf> = HashSet::new();
     for path in paths {
-        // Of a directory only that it is there was of interest.
-        let behind = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        for stat in [Stat::read(path)?, Stat::read(&behind)?].into_iter().flatten() {
-            let coarse = stat.ctime % 1_000_000_000 == 0 && start.0 - stat.ctime < 2_000_000_000;
-            if stat.kind != Kind::Dir && (stat.ctime >= start.0 || coarse) {
+        // What is behind links, and the links on the way.
+        let behind = std::fs::canonicalize(path).ok();
+        for at in behind.iter().map(PathBuf::as_path).chain(path.ancestors()) {
+            if checked.insert(at.to_owned()) && Stat::read(at)?.is_some_and(|stat| is_young(&stat, start)) {
                 return Ok(Some(path));
             }
         }
     }
     Ok(None)
+}
+
+/// Of a directory only that it is there is of interest. A file system that counts in seconds says it too early.
+fn is_young(stat: &Stat, start: Instant) -> bool {
+    let coarse = stat.ctime % 1_000_000_000 == 0 && start.0.saturating_sub(stat.ctime) < 2_000_000_000;
+    stat.kind != Kind::Dir && (stat.ctime >= start.0 || coarse)
 }
 
 #[cfg(test)]

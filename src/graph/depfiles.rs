@@ -6,13 +6,13 @@ use std::path::Path;
 use crate::base::ids::StepIx;
 use crate::manifest::error::Problem;
 
+use super::Step;
 use super::outputs::Owners;
 use super::pattern::Pattern;
-use super::{Class, Step};
 
 pub(super) fn check(steps: &[Step], owners: &Owners, problems: &mut Vec<Problem>) {
     let mut first: HashMap<&Path, (usize, &Pattern)> = HashMap::new();
-    for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.class != Class::Plain) {
+    for (i, step) in steps.iter().enumerate() {
         for depfile in &step.depfiles {
             let input =
                 step.inputs.iter().find(|i| !i.exclude && !i.pattern.is_glob() && depfile.covers(&i.pattern.path));

@@ -218,6 +218,10 @@ impl<'a> Builder<'a> {
             id,
         };
         step.class = self.class(task, &step);
+        if step.class != Class::Cached {
+            // Checksums are the whole key, or there is none.
+            step.depfiles.clear();
+        }
         self.working_copy(task, &step);
         step
     }
