@@ -3,7 +3,7 @@
 //! ```text
 //! $BCACHE_HOME/locks/{gc,usage,keys/,builds/}   never cleared
 //!              v1/results/ab/<key>              sealed `ActionResult`s
-//!                 paths/ab/<base key>          which files runs were found to read
+//!                 paths/ab/<base key>           which files runs were found to read
 //!                 frames/ab/<digest>            zstd -1 of a frame's bytes
 //!                 sources/<sha256>              archives as they were fetched
 //!                 incoming/<pid>-<n>/           frames of captures that are under way
@@ -95,10 +95,10 @@ impl Store {
     }
 }
 
-/// `dir/ab/abcdef…`: no directory gets too many names.
+/// `dir/a/abcdef…`: no directory gets too many names, and a young store is not made of directories.
 pub(super) fn spread_out(dir: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
-    dir.join(&name[..2]).join(name)
+    dir.join(&name[..1]).join(name)
 }
 
 fn default_limit(root: &Path) -> io::Result<u64> {

@@ -48,7 +48,7 @@ pub use gc::{Damaged, GcReport, Listed, Stats, Verified};
 pub use kept::LastUse;
 pub use layers::Layers;
 pub use lock::{KeyLock, Lease, StepLock};
-pub use owners::{Clash, Conflict, check_owners};
+pub use owners::{Clash, Conflict, Layer, check_owners};
 pub use path_sets::PathSet;
 pub use place::Placed;
 pub use prefix::{LayerSource, Prefix, PrefixReport};

@@ -1,4 +1,5 @@
-//! The bytes of files: out of the store's frames or an unpacked layer, checked, renamed into place.
+//! The bytes of files: out of the store's frames or an unpacked layer, checked as they pass. Where nothing is
+//! yet, a file is written at its place; one that is there is replaced by a rename.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,7 +17,6 @@ use crate::base::tree::Node;
 use super::super::cas::{MAX_FRAME, Store, unpress};
 use super::super::error::{StoreError, failed};
 use super::super::files::{read_full, read_if_there, remove_if_there};
-use super::super::scratch::Scratch;
 use super::super::threads::spread;
 use super::look::Todo;
 use super::{Bytes, Piece, Site};
@@ -104,7 +104,7 @@ enum Unit {
 
 /// Writes all that is to be made but directories, and sets the modes of files. Returns how many, and their bytes.
 pub(super) fn write(site: &Site, pieces: &[Piece], todo: &[Todo]) -> Result<(usize, u64), StoreError> {
-    let writer = Writer::new(site)?;
+    let writer = Writer { site, beside: AtomicBool::new(false) };
     let units = units(pieces, todo);
     let bytes = spread(
         units.len(),
@@ -148,19 +148,11 @@ fn units(pieces: &[Piece], todo: &[Todo]) -> Vec<Unit> {
 
 struct Writer<'a> {
     site: &'a Site<'a>,
-    staging: Option<&'a Scratch>,
     /// The staging directory is on another file system.
     beside: AtomicBool,
-    /// Clones of files don't work here.
-    no_reflinks: AtomicBool,
 }
 
-impl<'a> Writer<'a> {
-    fn new(site: &'a Site<'a>) -> Result<Self, StoreError> {
-        let staging = if site.is_private { None } else { Some(site.state.staging()?) };
-        Ok(Self { site, staging, beside: AtomicBool::new(false), no_reflinks: AtomicBool::new(false) })
-    }
-
+impl Writer<'_> {
     /// Returns the bytes written.
     fn frame(&self, index: usize, files: &[usize], pieces: &[Piece]) -> Result<u64, StoreError> {
         let mut frame = None;
@@ -203,19 +195,28 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Creates a file under a name of its own, fills it, and renames it to `path`.
+    /// Creates and fills a file. One that is there is replaced at once, by one that was filled elsewhere; where
+    /// there was none, half a file is as well owned by who is writing it as a whole one.
     fn put(
         &self,
         path: &Path,
         mode: u32,
         fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        loop {
-            let temp = self.temp(path);
-            let made = create(&temp, mode, fill);
-            if temp == path {
+        match create_new(path, mode) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.site.is_private => {}
+            file => {
+                let made = file.map_err(failed("make", path)).and_then(|file| fill_in(file, path, mode, fill));
+                if made.is_err() {
+                    remove_if_there(path).map_err(failed("remove", path))?;
+                }
                 return made;
             }
+        }
+        loop {
+            let temp = self.temp(path)?;
+            let file = create_new(&temp, mode).map_err(failed("make", &temp));
+            let made = file.and_then(|file| fill_in(file, &temp, mode, fill));
             let renamed = made.and_then(|()| match fs::rename(&temp, path) {
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => Ok(false),
                 other => other.map(|()| true).map_err(failed("write", path)),
@@ -230,12 +231,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn temp(&self, path: &Path) -> PathBuf {
-        match self.staging {
-            None => path.to_owned(),
-            Some(_) if self.beside.load(Ordering::Relaxed) => temporary(path),
-            Some(staging) => staging.fresh(),
+    fn temp(&self, path: &Path) -> Result<PathBuf, StoreError> {
+        if self.beside.load(Ordering::Relaxed) {
+            return Ok(temporary(path));
         }
+        Ok(self.site.state.staging()?.fresh())
     }
 
     fn link(&self, path: &Path, target: &Path) -> Result<(), StoreError> {
@@ -249,12 +249,12 @@ impl<'a> Writer<'a> {
 
     /// `false` where the file system has no clones.
     fn clone_file(&self, from: &Path, path: &Path, mode: u32) -> Result<bool, StoreError> {
-        if self.no_reflinks.load(Ordering::Relaxed) {
+        if !self.site.state.has_clones() {
             return Ok(false);
         }
-        let temp = self.temp(path);
+        let temp = self.temp(path)?;
         if reflink_copy::reflink(from, &temp).is_err() {
-            self.no_reflinks.store(true, Ordering::Relaxed);
+            self.site.state.has_no_clones();
             remove_if_there(&temp).map_err(failed("remove", &temp))?;
             return Ok(false);
         }
@@ -266,12 +266,25 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn create(path: &Path, mode: u32, fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>) -> Result<(), StoreError> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed("make", path))?;
+/// Without set-user-id bits: writing would clear them.
+fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode & 0o777).open(path)
+}
+
+fn fill_in(
+    mut file: File,
+    path: &Path,
+    mode: u32,
+    fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     fill(&mut file)?;
-    // After the bytes: writing clears the set-user-id bit.
-    file.set_permissions(fs::Permissions::from_mode(mode & 0o7777)).map_err(failed("set the mode of", path))
+    // The umask may have taken some of it, and it never gives set-user-id bits.
+    let made = file.metadata().map_err(failed("look at", path))?.permissions().mode() & 0o7777;
+    if made != mode & 0o7777 {
+        let permissions = fs::Permissions::from_mode(mode & 0o7777);
+        file.set_permissions(permissions).map_err(failed("set the mode of", path))?;
+    }
+    Ok(())
 }
 
 /// A file of several frames, or none.
