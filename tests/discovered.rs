@@ -428,3 +428,58 @@ run = 'true'
         assert!(said.contains(text), "{text}: {said}");
     }
 }
+
+#[test]
+fn devices_directories_and_files_that_nobody_may_read_are_named_without_harm() {
+    for sandbox in [Some(Sandbox::new()), Sandbox::of_a_user()].into_iter().flatten() {
+        sandbox
+            .tasks("[tasks.cc]\noutputs = ['o']\ndepfile = 'o.d'\nrun = 'echo 1 > o; echo o: /dev/null dir /etc/shadow loop > o.d'\n")
+            .dir("dir")
+            .link("loop", "loop");
+        settled(&sandbox, "cc");
+        sandbox.file("dir/new", "").run("build cc").counts("1 fresh, 0 restored, 0 ran").success();
+        sandbox.remove("dir").file("dir", "").run("build cc").counts("0 fresh, 0 restored, 1 ran").success();
+    }
+}
+
+#[test]
+fn what_a_view_holds_is_known_by_its_layers_and_all_else_is_discovered() {
+    for sandbox in [Some(Sandbox::new()), Sandbox::of_a_user()].into_iter().flatten() {
+        let header = beside(&sandbox, "x.h", "one");
+        sandbox
+            .tasks(&format!(
+                "
+[sysroots.s]
+path = 'prefix'
+[tasks.lib]
+sysroot = 's'
+inputs = ['lib.h']
+run = 'cp lib.h {{{{ sysroot.prefix }}}}/lib.h'
+[tasks.cc]
+needs = ['lib']
+outputs = ['o']
+depfile = 'o.d'
+run = '{{ran}} cc; cat prefix/lib.h {0} > o; echo o: prefix/lib.h {0} > o.d'
+",
+                header.display()
+            ))
+            .file("lib.h", "1");
+        sandbox.run("build cc").counts("0 fresh, 0 restored, 2 ran").success();
+        sandbox.run("build cc").counts("2 fresh, 0 restored, 0 ran").success();
+        beside(&sandbox, "x.h", "two");
+        sandbox
+            .run("build cc")
+            .stderr(
+                "
+       Stale cc@host: [ROOT]/include/x.h, which it read, changed
+     Running cc@host (last time [TIME])
+    Finished cc@host in [TIME]: 1 fresh, 0 restored, 1 ran
+",
+            )
+            .success();
+        assert_eq!(sandbox.read("o"), "1two");
+        beside(&sandbox, "x.h", "one");
+        sandbox.run("build cc").counts("1 fresh, 1 restored, 0 ran").success();
+        sandbox.ran_times("cc", 2);
+    }
+}

@@ -308,6 +308,19 @@ fn a_moved_worktree_drops_what_holds_its_path_and_says_so_once() {
     outcome.success();
 }
 
+#[test]
+fn what_the_disk_may_have_lost_with_the_power_is_not_built_on() {
+    let sandbox = package();
+    assert_eq!(made(&sandbox, "build pkg"), "a b link");
+    let kept = sandbox.at(".bcache/kept/pkg@host");
+    let good = fs::read(&kept).unwrap();
+    for damaged in [&good[..good.len() - 1], b""] {
+        fs::write(&kept, damaged).unwrap();
+        sandbox.append("pkg/a.c", "/* */\n");
+        assert_eq!(made(&sandbox, "build pkg"), "a b link");
+    }
+}
+
 /// Every path with all that a change of it would move.
 fn listing(dir: &Path, into: &mut Vec<String>) {
     let meta = fs::symlink_metadata(dir).unwrap();

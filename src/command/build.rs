@@ -131,7 +131,8 @@ impl Context {
         self.reporter.on(Event::Started { steps });
         let (counts, _) = build.run();
         let changed = build.tally.changed.load(Ordering::SeqCst);
-        let disks = if counts.ran > 0 { Some(opened.state.disks(opened.store)?) } else { None };
+        let made = counts.ran > 0 || build.tally.has_kept();
+        let disks = if made { Some(opened.state.disks(opened.store)?) } else { None };
         std::thread::scope(|scope| {
             // The disk is waited for while the rest is tidied up.
             let synced = disks.filter(|_| changed).map(|disks| scope.spawn(move || disks.sync()));
@@ -143,7 +144,10 @@ impl Context {
                 self.keep_proof(opened, request, &counts);
             }
             match synced {
-                Some(synced) => Ok(synced.join().expect("BUG: the sync panicked")?),
+                Some(synced) => {
+                    synced.join().expect("BUG: the sync panicked")?;
+                    Ok(build.tally.confirm_kept(opened.state)?)
+                }
                 None => Ok::<_, CommandError>(()),
             }
         })?;

@@ -18,7 +18,9 @@ use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, StepLock, Store, StoreError};
+use crate::store::{
+    Before, KeyLock, LastUse, LayerSource, Layers, Part, Permit, Prefix, State, StepLock, Store, StoreError,
+};
 
 use super::cancel::Cancel;
 use super::durable::Syncer;
@@ -82,6 +84,8 @@ pub struct Tally {
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
     pub(super) running: AtomicUsize,
+    /// What steps left that build on themselves.
+    pub(super) kept: Mutex<Vec<LastUse>>,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -218,7 +222,9 @@ impl Build<'_> {
         held: Held,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let key = judged.assembled.action.key();
+        let action = &judged.assembled.action;
+        // Two worktrees don't wait for each other where neither can use what the other makes.
+        let key = if step.builds_on_itself() { action.bound_to(&self.graph.root).key() } else { action.key() };
         // What builds on itself is in no store.
         let asks = self.forced(ix).is_none() && !step.builds_on_itself();
         if asks && self.restore(ix, &judged, &reasons)? {

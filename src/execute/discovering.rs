@@ -121,8 +121,7 @@ impl Build<'_> {
         let known = Known::of(self, ix, assembled);
         named.retain(|path| !known.has(path));
         let root = &self.graph.root;
-        let moved = discovered::moved_since(&named, start).map_err(StepError::write(&assembled.tmp))?;
-        let moved = moved.map(|path| self.graph.shown(path));
+        let moved = discovered::moved_since(&named, start).map(|path| self.graph.shown(path));
         let names: BTreeSet<String> = named.iter().map(|path| name_of(root, path)).collect();
         let components = components(self.bench.files, root, names.iter().map(String::as_str));
         Ok(Discovered { components: components.map_err(JudgeError::from)?, moved })

@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use crate::action::{ABSENT, Action, Component, Kind};
 use crate::base::ids::StepIx;
@@ -24,9 +25,9 @@ use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::discovered::{components, path_of};
 use crate::graph::{SourceFrom, Step};
 use crate::plan::reason::differences;
-use crate::store::LastUse;
+use crate::store::{LastUse, State, StoreError, this_boot};
 
-use super::build::{Build, StepError};
+use super::build::{Build, StepError, Tally};
 use super::judging::JudgeError;
 use super::runner::Ending;
 
@@ -123,15 +124,25 @@ impl Build<'_> {
         let Some(found) = found.filter(|found| found.moved.is_none()) else { return Ok(()) };
         if self.seen_otherwise(assembled)?.is_none() {
             let action = assembled.action.with(found.components);
-            self.state.set_last_use(&LastUse {
-                step: step.id.clone(),
-                root: self.graph.root.clone(),
-                action,
-                ended,
-            })?;
+            let (root, unsynced) = (self.graph.root.clone(), Some(this_boot()));
+            let used = LastUse { step: step.id.clone(), root, action, ended, unsynced };
+            self.state.set_last_use(&used)?;
+            self.tally.kept.lock().unwrap_or_else(PoisonError::into_inner).push(used);
         }
         clock.pass(ended).map_err(StepError::write(&assembled.tmp))?;
         Ok(())
+    }
+}
+
+impl Tally {
+    pub fn has_kept(&self) -> bool {
+        !self.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The disk was synced: what steps left for their next runs is there to stay.
+    pub fn confirm_kept(&self, state: &State) -> Result<(), StoreError> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().try_for_each(|used| state.confirm_last_use(used))
     }
 }
 

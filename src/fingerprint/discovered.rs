@@ -108,18 +108,20 @@ fn look(files: &Files, path: &Path) -> Result<Observation, FileError> {
 
 /// The first of the files that changed since a moment, or could have: what was read is then not known. `ctime`
 /// alone says it, since any program can set the other stamp.
-pub fn moved_since(paths: &BTreeSet<PathBuf>, start: Instant) -> io::Result<Option<&Path>> {
+pub fn moved_since(paths: &BTreeSet<PathBuf>, start: Instant) -> Option<&Path> {
     let mut checked: HashSet<PathBuf> = HashSet::new();
     for path in paths {
         // What is behind links, and the links on the way.
         let behind = std::fs::canonicalize(path).ok();
         for at in behind.iter().map(PathBuf::as_path).chain(path.ancestors()) {
-            if checked.insert(at.to_owned()) && Stat::read(at)?.is_some_and(|stat| is_young(&stat, start)) {
-                return Ok(Some(path));
+            // What can't be looked at is absent, as everywhere here.
+            let stat = if checked.insert(at.to_owned()) { Stat::read(at).ok().flatten() } else { None };
+            if stat.is_some_and(|stat| is_young(&stat, start)) {
+                return Some(path);
             }
         }
     }
-    Ok(None)
+    None
 }
 
 /// Of a directory only that it is there is of interest. A file system that counts in seconds says it too early.
@@ -193,7 +195,7 @@ mod tests {
         symlink("f", root.join("link")).unwrap();
         let changed = Stat::read(&root.join("link")).unwrap().unwrap().ctime;
         let paths = BTreeSet::from([root.join("gone"), root.join("link"), root.clone()]);
-        let moved = |start: i64| moved_since(&paths, Instant(start)).unwrap().map(Path::to_owned);
+        let moved = |start: i64| moved_since(&paths, Instant(start)).map(Path::to_owned);
         assert_eq!(moved(changed), Some(root.join("link")));
         assert_eq!(moved(changed + 3_000_000_000), None);
     }

@@ -45,7 +45,7 @@ pub use cas::Store;
 pub use error::StoreError;
 pub use files::remove_tree;
 pub use gc::{Damaged, GcReport, Listed, Stats, Verified};
-pub use kept::LastUse;
+pub use kept::{LastUse, this_boot};
 pub use layers::Layers;
 pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, Layer, check_owners};

@@ -123,3 +123,29 @@ fn a_sync_reaches_both_file_systems() {
     let rig = Rig::new();
     rig.state.disks(&rig.store).unwrap().sync().unwrap();
 }
+
+#[test]
+fn a_last_use_counts_in_its_place_and_until_it_is_synced_in_its_boot() {
+    let rig = Rig::new();
+    let used = |unsynced: &str| LastUse {
+        step: step("a"),
+        root: rig.root().to_owned(),
+        action: Action::default(),
+        ended: crate::base::stat::Instant(7),
+        unsynced: Some(unsynced.to_owned()),
+    };
+    let (here, before) = (used(&this_boot()), used("an earlier one"));
+    rig.state.set_last_use(&before).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), None);
+    rig.state.confirm_last_use(&before).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), None);
+    rig.state.set_last_use(&here).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), Some(here.clone()));
+    rig.state.confirm_last_use(&here).unwrap();
+    let kept = LastUse { unsynced: None, ..here };
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), Some(kept.clone()));
+    rig.state.set_last_use(&LastUse { root: "/elsewhere".into(), ..kept }).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), None);
+    rig.state.forget_last_use(&step("a")).unwrap();
+    rig.state.forget_last_use(&step("a")).unwrap();
+}
