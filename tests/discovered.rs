@@ -145,6 +145,12 @@ warning: cc@host: its depfile names probe, not there when looked for from the wo
     why("discovered-changed: h, which it read, changed");
     sandbox.remove("h");
     why("discovered-changed: h, which it read, is gone");
+    // Also where a proof would answer.
+    sandbox.file("h", "1").run("build cc").counts("1 fresh, 0 restored, 0 ran").success();
+    settled(&sandbox, "cc");
+    sandbox.file("probe", "").run("build cc").counts("0 fresh, 0 restored, 1 ran").success();
+    settled(&sandbox, "cc");
+    sandbox.remove("h");
     sandbox.run("plan cc").stdout("stale  cc@host  [TIME]  h, which it read, is gone\n0 fresh, 0 cached, 1 stale, 0 unknown; [TIME] of work\n").success();
 }
 

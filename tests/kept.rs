@@ -292,6 +292,54 @@ run = 'cat in/a > out/a; echo run >> out/log'
 }
 
 #[test]
+fn a_changed_layer_below_begins_from_nothing_and_an_edit_does_not() {
+    for sandbox in [Some(Sandbox::new()), Sandbox::of_a_user()].into_iter().flatten() {
+        sandbox
+            .tasks(
+                "
+[sysroots.s]
+path = 'prefix'
+[tasks.lib]
+sysroot = 's'
+inputs = ['lib.h']
+run = 'cp lib.h {{ sysroot.prefix }}/lib.h'
+[tasks.pkg]
+sysroot = 's'
+needs = ['lib']
+source = { path = 'pkg' }
+build-dir = 'keep'
+run = 'echo run >> runs; cp runs {{ sysroot.prefix }}/runs; cat {{ step.source }}/a {{ sysroot.prefix }}/lib.h'
+",
+            )
+            .file("lib.h", "1")
+            .file("pkg/a", "1");
+        let runs = || sandbox.read("prefix/runs").lines().count();
+        sandbox.run("build lib").success();
+        let before = results(&sandbox);
+        sandbox.run("build pkg").success();
+        sandbox.file("pkg/a", "2").run("build pkg").success();
+        assert_eq!(runs(), 2);
+        assert_eq!(results(&sandbox), before);
+        sandbox
+            .file("lib.h", "2")
+            .run("build pkg")
+            .stderr(
+                "
+       Stale lib@host: lib.h changed
+     Running lib@host (last time [TIME])
+       Stale pkg@host: lib@host's output changed (lib.h)
+note: pkg@host begins from nothing: lib@host's output changed
+     Running pkg@host (last time [TIME])
+    Finished pkg@host in [TIME]: 0 fresh, 0 restored, 2 ran
+",
+            )
+            .success();
+        assert_eq!(runs(), 1);
+        sandbox.remove("prefix").run("build pkg").counts("0 fresh, 1 restored, 1 ran").success();
+    }
+}
+
+#[test]
 fn a_moved_worktree_drops_what_holds_its_path_and_says_so_once() {
     let sandbox = package();
     assert_eq!(made(&sandbox, "build pkg"), "a b link");

@@ -189,7 +189,12 @@ impl<'a> Known<'a> {
         Self { seen, below, outputs, depfiles: &step.depfiles }
     }
 
+    /// By the name that it goes by here, or behind links.
     fn has(&self, path: &Path) -> bool {
+        self.holds(path) || fs::canonicalize(path).is_ok_and(|real| real != *path && self.holds(&real))
+    }
+
+    fn holds(&self, path: &Path) -> bool {
         self.seen.contains(path)
             || self.below.iter().any(|dir| path.starts_with(dir))
             || self.outputs.iter().any(|output| output.pattern.covers(path))
