@@ -77,6 +77,9 @@ impl std::fmt::Display for ActionKey {
     }
 }
 
+/// Name of the component of an action whose result was made without a view of its own.
+const VIEWS: &str = "views";
+
 /// Name of the component of an action whose result holds the path of the workspace.
 const PLACE: &str = "place of the workspace";
 
@@ -92,6 +95,18 @@ impl Action {
 
     pub fn is_bound(&self) -> bool {
         self.components.iter().any(|c| c.kind == Kind::Setting && c.name == PLACE)
+    }
+
+    /// The action whose result was made in the prefixes themselves, where less is hidden than in a view: it answers
+    /// only where there are no views.
+    pub fn exclusive(&self) -> Self {
+        let mut components = self.components.clone();
+        components.push(Component::text(Kind::Setting, VIEWS, "exclusive"));
+        Self { components }
+    }
+
+    pub fn is_exclusive(&self) -> bool {
+        self.components.iter().any(|c| c.kind == Kind::Setting && c.name == VIEWS && c.shown == "exclusive")
     }
 
     pub fn key(&self) -> ActionKey {

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::execute::durable::Syncer;
 use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
-use crate::execute::view::probe::{self, Availability};
+
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::proof::{self, Answer};
@@ -103,11 +102,6 @@ impl Context {
             .tempdir()
             .map_err(CommandError::io("make a temporary directory"))?;
         let jobserver = Jobserver::new(options.jobs, private.path()).map_err(CommandError::io("make the jobserver"))?;
-        let probed = OnceLock::new();
-        let views = || match probed.get_or_init(|| probe::available(&opened.state.dir().join("work"), None, &cancel)) {
-            Availability::Available => Ok(()),
-            Availability::Not(why) => Err(why.clone()),
-        };
         let ask = |step: &Step, question: &str| self.ask(step, question);
         let build = Build {
             graph: opened.graph,
@@ -122,7 +116,7 @@ impl Context {
             cancel: &cancel,
             jobserver: &jobserver,
             options: &options,
-            views: &views,
+            views: opened.views,
             ask: &ask,
             tally: Tally::default(),
             syncer: Syncer::new(opened.state.disks(opened.store)?),
@@ -194,6 +188,11 @@ impl Context {
         let tasks = &opened.workspace.manifest.tasks;
         for prefix in opened.prefixes {
             let name = prefix.name();
+            // While a step has it for itself, the build of that step sees to it.
+            let share = opened.state.try_share_prefix(name).map_err(CommandError::io("lock a sysroot"))?;
+            if share.is_none() {
+                continue;
+            }
             let removed = prefix.retain(|step| {
                 tasks.get(&*step.task).is_some_and(|task| {
                     let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
@@ -260,6 +259,8 @@ impl Context {
         // Cargo puts its own directories in front: started through it, the same request is another.
         parts.push(self.outside.get("PATH").unwrap_or_default());
         parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
+        let views = format!("{:?}", self.wanted_views()?);
+        parts.push(OsStr::new(&views));
         parts.extend(names.iter().map(OsString::as_os_str));
         let digest = proof::request_digest(&parts);
         Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest) }))

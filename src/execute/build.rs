@@ -28,6 +28,7 @@ use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
+use super::view::probe::Views;
 
 /// What the person asked for besides the steps.
 #[derive(Clone, Debug, Default)]
@@ -58,8 +59,8 @@ pub struct Build<'a> {
     pub cancel: &'a Cancel,
     pub jobserver: &'a Jobserver,
     pub options: &'a Options,
-    /// Can steps have views here? `Err` says why not.
-    pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
+    /// How steps get their views here.
+    pub views: &'a Views,
     /// Puts a task's question to the person: yes, no, or why nobody can be asked.
     pub ask: &'a (dyn Fn(&Step, &str) -> Result<bool, String> + Sync),
     pub tally: Tally,
@@ -82,6 +83,8 @@ pub struct Tally {
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
     pub(super) running: AtomicUsize,
+    /// Was it said that there are no namespaces?
+    pub(super) said_exclusive: std::sync::atomic::AtomicBool,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -151,7 +154,13 @@ impl Build<'_> {
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {
-        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+        Judge {
+            bench: self.bench,
+            prefixes: self.prefixes,
+            records: self.records,
+            results: self.results,
+            views: self.views,
+        }
     }
 
     pub(super) fn forced(&self, ix: StepIx) -> Option<&str> {
@@ -163,6 +172,7 @@ impl Build<'_> {
         if self.lacks_token(ix)? {
             return Ok(Attempt::Later(Wait::Token));
         }
+        let Some(shares) = self.share_prefixes(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         match step.class {
             Class::Group => return Ok(Attempt::Done),
             Class::Plain => return self.run_plain(ix, company),
@@ -183,7 +193,7 @@ impl Build<'_> {
             Ok(made) => return Ok(self.is_fresh(ix, made)),
             Err(ref reasons) => reasons.clone(),
         };
-        self.restore_or_run(ix, judged, reasons, held)
+        self.restore_or_run(ix, judged, reasons, held, shares)
     }
 
     /// Has another build made a need anew since it was done here? Then that is what this step works with.
@@ -217,6 +227,7 @@ impl Build<'_> {
         judged: Judged,
         reasons: Vec<Reason>,
         held: Held,
+        mut shares: Vec<StepLock>,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let key = judged.assembled.action.key();
@@ -227,7 +238,7 @@ impl Build<'_> {
             return Ok(Attempt::Later(Wait::Lock));
         };
         let permit = if self.forced(ix).is_none() {
-            match answer(self.store, self.graph, &judged.assembled.action)? {
+            match self.answer(step, &judged)? {
                 // Whoever had the lock has stored it.
                 Answer::Hit(..) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
                 Answer::Hit(..) => return Ok(Attempt::Later(Wait::Lock)),
@@ -236,6 +247,11 @@ impl Build<'_> {
         } else {
             self.store.replace(&key)
         };
+        if self.is_exclusive(step) {
+            shares.clear();
+            let Some(own) = self.own_prefixes()? else { return Ok(Attempt::Later(Wait::Lock)) };
+            shares = own;
+        }
         if !self.has_room(step) {
             return Ok(Attempt::Later(Wait::Lock));
         }
@@ -251,7 +267,13 @@ impl Build<'_> {
                 Err(why) => return Err(StepError::Declined(why)),
             }
         }
-        self.run_cached(ix, judged, reasons, Permission { permit, _key: key_lock, _held: held }, &tokens)
+        self.run_cached(
+            ix,
+            judged,
+            reasons,
+            Permission { permit, _key: key_lock, _held: held, _prefixes: shares },
+            &tokens,
+        )
     }
 
     /// Was the step found to need a token, and is there still none? Then it need not be judged again.
@@ -305,11 +327,15 @@ impl Build<'_> {
         Ok(Some(Held { _step: step, _needs: needs }))
     }
 
+    fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
+        Ok(answer(self.store, self.graph, &judged.assembled.action, &|| self.is_exclusive(step))?)
+    }
+
     /// Restores what the store has; `false` where it has nothing (any more).
     fn restore(&self, ix: StepIx, judged: &Judged, reasons: &[Reason]) -> Result<bool, StepError> {
         let begun = Instant::now();
         let step = self.graph.step(ix);
-        let Answer::Hit(action, result) = answer(self.store, self.graph, &judged.assembled.action)? else {
+        let Answer::Hit(action, result) = self.answer(step, judged)? else {
             return Ok(false);
         };
         let old = still_owned(self.graph, step, judged.record.clone());
@@ -447,6 +473,8 @@ pub(super) struct Permission {
     pub permit: Permit,
     pub _key: KeyLock,
     pub _held: Held,
+    /// Shares, or for a step without namespaces the prefixes themselves.
+    pub _prefixes: Vec<StepLock>,
 }
 
 pub(super) fn before(record: Option<&StepRecord>) -> Before<'_> {

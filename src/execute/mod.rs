@@ -19,12 +19,14 @@
 //! | [`terminal`] | lending the terminal to an attached step |
 //! | [`jobserver`] | one pool of tokens for all makes and cargos |
 //! | [`view`] | what a step sees of the sysroots, and the layer that it leaves |
+//! | `exclusive` | the same without namespaces, in the prefixes themselves |
 //! | [`inside`] | our own binary as the parent of a step's commands |
 //! | `sys` | the unsafe calls, all of them |
 
 pub mod build;
 pub mod cancel;
 pub mod durable;
+mod exclusive;
 pub mod explain;
 pub mod fetch;
 pub mod inside;

@@ -156,7 +156,7 @@ impl Build<'_> {
         if step.source.is_some() {
             self.unpack(step, assembled)?;
         }
-        if step.has_views() { self.view(ix, step).map(Some) } else { Ok(None) }
+        if !step.has_views() || self.is_exclusive(step) { Ok(None) } else { self.view(ix, step).map(Some) }
     }
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
@@ -284,14 +284,14 @@ impl Build<'_> {
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
     fn view(&self, ix: StepIx, step: &Step) -> Result<View, StepError> {
-        if let Err(why) = (self.views)() {
+        if let Some(why) = self.views.refusal() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {
                 headline,
                 command: None,
                 log: Arc::from([]),
                 log_file: None,
-                advice: vec![why],
+                advice: vec![why.to_owned()],
             };
             return Err(StepError::Failed { failure: Box::new(failure), took: std::time::Duration::ZERO });
         }
@@ -312,7 +312,7 @@ impl Build<'_> {
         Ok(View { prefixes, run_dir: step.work.join("run") })
     }
 
-    fn top(&self, step: &Step) -> Result<Top, StepError> {
+    pub(super) fn top(&self, step: &Step) -> Result<Top, StepError> {
         let top = step.work.join("top");
         fresh_dir(&top)?;
         let (upper, work) = (top.join("upper"), top.join("work"));
@@ -333,7 +333,7 @@ impl Build<'_> {
     }
 
     /// The unpacked layer of a step that is done.
-    fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
+    pub(super) fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
         if tree.is_empty() {
             return Ok(None);
         }
@@ -403,6 +403,10 @@ impl Build<'_> {
     /// Files that several steps may write: the last in graph order stands.
     pub(super) fn write_shared(&self, prefix: PrefixIx) -> Result<(), StepError> {
         let prefix_path = &self.graph.prefix(prefix).path;
+        let share = self.state.try_share_prefix(self.prefixes[prefix.index()].name()).map_err(StepError::lock)?;
+        if share.is_none() {
+            return Ok(());
+        }
         for path in &self.graph.prefix(prefix).shared_files {
             let writers = self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix));
             let made = writers.filter_map(|ix| self.results.get(ix).or_else(|| self.recorded(ix)));

@@ -43,6 +43,9 @@ impl Build<'_> {
         let texts = self.sentences(&reasons, old.as_deref());
         self.listener.on(Event::Stale { step: step.id.clone(), reasons: texts.clone() });
         self.warn_own_jobs(step);
+        if self.is_exclusive(step) {
+            self.say_exclusive();
+        }
         let assembled = &judged.assembled;
         let mut record = StepRecord {
             step: step.id.clone(),
@@ -107,7 +110,8 @@ impl Build<'_> {
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled)?;
-            let finished = self.commands(step, assembled, view.as_ref(), attached, last, tokens)?;
+            let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
+            let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
             match &finished.ending {
                 Ending::Success => return Ok(finished),
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -199,13 +203,15 @@ impl Build<'_> {
         self.check_sums(step)?;
         let moved = self.moved(ix, assembled)?;
         let Snapshot { made, outputs: seen, is_bound, .. } = snapshot;
-        let permit = if is_bound {
+        if is_bound {
             record.action = record.action.bound_to(&self.graph.root);
-            record.key = record.action.key();
-            self.store.replace(&record.key)
-        } else {
-            permission.permit
-        };
+        }
+        if self.is_exclusive(step) {
+            record.action = record.action.exclusive();
+        }
+        record.key = record.action.key();
+        let permit =
+            if record.key == *permission.permit.key() { permission.permit } else { self.store.replace(&record.key) };
         if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
             let dir = Layers::of(self.state).adopt(upper, tree)?;
             self.install(ix, tree, crate::store::LayerSource::Dir(&dir))?;

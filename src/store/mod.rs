@@ -8,7 +8,8 @@
 //! | `usage`, `gc` | the size limit, collection, verification |
 //! | `lock`, `scratch` | who may do what, and what the dead left |
 //! | `state`, `records` | `.bcache` of a worktree |
-//! | `layers`, `owners`, `prefix` | unpacked layers, and the union of them that users look at |
+//! | `layers`, `owners`, `prefix/` | unpacked layers, and the union of them that users look at |
+//! | `stand_in` | a prefix with just some layers, for a while |
 //! | `files`, `threads`, `error` | small tools of this room |
 //!
 //! Nothing here knows why a step runs. What is said of bytes is checked when they enter and when
@@ -29,6 +30,7 @@ mod records;
 mod restore;
 mod results;
 mod scratch;
+mod stand_in;
 mod state;
 mod threads;
 mod usage;
@@ -46,7 +48,8 @@ pub use layers::Layers;
 pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, Layer, check_owners};
 pub use place::Placed;
-pub use prefix::{LayerSource, Prefix, PrefixReport};
+pub use prefix::{How, LayerSource, Prefix, PrefixReport, Stranger};
 pub use restore::{Before, Part, remove_recorded};
 pub use results::{Lookup, Permit};
+pub use stand_in::{Entered, Needed, StandIn, Taken};
 pub use state::{Durable, State};
