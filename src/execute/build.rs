@@ -28,6 +28,7 @@ use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
+use super::watch::Watch;
 
 /// What the person asked for besides the steps.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,7 @@ pub struct Build<'a> {
     pub prefixes: &'a [Prefix<'a>],
     pub listener: &'a dyn Listener,
     pub cancel: &'a Cancel,
+    pub watch: &'a Watch<'a>,
     pub jobserver: &'a Jobserver,
     pub options: &'a Options,
     /// Can steps have views here? `Err` says why not.
@@ -89,6 +91,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Did a step run?
+    pub fn has_run(&self) -> bool {
+        self.ran.load(Ordering::SeqCst) > 0
+    }
+
     fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,6 +182,7 @@ impl Build<'_> {
         }
         // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        self.end_orphans()?;
         let record = self.records.reread(&step.id)?;
         let needs_moved = self.reread_needs(ix)?;
         let judged =
@@ -303,6 +311,11 @@ impl Build<'_> {
             }
         }
         Ok(Some(Held { _step: step, _needs: needs }))
+    }
+
+    /// A lock is free again at the moment in which its holder is killed, and what that has started may live on.
+    pub(super) fn end_orphans(&self) -> Result<(), StepError> {
+        self.watch.end_orphans(self.listener).map_err(StepError::Orphans)
     }
 
     /// Restores what the store has; `false` where it has nothing (any more).
@@ -473,6 +486,10 @@ pub enum StepError {
     NeedGone(StepId),
     #[error("cannot lock: {0}")]
     Lock(std::io::Error),
+    #[error("cannot say that a build is under way: {0}")]
+    Watch(std::io::Error),
+    #[error("cannot look for what killed builds left: {0}")]
+    Orphans(std::io::Error),
     #[error("cannot write `{}`: {error}", path.display())]
     Write { path: PathBuf, error: std::io::Error },
     /// The commands failed, or did not make what was declared.
@@ -498,7 +515,7 @@ impl StepError {
     fn is_ours(&self) -> bool {
         match self {
             Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
-            Self::Lock(_) | Self::Write { .. } | Self::Run(_) => true,
+            Self::Lock(_) | Self::Watch(_) | Self::Orphans(_) | Self::Write { .. } | Self::Run(_) => true,
             Self::NeedGone(_)
             | Self::Declined(_)
             | Self::Judge(_)
