@@ -29,6 +29,7 @@ use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 use super::view::probe::Views;
+use super::watch::Watch;
 
 /// What the person asked for besides the steps.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,7 @@ pub struct Build<'a> {
     pub prefixes: &'a [Prefix<'a>],
     pub listener: &'a dyn Listener,
     pub cancel: &'a Cancel,
+    pub watch: &'a Watch<'a>,
     pub jobserver: &'a Jobserver,
     pub options: &'a Options,
     /// How steps get their views here.
@@ -92,6 +94,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Did a step run?
+    pub fn has_run(&self) -> bool {
+        self.ran.load(Ordering::SeqCst) > 0
+    }
+
     fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,6 +192,7 @@ impl Build<'_> {
         }
         // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        self.end_orphans()?;
         let record = self.records.reread(&step.id)?;
         let needs_moved = self.reread_needs(ix)?;
         let judged =
@@ -329,6 +337,11 @@ impl Build<'_> {
 
     fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
         Ok(answer(self.store, self.graph, &judged.assembled.action, &|| self.is_exclusive(step))?)
+    }
+
+    /// A lock is free again at the moment in which its holder is killed, and what that has started may live on.
+    pub(super) fn end_orphans(&self) -> Result<(), StepError> {
+        self.watch.end_orphans(self.listener).map_err(StepError::Orphans)
     }
 
     /// Restores what the store has; `false` where it has nothing (any more).
@@ -501,6 +514,10 @@ pub enum StepError {
     NeedGone(StepId),
     #[error("cannot lock: {0}")]
     Lock(std::io::Error),
+    #[error("cannot say that a build is under way: {0}")]
+    Watch(std::io::Error),
+    #[error("cannot look for what killed builds left: {0}")]
+    Orphans(std::io::Error),
     #[error("cannot write `{}`: {error}", path.display())]
     Write { path: PathBuf, error: std::io::Error },
     /// The commands failed, or did not make what was declared.
@@ -526,7 +543,7 @@ impl StepError {
     fn is_ours(&self) -> bool {
         match self {
             Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
-            Self::Lock(_) | Self::Write { .. } | Self::Run(_) => true,
+            Self::Lock(_) | Self::Watch(_) | Self::Orphans(_) | Self::Write { .. } | Self::Run(_) => true,
             Self::NeedGone(_)
             | Self::Declined(_)
             | Self::Judge(_)

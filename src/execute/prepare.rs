@@ -245,6 +245,7 @@ impl Build<'_> {
             on_output: None,
             helper: None,
         };
+        self.watch.begin().map_err(StepError::Watch)?;
         let finished = runner::run(&job, self.cancel)?;
         if finished.ending == Ending::Cancelled { Err(StepError::Cancelled) } else { Ok(finished) }
     }

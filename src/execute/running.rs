@@ -158,6 +158,7 @@ impl Build<'_> {
             on_output: if self.options.verbose { Some(&stream) } else { None },
             helper: None,
         };
+        self.watch.begin().map_err(StepError::Watch)?;
         self.tally.running.fetch_add(1, Ordering::SeqCst);
         let finished = runner::run(&job, self.cancel);
         self.tally.running.fetch_sub(1, Ordering::SeqCst);
@@ -330,6 +331,7 @@ impl Build<'_> {
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        self.end_orphans()?;
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Token));
         };

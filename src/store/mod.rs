@@ -15,6 +15,7 @@
 //! Nothing here knows why a step runs. What is said of bytes is checked when they enter and when
 //! they are used; what is damaged is dropped and counts as never made.
 
+mod builds;
 mod capture;
 mod cas;
 mod error;
@@ -39,6 +40,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use builds::{BuildNote, Mark, has_killed_build};
 pub use capture::{Capture, Snapshot, Sources};
 pub use cas::Store;
 pub use error::StoreError;
