@@ -17,7 +17,7 @@ use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
 use crate::manifest::load;
 use crate::manifest::model::Manifest;
-use crate::store::{Prefix, State, Store, StoreError};
+use crate::store::{Prefix, Relocation, State, Store, StoreError};
 
 use super::Context;
 use super::error::CommandError;
@@ -41,12 +41,20 @@ pub(super) struct Opened<'a> {
     pub records: &'a Records<'a>,
     pub results: &'a Results,
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
     pub warnings: Vec<String>,
 }
 
 impl Opened<'_> {
     pub fn judge(&self) -> Judge<'_> {
-        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+        Judge {
+            bench: self.bench,
+            prefixes: self.prefixes,
+            relocation: self.relocation,
+            state: self.state,
+            records: self.records,
+            results: self.results,
+        }
     }
 }
 
@@ -129,6 +137,8 @@ impl Context {
         let records = Records::load(&state)?;
         let results = Results::new(graph);
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
+        let placeholder = |p: &'_ graph::Prefix| p.placeholder.clone().map(|text| (text, p.path.clone()));
+        let relocation = Relocation::new(graph.prefixes.iter().filter_map(placeholder));
         let warnings = self.warnings(workspace, &selection, &state);
         let opened = Opened {
             workspace,
@@ -141,6 +151,7 @@ impl Context {
             records: &records,
             results: &results,
             prefixes: &prefixes,
+            relocation: &relocation,
             warnings,
         };
         let answer = act(&opened);

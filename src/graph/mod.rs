@@ -4,9 +4,11 @@
 //! whatever was asked for; [`Graph::select`] then picks what a request needs.
 
 mod cycle;
+mod elsewhere;
 mod instantiate;
 mod outputs;
 pub mod pattern;
+pub mod placeholder;
 mod reach;
 pub mod request;
 pub mod shell;
@@ -20,6 +22,7 @@ use crate::base::span::Span;
 use crate::manifest::error::Errors;
 use crate::manifest::model::{JobserverChoice, Manifest, Tool};
 
+pub use elsewhere::Elsewhere;
 pub use instantiate::JOBS_MARKER;
 pub use request::{Request, Selection};
 
@@ -42,10 +45,20 @@ pub struct Graph {
 pub struct Prefix {
     /// `utm@host`.
     pub name: String,
+    /// Where people look at it.
     pub path: PathBuf,
+    /// Where steps build it, if that is not there.
+    pub placeholder: Option<String>,
     /// Paths below the prefix that several steps may write.
     pub shared_files: Vec<PathBuf>,
     pub span: Span,
+}
+
+impl Prefix {
+    /// Where a step with views sees it.
+    pub fn seen(&self) -> &Path {
+        self.placeholder.as_deref().map_or(&self.path, Path::new)
+    }
 }
 
 /// Index into [`Graph::prefixes`].
@@ -79,10 +92,12 @@ pub struct Step {
     pub triple: String,
     pub needs: Vec<Need>,
     pub commands: Vec<Command>,
-    /// Absolute.
+    /// Absolute, as the step sees it.
     pub cwd: PathBuf,
     /// Own directory of the step below `.bcache/work`.
     pub work: PathBuf,
+    /// What the step sees at another path than where it is.
+    pub elsewhere: Elsewhere,
     /// Declared variables, nearest declaration first decided, in order of their names.
     pub env: Vec<(String, String)>,
     pub env_pass: Vec<(String, bool)>,
@@ -172,7 +187,7 @@ pub struct Source {
     pub span: Span,
     pub from: SourceFrom,
     pub patches: Vec<Pattern>,
-    /// Where `{{ step.source }}` is.
+    /// Where `{{ step.source }}` is; the step may see it elsewhere.
     pub dir: PathBuf,
 }
 

@@ -5,6 +5,7 @@
 //! | `cas`, `results` | the store: frames by digest, results by key |
 //! | `walk`, `capture` | reading what a step made |
 //! | `restore`, `place/` | putting it back |
+//! | `places`, `relocate` | placeholders in layers, found and replaced |
 //! | `usage`, `gc` | the size limit, collection, verification |
 //! | `lock`, `scratch` | who may do what, and what the dead left |
 //! | `state`, `records` | `.bcache` of a worktree |
@@ -24,8 +25,10 @@ mod lock;
 mod needle;
 mod owners;
 mod place;
+mod places;
 mod prefix;
 mod records;
+mod relocate;
 mod restore;
 mod results;
 mod scratch;
@@ -37,7 +40,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use capture::{Capture, Snapshot, Sources};
+pub use capture::{Capture, Snapshot, Sources, Stuck};
 pub use cas::Store;
 pub use error::StoreError;
 pub use files::remove_tree;
@@ -47,6 +50,7 @@ pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, check_owners};
 pub use place::Placed;
 pub use prefix::{LayerSource, Prefix, PrefixReport};
+pub use relocate::{Mends, Moved, Relocation};
 pub use restore::{Before, Part, remove_recorded};
 pub use results::{Lookup, Permit};
 pub use state::{Durable, State};

@@ -26,6 +26,7 @@ use super::layers::{from_layer, see};
 use super::lock::{Sharing, try_lock, wait_lock};
 use super::owners::check_owners;
 use super::place::{Owned, Pack, Piece, Site, place, remove_owned};
+use super::relocate::Mends;
 use super::restore::{Part, pieces};
 use super::state::State;
 
@@ -103,16 +104,18 @@ impl<'a> Prefix<'a> {
     /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
     /// bytes at a path of another step are the other's.
     pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
-        self.put_over(step, tree, source, &|_| false)
+        self.put_over(step, tree, source, &Mends::default(), &|_| false)
     }
 
-    /// The same, but a step that is `provisional` gives up what is in the way: what it installed is of an
-    /// earlier build, and it is put anew, or not fresh, before this one ends.
+    /// The same with the files of `mends` changed on their way; `tree` says what becomes of them. And a step that
+    /// is `provisional` gives up what is in the way: what it installed is of an earlier build, and it is put anew,
+    /// or not fresh, before this one ends.
     pub fn put_over(
         &self,
         step: &StepId,
         tree: &Tree,
         source: LayerSource,
+        mends: &Mends,
         provisional: &dyn Fn(&StepId) -> bool,
     ) -> Result<PrefixReport, StoreError> {
         let lock = self.lock_path();
@@ -129,6 +132,7 @@ impl<'a> Prefix<'a> {
             (LayerSource::Dir(dir), _) => tree.entries().iter().map(|entry| from_layer(entry, dir)).collect(),
             (LayerSource::Stored(..), None) => panic!("BUG: a stored layer has a pack"),
         };
+        mends.apply(&mut layer, tree);
         layer.retain(|piece| !of_others.contains(piece.path));
         let mut map = old.without(|owner| owner == step);
         let owner = index_of(&mut map.owners, step);

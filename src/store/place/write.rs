@@ -132,6 +132,7 @@ fn units(pieces: &[Piece], todo: &[Todo]) -> Vec<Unit> {
             continue;
         }
         match piece.bytes {
+            Bytes::Stored(..) if piece.mend.is_some() => units.push(Unit::Single(at)),
             Bytes::Stored(pack, slice) if pack.frames_of(slice).len() == 1 => {
                 let index = pack.frames_of(slice).start;
                 let unit = *by_frame.entry((std::ptr::from_ref(pack), index)).or_insert(units.len());
@@ -187,8 +188,13 @@ impl<'a> Writer<'a> {
 
     fn single(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Result<u64, StoreError> {
         let path = self.site.root.join(piece.path);
+        if let (Node::File { mode, size, .. }, Some(mend)) = (piece.node, piece.mend) {
+            self.put(&path, *mode, &mut |file| pour(piece, &mend.digest, &mut mend.into(file), &path, buffer))?;
+            return Ok(*size);
+        }
         match (piece.node, piece.bytes) {
             (Node::Symlink { target }, _) => self.link(&path, target).map(|()| 0),
+
             (Node::File { mode, size, digest }, Bytes::Stored(pack, slice)) => {
                 self.put(&path, *mode, &mut |file| stream(pack, slice, digest, file, &path)).map(|()| *size)
             }
@@ -274,8 +280,23 @@ fn create(path: &Path, mode: u32, fill: &mut dyn FnMut(&mut File) -> Result<(), 
     file.set_permissions(fs::Permissions::from_mode(mode & 0o7777)).map_err(failed("set the mode of", path))
 }
 
+/// The bytes of a file as the step made them, wherever they are, checked.
+pub(in crate::store) fn pour(
+    piece: &Piece,
+    digest: &Digest,
+    to: &mut impl Write,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
+    match piece.bytes {
+        Bytes::Stored(pack, slice) => stream(pack, slice, digest, to, path),
+        Bytes::Layer(dir) => copy(&dir.join(piece.path), digest, to, path, buffer),
+        Bytes::None => panic!("BUG: a file has bytes"),
+    }
+}
+
 /// A file of several frames, or none.
-fn stream(pack: &Pack, slice: Slice, digest: &Digest, file: &mut File, path: &Path) -> Result<(), StoreError> {
+fn stream(pack: &Pack, slice: Slice, digest: &Digest, file: &mut impl Write, path: &Path) -> Result<(), StoreError> {
     let mut hasher = blake3::Hasher::new();
     let frames = pack.frames_of(slice);
     for index in frames.clone() {
@@ -288,7 +309,13 @@ fn stream(pack: &Pack, slice: Slice, digest: &Digest, file: &mut File, path: &Pa
 }
 
 /// A file of an unpacked layer, checked as it passes.
-fn copy(from: &Path, digest: &Digest, file: &mut File, path: &Path, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+fn copy(
+    from: &Path,
+    digest: &Digest,
+    file: &mut impl Write,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     buffer.resize(MAX_FRAME as usize / 4, 0);
     let mut hasher = blake3::Hasher::new();
     let mut source = File::open(from).map_err(failed("read", from))?;
