@@ -350,3 +350,105 @@ impl<W: Write> Write for Mending<'_, W> {
         self.to.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "/kwvqzlgtnhyxuomsrpijgkhzwtvyn";
+    const B: &str = "/zxhrmuwqyokgjsvltnpihqgzryxkm";
+
+    fn relocation() -> Relocation {
+        Relocation::new([(A.to_owned(), "/real/a".into()), (B.to_owned(), "/b".into())].into_iter())
+    }
+
+    fn mended(bytes: &[u8]) -> Vec<u8> {
+        relocation().bytes(bytes).into_owned()
+    }
+
+    #[test]
+    fn in_text_each_place_of_a_line_becomes_the_real_path() {
+        let text = format!("a={A}/lib:{B}/lib:{A}\n{A}{B}x\n");
+        assert_eq!(mended(text.as_bytes()), b"a=/real/a/lib:/b/lib:/real/a\n/real/a/bx\n");
+        assert_eq!(mended(b""), b"");
+        assert_eq!(mended(b"nothing of it"), b"nothing of it");
+    }
+
+    /// Bytes without order, with whole placeholders and pieces of them in between.
+    fn program(seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        let mut number = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut bytes = vec![0];
+        for _ in 0..40 {
+            for _ in 0..number(20) {
+                bytes.push(number(256) as u8);
+            }
+            let text = [A, B][number(2)].as_bytes();
+            let start = number(text.len());
+            let end = start + number(text.len() + 1 - start);
+            bytes.extend_from_slice(if number(3) == 0 { text } else { &text[start..end] });
+        }
+        bytes
+    }
+
+    #[test]
+    fn in_programs_nothing_moves_and_only_places_change() {
+        for seed in 0..200 {
+            let bytes = program(seed);
+            let names = [A.to_owned(), B.to_owned()];
+            let finder = Finder::new(&names).unwrap();
+            let mut scan = Scan::new(&finder);
+            scan.feed(&bytes);
+            let places = scan.finish().map(|found| found.places).unwrap_or_default();
+            let made = mended(&bytes);
+            assert_eq!(made.len(), bytes.len());
+            let mut expected = bytes.clone();
+            for place in &places {
+                let filled = [format!("{:/<30}", "/real/a"), format!("{:/<30}", "/b")][place.of as usize].clone();
+                let piece = &filled.as_bytes()[place.start as usize..(place.start + place.len) as usize];
+                let at = place.offset as usize;
+                assert_eq!(
+                    &bytes[at..at + piece.len()],
+                    &names[place.of as usize].as_bytes()[place.start as usize..][..piece.len()]
+                );
+                expected[at..at + piece.len()].copy_from_slice(piece);
+            }
+            assert_eq!(made, expected, "{seed}");
+            // No seed of a placeholder is left.
+            let seeds: Vec<&[u8]> = names.iter().flat_map(|name| name.as_bytes().windows(8)).collect();
+            assert!(!made.windows(8).any(|window| seeds.contains(&window)), "{seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_does_not_depend_on_how_the_bytes_come() {
+        let bytes = program(7);
+        let relocation = relocation();
+        let finder = Finder::new(&relocation.placeholders).unwrap();
+        let mut scan = Scan::new(&finder);
+        scan.feed(&bytes);
+        let edits = relocation.edits(&relocation.placeholders, true, &scan.finish().unwrap().places);
+        let through = |size: usize| {
+            let mut made = Vec::new();
+            let mut mending = Mending::new(&edits, &mut made);
+            bytes.chunks(size).for_each(|chunk| mending.write_all(chunk).unwrap());
+            made
+        };
+        let whole = through(bytes.len());
+        assert_ne!(whole.len(), bytes.len());
+        for size in 1..60 {
+            assert_eq!(through(size), whole, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_placeholder_leads_to_the_real_path() {
+        let target = |text: String| relocation().target(Path::new(&text));
+        assert_eq!(target(format!("{A}/lib/x")), Some("/real/a/lib/x".into()));
+        assert_eq!(target(B.to_owned()), Some("/b".into()));
+        assert_eq!(target("../lib/x".to_owned()), None);
+    }
+}
