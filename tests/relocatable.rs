@@ -308,3 +308,93 @@ run = 'true'
     assert!(outcome.said().replace("\n", " ").contains(&expected), "{}", outcome.said());
     outcome.exit(3);
 }
+
+#[test]
+fn a_program_with_a_piece_that_is_too_small_to_be_found_is_a_failure() {
+    let sandbox = Sandbox::new();
+    let tasks = |last: &str| {
+        "
+[sysroots.s]
+path = 'prefix'
+relocatable = true
+[tasks.t]
+sysroot = 's'
+env = { P = '{{ sysroot.prefix }}' }
+run = '''
+printf '%s\\0' $(echo $P | cut -c 1-100) $(echo $P | cut -c LAST) > $P/program
+'''
+"
+        .replace("LAST", last)
+    };
+    sandbox.tasks(&tasks("101-188"));
+    sandbox
+        .run("build t")
+        .stderr(
+            "
+     Running t@host
+error: t@host failed: `program` holds the path of a relocatable sysroot in pieces that are too small to be found: it can't be moved
+      Failed t@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
+",
+        )
+        .exit(1);
+    sandbox.tasks(&tasks("101-192")).run("build t").counts("0 fresh, 0 restored, 1 ran").success();
+    let whole = fs::read(sandbox.at("prefix/program")).unwrap();
+    let real = format!("{:/<192}", sandbox.at("prefix").to_str().unwrap());
+    assert_eq!(whole, format!("{}\0{}\0", &real[..100], &real[100..]).into_bytes());
+}
+
+#[test]
+fn an_empty_prefix_that_is_not_relocatable_binds_no_step_to_its_place() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[sysroots.s]
+path = 'prefix'
+relocatable = true
+[sysroots.fixed]
+path = 'fixed'
+[tasks.t]
+sysroot = 's'
+run = '{ran} t; echo 1 > {{ sysroot.prefix }}/t'
+[tasks.f]
+sysroot = 'fixed'
+needs = ['t']
+run = '{ran} f; echo 1 > {{ sysroot.prefix }}/f'
+[tasks.both]
+sysroot = 's'
+needs = ['f']
+run = '{ran} both; echo 1 > {{ sysroot.prefix }}/both'
+";
+    sandbox.tasks(tasks).run("build both").counts("0 fresh, 0 restored, 3 ran").success();
+    let other = sandbox.worktree("other");
+    other.tasks(tasks).run("build both").counts("0 fresh, 1 restored, 2 ran").success();
+    other.ran_times("t", 1).ran_times("f", 2).ran_times("both", 2);
+}
+
+#[test]
+fn what_a_sysroot_holds_of_another_one_is_moved_too() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[sysroots.s]
+path = 'prefix'
+relocatable = true
+[sysroots.other]
+path = 'other'
+relocatable = true
+[tasks.t]
+sysroot = 's'
+run = 'mkdir {{ sysroot.prefix }}/bin; printf %s {{ sysroot.prefix }} > {{ sysroot.prefix }}/bin/where'
+[tasks.o]
+sysroot = 'other'
+needs = ['t']
+env = { P = '{{ sysroot.prefix }}' }
+run = 't=$(cat $(echo $PATH | cut -d : -f 2)/where); echo $t:$P > $P/both; ln -s $t/bin/where $P/link'
+";
+    sandbox.tasks(tasks).run("build o").counts("0 fresh, 0 restored, 2 ran").success();
+    let other = sandbox.worktree("elsewhere");
+    other.tasks(tasks).run("build o").counts("0 fresh, 2 restored, 0 ran").success();
+    for sandbox in [&sandbox, &other] {
+        let (t, o) = (sandbox.at("prefix"), sandbox.at("other"));
+        assert_eq!(sandbox.read("other/both"), format!("{}:{}\n", t.display(), o.display()));
+        assert_eq!(sandbox.read("other/link"), t.to_str().unwrap());
+    }
+}

@@ -256,8 +256,7 @@ impl Build<'_> {
     /// Does its key say nothing of where the workspace is? Who has views has the paths of all prefixes in it, or their
     /// placeholders.
     fn is_shared_by_all(&self, step: &Step) -> bool {
-        let is_placed = step.has_views() && self.graph.prefixes.iter().any(|prefix| prefix.placeholder.is_none());
-        step.class == Class::Cached && !is_placed
+        step.class == Class::Cached && !(step.has_views() && self.graph.is_placed(step))
     }
 
     /// A file that would lead to a placeholder is of no use to anybody.

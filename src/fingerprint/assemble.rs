@@ -8,7 +8,7 @@ use crate::action::{Action, Component, Kind as Part, Made};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
-use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, Step, ToolUse, placeholder};
+use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step, ToolUse, placeholder};
 use crate::manifest::expand::TargetFacts;
 
 use super::env::{self, Outside, Places};
@@ -243,8 +243,11 @@ impl Parts<'_> {
         self.text(Part::Setting, "root", if bench.is_root { "yes" } else { "no" });
         self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
         if step.has_views() {
-            for prefix in &bench.graph.prefixes {
-                self.text(Part::Prefix, &prefix.name, crate::base::paths::escaped(prefix.seen()));
+            for (i, prefix) in bench.graph.prefixes.iter().enumerate() {
+                let is_placed = bench.graph.is_placed_by(step, PrefixIx(i as u32));
+                let seen = prefix.seen();
+                let shown = if is_placed { crate::base::paths::escaped(seen) } else { bench.mark_path(seen) };
+                self.text(Part::Prefix, &prefix.name, shown);
             }
         }
     }

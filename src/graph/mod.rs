@@ -234,6 +234,19 @@ impl Graph {
         (0..self.steps.len() as u32).map(StepIx)
     }
 
+    /// Does the step know where the workspace is by this prefix of its views? Not by one that is only an empty directory to a
+    /// step whose own is relocatable: what holds that path all the same is found in what it makes.
+    pub fn is_placed_by(&self, step: &Step, prefix: PrefixIx) -> bool {
+        let is_here = |ix: Option<PrefixIx>| ix == Some(prefix);
+        let has_layers = || is_here(step.sysroot) || step.layers.iter().any(|layer| is_here(self.step(*layer).sysroot));
+        self.prefix(prefix).placeholder.is_none() && (step.elsewhere.is_empty() || has_layers())
+    }
+
+    /// Does the key of a step with views say where the workspace is?
+    pub fn is_placed(&self, step: &Step) -> bool {
+        (0..self.prefixes.len()).any(|i| self.is_placed_by(step, PrefixIx(i as u32)))
+    }
+
     /// Direct needs with groups replaced by what they group, each once, in order.
     pub fn flat_needs(&self, ix: StepIx) -> Vec<StepIx> {
         let mut flat = Vec::new();
