@@ -132,16 +132,22 @@ impl Context {
         self.reporter.on(Event::Started { steps });
         let (counts, _) = build.run();
         let changed = build.tally.changed.load(Ordering::SeqCst);
-        if changed {
-            if counts.ran > 0 {
-                opened.state.disks(opened.store)?.sync()?;
+        let disks = if counts.ran > 0 { Some(opened.state.disks(opened.store)?) } else { None };
+        std::thread::scope(|scope| {
+            // The disk is waited for while the rest is tidied up.
+            let synced = disks.filter(|_| changed).map(|disks| scope.spawn(move || disks.sync()));
+            if changed {
+                self.settle(opened, alive)?;
             }
-            self.settle(opened, alive)?;
-        }
-        if options.forced.is_empty() {
-            // One who forces asks for a run, the next time too.
-            self.keep_proof(opened, request, &counts);
-        }
+            if options.forced.is_empty() {
+                // One who forces asks for a run, the next time too.
+                self.keep_proof(opened, request, &counts);
+            }
+            match synced {
+                Some(synced) => Ok(synced.join().expect("BUG: the sync panicked")?),
+                None => Ok::<_, CommandError>(()),
+            }
+        })?;
         Ok(Built { exit: self.finish(opened, &build, counts, cancel.is_cancelled()) })
     }
 

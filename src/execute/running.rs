@@ -224,19 +224,25 @@ impl Build<'_> {
             let text = format!("{} was changed while {} ran: its result is kept here, but not stored", what, step.id);
             self.listener.on(Event::Warning { text });
         }
-        self.remember_needs(ix);
-        record.made = Some(made.clone());
+        record.made = Some(made);
         record.outputs = seen;
-        record.origin = Origin::Ran;
         record.stored = stored;
-        if moved.is_some() {
+        self.remember(ix, record, moved.is_some())?;
+        Ok(stored)
+    }
+
+    /// The record of a run that ended well, after all else.
+    fn remember(&self, ix: StepIx, mut record: StepRecord, has_moved: bool) -> Result<(), StepError> {
+        self.remember_needs(ix);
+        record.origin = Origin::Ran;
+        if has_moved {
             // The outputs answer to no action that is known: the next build judges them stale.
             record.key = crate::action::ActionKey(crate::base::digest::Digest::of(b"moved"));
             record.origin = Origin::Begun;
         }
-        self.records.write(record)?;
-        self.results.set(ix, Arc::new(made));
-        Ok(stored)
+        let record = self.records.write(record)?;
+        self.results.set(ix, Arc::new(record.made.clone().expect("BUG: a run that ended well made something")));
+        Ok(())
     }
 
     fn collect_layer(&self, ix: StepIx, upper: &Path, finished: &Finished) -> Result<Vec<SharedFile>, StepError> {

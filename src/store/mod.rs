@@ -47,7 +47,7 @@ pub use files::remove_tree;
 pub use gc::{Damaged, GcReport, Listed, Stats, Verified};
 pub use layers::Layers;
 pub use lock::{KeyLock, Lease, StepLock};
-pub use owners::{Clash, Conflict, check_owners};
+pub use owners::{Clash, Conflict, Layer, check_owners};
 pub use place::Placed;
 pub use prefix::{LayerSource, Prefix, PrefixReport};
 pub use relocate::{Mends, Moved, Relocation};

@@ -28,7 +28,7 @@ use crate::base::tree::{Entry, Node, Tree};
 use super::error::{StoreError, failed};
 use super::files::read_if_there;
 use super::layers::{Layers, from_layer};
-use super::place::{Pack, Piece, pour};
+use super::place::{Pack, Piece, Reading};
 use super::places::{Finder, Scan};
 use super::prefix::LayerSource;
 use super::restore::{Part, pieces};
@@ -200,10 +200,10 @@ impl Relocation {
         files.sort_unstable_by_key(|(i, _)| *i);
         let mended = spread(
             files.len(),
-            || Ok(Vec::new()),
-            |buffer, at| {
+            || Ok(Reading::default()),
+            |reading, at| {
                 let (i, mend) = files[at];
-                node(&layer[i], mend, buffer).map(|node| (i as u32, node))
+                node(&layer[i], mend, reading).map(|node| (i as u32, node))
             },
         )?;
         nodes.extend(mended);
@@ -249,10 +249,10 @@ impl Mend {
 }
 
 /// A file of the layer as it is when it is mended.
-fn node(piece: &Piece, mend: &Mend, buffer: &mut Vec<u8>) -> Result<Node, StoreError> {
+fn node(piece: &Piece, mend: &Mend, reading: &mut Reading) -> Result<Node, StoreError> {
     let Node::File { mode, .. } = piece.node else { panic!("BUG: only files are mended") };
     let mut counted = Counted { hasher: blake3::Hasher::new(), size: 0 };
-    pour(piece, &mend.digest, &mut mend.into(&mut counted), piece.path, buffer)?;
+    reading.pour(piece, &mend.digest, &mut mend.into(&mut counted), piece.path)?;
     let digest = Digest::from_bytes(*counted.hasher.finalize().as_bytes());
     Ok(Node::File { mode: *mode, size: counted.size, digest })
 }

@@ -48,8 +48,12 @@ impl Store {
     /// The result for this key, if it is there with all its bytes. It then counts as used now.
     pub fn lookup(&self, key: &ActionKey) -> Result<Lookup, StoreError> {
         let path = self.result_path(key);
-        let _held = self.hold()?;
         let miss = Ok(Lookup::Miss(Permit { key: *key }));
+        // What is not there needs no protection from a collection.
+        if !path.exists() {
+            return miss;
+        }
+        let _held = self.hold()?;
         let Some(bytes) = read_if_there(&path).map_err(failed("read", &path))? else { return miss };
         let result = match RESULT.open::<ActionResult>(&bytes) {
             Ok(result) if result.key == *key && is_coherent(&result) => result,

@@ -5,7 +5,8 @@
 //! 2. what is in the way and belongs to nobody is moved aside;
 //! 3. `begin`: the caller writes down what it is about to own;
 //! 4. what the old record owns and the new tree has not is removed, emptied directories with it;
-//! 5. files are written elsewhere, checked against their digests, renamed into place;
+//! 5. files are written and checked against their digests: at their place where nothing is, else elsewhere, and
+//!    renamed over what is there;
 //! 6. modes of directories, the deepest first, since they may forbid all of the above.
 //!
 //! Unchanged bytes keep their file. Nothing is written through a symbolic link: one in a parent
@@ -28,7 +29,7 @@ use super::error::{StoreError, failed};
 use super::relocate::Mend;
 use super::state::State;
 
-pub(super) use write::{Pack, pour};
+pub(super) use write::{Pack, Reading};
 
 /// One path as it shall be.
 pub(super) struct Piece<'a> {
