@@ -142,6 +142,44 @@ pub struct Made {
     pub layer: Option<Tree>,
     /// Files that several steps may write, as this one left them; in no digest and in no view.
     pub shared: Vec<SharedFile>,
+    /// Where the layer holds placeholders; follows from its bytes, so it is in no digest.
+    pub places: Places,
+}
+
+/// Where a layer holds the placeholders of relocatable prefixes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Places {
+    /// Those that are in files or targets of links.
+    pub placeholders: Vec<String>,
+    /// In tree order.
+    pub files: Vec<FilePlaces>,
+}
+
+impl Places {
+    pub fn is_empty(&self) -> bool {
+        self.placeholders.is_empty()
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FilePlaces {
+    /// Which entry of the layer's tree.
+    pub entry: u32,
+    /// Without NUL: bytes may move in it.
+    pub is_text: bool,
+    /// By their offsets, none in another.
+    pub places: Vec<Place>,
+}
+
+/// Bytes of a file that are a part of a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Place {
+    pub offset: u64,
+    /// Index of the placeholder.
+    pub of: u32,
+    /// Which part of it.
+    pub start: u32,
+    pub len: u32,
 }
 
 /// A shared file of a prefix, such as `share/info/dir`: small, so its bytes are kept here.

@@ -160,6 +160,7 @@ impl Context {
             records: opened.records,
             results: opened.results,
             prefixes: opened.prefixes,
+            relocation: opened.relocation,
             listener: &self.reporter,
             cancel: &cancel,
             watch: &watch,

@@ -18,7 +18,7 @@ use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
 use crate::manifest::load;
 use crate::manifest::model::Manifest;
-use crate::store::{Prefix, StandIn, State, Store, StoreError};
+use crate::store::{Prefix, Relocation, StandIn, State, Store, StoreError};
 
 use super::Context;
 use super::error::CommandError;
@@ -43,6 +43,7 @@ pub(super) struct Opened<'a> {
     pub results: &'a Results,
     pub prefixes: &'a [Prefix<'a>],
     pub views: &'a Views,
+    pub relocation: &'a Relocation,
     pub warnings: Vec<String>,
 }
 
@@ -51,6 +52,8 @@ impl Opened<'_> {
         Judge {
             bench: self.bench,
             prefixes: self.prefixes,
+            relocation: self.relocation,
+            state: self.state,
             records: self.records,
             results: self.results,
             views: self.views,
@@ -162,6 +165,8 @@ impl Context {
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
         put_right(&state, &prefixes)?;
         let views = Views::new(self.wanted_views()?, state.dir().join("work"));
+        let placeholder = |p: &'_ graph::Prefix| p.placeholder.clone().map(|text| (text, p.path.clone()));
+        let relocation = Relocation::new(graph.prefixes.iter().filter_map(placeholder));
         let warnings = self.warnings(workspace, &selection, &state);
         let opened = Opened {
             workspace,
@@ -175,6 +180,7 @@ impl Context {
             results: &results,
             prefixes: &prefixes,
             views: &views,
+            relocation: &relocation,
             warnings,
         };
         let answer = act(&opened);

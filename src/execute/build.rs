@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
-use crate::base::tree::Tree;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, StepLock, Store, StoreError};
+use crate::store::{
+    Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, Relocation, State, StepLock, Store, StoreError,
+};
 
 use super::cancel::Cancel;
 use super::durable::Syncer;
@@ -56,6 +57,7 @@ pub struct Build<'a> {
     pub records: &'a Records<'a>,
     pub results: &'a Results,
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
     pub listener: &'a dyn Listener,
     pub cancel: &'a Cancel,
     pub watch: &'a Watch<'a>,
@@ -80,7 +82,7 @@ pub struct Tally {
     /// Steps that must run and have no token yet.
     waiting: Mutex<HashSet<StepIx>>,
     /// Layers that this build has put into their prefixes.
-    pub(super) installed: Mutex<HashMap<StepIx, Tree>>,
+    pub(super) installed: Mutex<HashMap<StepIx, Arc<Made>>>,
     /// Peaks of the steps that run now, in bytes.
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
@@ -164,6 +166,8 @@ impl Build<'_> {
         Judge {
             bench: self.bench,
             prefixes: self.prefixes,
+            relocation: self.relocation,
+            state: self.state,
             records: self.records,
             results: self.results,
             views: self.views,
@@ -387,7 +391,7 @@ impl Build<'_> {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;
             let source = unpacked.as_deref().map_or(LayerSource::Stored(self.store, &result), LayerSource::Dir);
-            match self.install(ix, layer, source) {
+            match self.install(ix, &result.made, source) {
                 Ok(written) => files += written,
                 Err(StepError::Store(e)) if e.is_lost() => return Ok(false),
                 Err(e) => return Err(e),

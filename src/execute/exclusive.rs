@@ -11,7 +11,10 @@
 //!
 //! [`Action::exclusive`]: crate::action::Action::exclusive
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
@@ -33,7 +36,7 @@ impl Build<'_> {
     /// Says it once, where nobody asked for it.
     pub(super) fn say_exclusive(&self) {
         if let (Some(Availability::Not(why)), false) =
-            (self.views.found(), self.tally.said_exclusive.swap(true, std::sync::atomic::Ordering::SeqCst))
+            (self.views.found(), self.tally.said_exclusive.swap(true, Ordering::SeqCst))
         {
             let text = format!(
                 "this machine gives no namespaces ({why}): steps with a sysroot run one at a time, in the sysroot itself"
@@ -68,6 +71,11 @@ impl Build<'_> {
         step: &Step,
         commands: impl FnOnce() -> Result<Finished, StepError>,
     ) -> Result<Finished, StepError> {
+        if let Some(name) = self.relocatable_of(step) {
+            let headline =
+                format!("the sysroot `{name}` is relocatable, and this machine gives no namespaces to build it in");
+            return Err(failure(headline, None, Duration::ZERO));
+        }
         let top = step.sysroot.map(|_| self.top(step)).transpose()?;
         let stand_ins: Vec<StandIn> = self.prefixes.iter().map(|prefix| StandIn::new(self.state, prefix)).collect();
         for (i, stand_in) in stand_ins.iter().enumerate() {
@@ -92,7 +100,7 @@ impl Build<'_> {
             let removed = taken.removed.into_iter().map(|path| (stand_in.at().to_owned(), path));
             finished.removed.extend(removed);
             if let (Some(path), Ending::Success) = (taken.foreign.first(), &finished.ending) {
-                return Err(self.wrote_elsewhere(step, &stand_in.at().join(path), &finished));
+                return Err(wrote_elsewhere(step, &stand_in.at().join(path), &finished));
             }
         }
         Ok(finished)
@@ -112,15 +120,20 @@ impl Build<'_> {
         Ok(stand_in.prepare(&needed)?)
     }
 
-    fn wrote_elsewhere(&self, step: &Step, path: &std::path::Path, finished: &Finished) -> StepError {
-        let headline = format!("`{}` changed `{}`, in a sysroot that is not its own", step.id, escaped(path));
-        let failure = Failure {
-            headline,
-            command: None,
-            log: std::sync::Arc::from([]),
-            log_file: finished.log.clone(),
-            advice: Vec::new(),
-        };
-        StepError::Failed { failure: Box::new(failure), took: finished.took }
+    /// A sysroot in the step's view that would have to lie at its placeholder.
+    fn relocatable_of(&self, step: &Step) -> Option<&str> {
+        let needed = step.layers.iter().filter_map(|need| self.graph.step(*need).sysroot);
+        let mut used = step.sysroot.into_iter().chain(needed).map(|prefix| self.graph.prefix(prefix));
+        used.find(|prefix| prefix.placeholder.is_some()).map(|prefix| prefix.name.as_str())
     }
+}
+
+fn wrote_elsewhere(step: &Step, path: &Path, finished: &Finished) -> StepError {
+    let headline = format!("`{}` changed `{}`, in a sysroot that is not its own", step.id, escaped(path));
+    failure(headline, finished.log.clone(), finished.took)
+}
+
+fn failure(headline: String, log_file: Option<PathBuf>, took: Duration) -> StepError {
+    let failure = Failure { headline, command: None, log: Arc::from([]), log_file, advice: Vec::new() };
+    StepError::Failed { failure: Box::new(failure), took }
 }

@@ -13,7 +13,7 @@ use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
-use crate::store::{Lookup, Permit, Prefix, State, Store, StoreError};
+use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
 use super::ownership::strays;
 use super::view::probe::Views;
@@ -135,6 +135,8 @@ pub struct Judge<'a> {
     pub bench: &'a Workbench<'a>,
     /// As in the graph.
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
+    pub state: &'a State,
     pub records: &'a Records<'a>,
     pub results: &'a Results,
     pub views: &'a Views,
@@ -256,12 +258,17 @@ impl Judge<'_> {
                 return Ok(Disk::Stray(self.graph().shown(path)));
             }
         }
-        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
-            && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?
-        {
-            let shown = self.graph().shown(&damage);
-            let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
-            return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+        if let (Some(_), Some(prefix)) = (&made.layer, step.sysroot) {
+            let prefix = &self.prefixes[prefix.index()];
+            // Never put there, or elsewhere than it is now.
+            let Some(layer) = self.relocation.seen(self.state, made)? else {
+                return Ok(Disk::Missing(self.graph().shown(prefix.dir())));
+            };
+            if let Some(damage) = prefix.damage(&step.id, &layer)? {
+                let shown = self.graph().shown(&damage);
+                let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
+                return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+            }
         }
         if changed {
             self.records.write(StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
@@ -306,5 +313,5 @@ pub fn fixed_made(files: &Files, graph: &Graph, step: &Step) -> Result<Made, Fil
             entries.push(Entry { path, node: Node::File { mode: stat.mode, size: stat.size, digest } });
         }
     }
-    Ok(Made { outputs: Tree::new(entries), layer: None, shared: Vec::new() })
+    Ok(Made { outputs: Tree::new(entries), ..Made::default() })
 }

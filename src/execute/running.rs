@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
+use crate::base::paths::escaped;
 use crate::event::{Event, Failure, Stream};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
-use crate::store::{Layers, Snapshot, Sources};
+use crate::store::{Layers, Snapshot, Sources, Stuck};
 
 use super::build::{Build, Permission, StepError};
 use super::explain;
@@ -188,8 +189,8 @@ impl Build<'_> {
             upper: upper.as_deref(),
             except: &[],
             log: log.as_deref(),
-            // Who has views has the paths of all prefixes in its key.
-            place: Some(self.graph.root.as_path()).filter(|_| step.class == Class::Cached && !step.has_views()),
+            place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
+            placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
         };
         // What a tool built on its own old output depends on a history that no key holds.
         let keeps = step.clean;
@@ -199,6 +200,7 @@ impl Build<'_> {
         } else {
             (sources.snapshot()?, None)
         };
+        self.check_stuck(step, &snapshot.stuck)?;
         snapshot.made.shared = shared;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
@@ -215,7 +217,7 @@ impl Build<'_> {
             if record.key == *permission.permit.key() { permission.permit } else { self.store.replace(&record.key) };
         if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
             let dir = Layers::of(self.state).adopt(upper, tree)?;
-            self.install(ix, tree, crate::store::LayerSource::Dir(&dir))?;
+            self.install(ix, &made, crate::store::LayerSource::Dir(&dir))?;
         }
         let stored = match (capture, &moved) {
             (Some(mut capture), None) => {
@@ -259,9 +261,31 @@ impl Build<'_> {
             .filter_map(|(step, made)| Some(Lower { owner: &self.graph.step(*step).id, tree: made.layer.as_ref()? }))
             .collect();
         let removed: Vec<PathBuf> =
-            finished.removed.iter().filter(|(at, _)| *at == prefix.path).map(|(_, path)| path.clone()).collect();
+            finished.removed.iter().filter(|(at, _)| at == prefix.seen()).map(|(_, path)| path.clone()).collect();
         let shared = collect(&step.id, upper, &lower, &prefix.shared_files, &removed)?;
         Ok(shared.into_iter().map(|s| SharedFile { path: s.path, mode: s.mode, bytes: s.bytes }).collect())
+    }
+
+    /// Does its key say nothing of where the workspace is? Who has views has the paths of all prefixes in it, or their
+    /// placeholders.
+    fn is_shared_by_all(&self, step: &Step) -> bool {
+        step.class == Class::Cached && !(step.has_views() && self.graph.is_placed(step))
+    }
+
+    /// A file that would lead to a placeholder is of no use to anybody.
+    fn check_stuck(&self, step: &Step, stuck: &[Stuck]) -> Result<(), StepError> {
+        let Some(first) = stuck.first() else { return Ok(()) };
+        let headline = match first {
+            Stuck::Output(path) => format!(
+                "output `{}` holds the path of a relocatable sysroot, which is replaced only in what is installed there",
+                escaped(path)
+            ),
+            Stuck::Pieces(path) => format!(
+                "`{}` holds the path of a relocatable sysroot in pieces that are too small to be found: it can't be moved",
+                escaped(path)
+            ),
+        };
+        Err(self.plain_failure(step, headline))
     }
 
     /// Concrete paths of the declared outputs, relative to the workspace; one that was not made is a failure.
@@ -359,6 +383,7 @@ impl Build<'_> {
             except: &[],
             log: None,
             place: None,
+            placeholders: &[],
         };
         let snapshot = sources.snapshot()?;
         self.learn(&snapshot.made, &snapshot.outputs);

@@ -5,6 +5,7 @@
 //! | `cas`, `results` | the store: frames by digest, results by key |
 //! | `walk`, `capture` | reading what a step made |
 //! | `restore`, `place/` | putting it back |
+//! | `places`, `relocate` | placeholders in layers, found and replaced |
 //! | `usage`, `gc` | the size limit, collection, verification |
 //! | `lock`, `scratch` | who may do what, and what the dead left |
 //! | `state`, `records` | `.bcache` of a worktree |
@@ -26,8 +27,10 @@ mod lock;
 mod needle;
 mod owners;
 mod place;
+mod places;
 mod prefix;
 mod records;
+mod relocate;
 mod restore;
 mod results;
 mod scratch;
@@ -41,7 +44,7 @@ mod walk;
 mod tests;
 
 pub use builds::{BuildNote, Mark, has_killed_build};
-pub use capture::{Capture, Snapshot, Sources};
+pub use capture::{Capture, Snapshot, Sources, Stuck};
 pub use cas::Store;
 pub use error::StoreError;
 pub use files::remove_tree;
@@ -51,6 +54,7 @@ pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, Layer, check_owners};
 pub use place::Placed;
 pub use prefix::{How, LayerSource, Prefix, PrefixReport, Stranger};
+pub use relocate::{Mends, Moved, Relocation};
 pub use restore::{Before, Part, remove_recorded};
 pub use results::{Lookup, Permit};
 pub use stand_in::{Entered, Needed, StandIn, Taken};
