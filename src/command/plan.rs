@@ -131,7 +131,9 @@ impl Context {
                 let action = &judged.assembled.action;
                 let step = opened.graph.step(ix);
                 let asks = !forced && !step.builds_on_itself();
-                let stored = asks && matches!(answer(opened.store, opened.bench, step, action)?, Answer::Hit(..));
+                let is_exclusive = || step.has_views() && opened.views.is_exclusive();
+                let stored =
+                    asks && matches!(answer(opened.store, opened.bench, step, action, &is_exclusive)?, Answer::Hit(..));
                 let verdict = if stored { Verdict::Cached } else { Verdict::Stale };
                 Ok(Foreseen { verdict, reasons: explain(reasons) })
             }

@@ -115,11 +115,14 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
-        mut named: BTreeSet<PathBuf>,
+        named: BTreeSet<PathBuf>,
         start: Instant,
     ) -> Result<Discovered, StepError> {
         let known = Known::of(self, ix, assembled);
-        named.retain(|path| !known.has(path));
+        // Where things are, not where the step saw them.
+        let elsewhere = &self.graph.step(ix).elsewhere;
+        let named: BTreeSet<PathBuf> =
+            named.iter().map(|path| elsewhere.real(path)).filter(|path| !known.has(path)).collect();
         let root = &self.graph.root;
         let moved = discovered::moved_since(&named, start).map(|path| self.graph.shown(path));
         let names: BTreeSet<String> = named.iter().map(|path| name_of(root, path)).collect();
@@ -181,7 +184,7 @@ impl<'a> Known<'a> {
         let (graph, step) = (build.graph, build.graph.step(ix));
         let mut below = vec![step.work.as_path(), assembled.tmp.as_path()];
         if step.has_views() {
-            below.extend(graph.prefixes.iter().map(|prefix| prefix.path.as_path()));
+            below.extend(graph.prefixes.iter().flat_map(|prefix| [prefix.path.as_path(), prefix.seen()]));
         }
         let needs = graph.flat_needs(ix).into_iter().map(|need| graph.step(need));
         let outputs = needs.chain([step]).flat_map(|s| &s.outputs).collect();

@@ -15,9 +15,10 @@ use crate::fingerprint::discovered;
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
-use crate::store::{Lookup, Permit, Prefix, State, Store, StoreError};
+use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
 use super::ownership::strays;
+use super::view::probe::Views;
 
 /// What the steps of this build have made so far.
 pub struct Results {
@@ -103,33 +104,48 @@ pub enum Answer {
     Miss(Permit),
 }
 
-/// What runs were found to have read joins a base action set by set, each file as it is now.
-pub fn answer(store: &Store, bench: &Workbench, step: &Step, action: &Action) -> Result<Answer, StoreError> {
+/// What runs were found to have read joins a base action set by set, each file as it is now. `is_exclusive` is asked
+/// only where there is no better answer.
+pub fn answer(
+    store: &Store,
+    bench: &Workbench,
+    step: &Step,
+    action: &Action,
+    is_exclusive: &dyn Fn() -> bool,
+) -> Result<Answer, StoreError> {
     if step.depfiles.is_empty() {
-        return answer_to(store, bench.graph, action);
+        return answer_to(store, bench.graph, action, is_exclusive);
     }
     let key = action.key();
     for set in store.path_sets(&key)? {
         // What can't be digested answers to nothing.
         let names = set.iter().map(String::as_str);
         let Ok(found) = discovered::components(bench.files, &bench.graph.root, names) else { continue };
-        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, &action.with(found))? {
+        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, &action.with(found), is_exclusive)? {
             return Ok(hit);
         }
     }
     Ok(Answer::Miss(store.replace(&key)))
 }
 
-fn answer_to(store: &Store, graph: &Graph, action: &Action) -> Result<Answer, StoreError> {
+fn answer_to(
+    store: &Store,
+    graph: &Graph,
+    action: &Action,
+    is_exclusive: &dyn Fn() -> bool,
+) -> Result<Answer, StoreError> {
     let permit = match store.lookup(&action.key())? {
         Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
         Lookup::Miss(permit) => permit,
     };
     let bound = action.bound_to(&graph.root);
-    match store.lookup(&bound.key())? {
-        Lookup::Hit(result) => Ok(Answer::Hit(bound, result)),
-        Lookup::Miss(_) => Ok(Answer::Miss(permit)),
+    let others = std::iter::once(bound).chain(std::iter::once_with(|| action.exclusive()).filter(|_| is_exclusive()));
+    for other in others {
+        if let Lookup::Hit(result) = store.lookup(&other.key())? {
+            return Ok(Answer::Hit(other, result));
+        }
     }
+    Ok(Answer::Miss(permit))
 }
 
 /// An action, and whether what lies here answers it.
@@ -144,8 +160,11 @@ pub struct Judge<'a> {
     pub bench: &'a Workbench<'a>,
     /// As in the graph.
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
+    pub state: &'a State,
     pub records: &'a Records<'a>,
     pub results: &'a Results,
+    pub views: &'a Views,
 }
 
 impl Judge<'_> {
@@ -207,8 +226,9 @@ impl Judge<'_> {
         }))
     }
 
-    /// The action with what only the record says: which files a run has read, as they are now; and that the result
-    /// holds the path of the workspace, so that it is fresh in no other.
+    /// The action with what only the record says: which files a run has read, as they are now; and the marks that
+    /// its result bears: what holds the path of the workspace is fresh in no other, and what was made in the
+    /// prefixes themselves only where there are no views.
     fn like_recorded<'a>(
         &self,
         step: &Step,
@@ -221,7 +241,11 @@ impl Judge<'_> {
             let found = discovered::components(self.bench.files, root, record.action.discovered())?;
             action = Cow::Owned(action.with(found));
         }
-        if record.action.is_bound() {
+        if record.action.is_exclusive() {
+            if self.views.is_exclusive() {
+                action = Cow::Owned(action.exclusive());
+            }
+        } else if record.action.is_bound() {
             action = Cow::Owned(action.bound_to(root));
         }
         Ok(action)
@@ -274,12 +298,17 @@ impl Judge<'_> {
                 return Ok(Disk::Stray(self.graph().shown(path)));
             }
         }
-        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
-            && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?
-        {
-            let shown = self.graph().shown(&damage);
-            let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
-            return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+        if let (Some(_), Some(prefix)) = (&made.layer, step.sysroot) {
+            let prefix = &self.prefixes[prefix.index()];
+            // Never put there, or elsewhere than it is now.
+            let Some(layer) = self.relocation.seen(self.state, made)? else {
+                return Ok(Disk::Missing(self.graph().shown(prefix.dir())));
+            };
+            if let Some(damage) = prefix.damage(&step.id, &layer)? {
+                let shown = self.graph().shown(&damage);
+                let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
+                return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+            }
         }
         if changed {
             self.records.write(StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
@@ -324,5 +353,5 @@ pub fn fixed_made(files: &Files, graph: &Graph, step: &Step) -> Result<Made, Fil
             entries.push(Entry { path, node: Node::File { mode: stat.mode, size: stat.size, digest } });
         }
     }
-    Ok(Made { outputs: Tree::new(entries), layer: None, shared: Vec::new() })
+    Ok(Made { outputs: Tree::new(entries), ..Made::default() })
 }

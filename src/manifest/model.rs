@@ -72,6 +72,8 @@ pub struct Sysroot {
     pub env: Env,
     /// Paths relative to the prefix.
     pub shared_files: Vec<Spanned<String>>,
+    /// Built at a placeholder path, the same for every checkout?
+    pub relocatable: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use super::error::{StoreError, failed};
 use super::files::{entries_of, overwrite, read_if_there, remove_if_there};
 use super::state::{State, file_name};
 
-const RECORD: Format = Format { magic: b"bc-recrd", version: 2 };
+const RECORD: Format = Format { magic: b"bc-recrd", version: 3 };
 
 impl State {
     pub fn read_record(&self, step: &StepId) -> Result<Option<StepRecord>, StoreError> {

@@ -26,15 +26,18 @@ use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Node, path_order};
 
 use super::error::{StoreError, failed};
+use super::relocate::Mend;
 use super::state::State;
 
-pub(super) use write::Pack;
+pub(super) use write::{Pack, Reading};
 
 /// One path as it shall be.
 pub(super) struct Piece<'a> {
     pub path: &'a Path,
     pub node: &'a Node,
     pub bytes: Bytes<'a>,
+    /// What is changed in the bytes on their way.
+    pub mend: Option<&'a Mend>,
 }
 
 /// Where the bytes of a file come from.

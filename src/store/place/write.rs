@@ -167,11 +167,15 @@ impl Writer<'_> {
                 None => frame.insert(pack.load(index)?),
             };
             let bytes = pack.part(slice, index, frame);
-            if Digest::of(bytes) != *digest {
+            if Digest::of(bytes) != *piece.mend.map_or(digest, |mend| &mend.digest) {
                 return Err(pack.lost(index..index + 1));
             }
             let path = self.site.root.join(piece.path);
-            self.put(&path, *mode, &mut |file| file.write_all(bytes).map_err(failed("write", &path)))?;
+            let fill = |file: &mut File| match piece.mend {
+                None => file.write_all(bytes),
+                Some(mend) => mend.into(file).write_all(bytes),
+            };
+            self.put(&path, *mode, &mut |file| fill(file).map_err(failed("write", &path)))?;
             written += size;
         }
         Ok(written)
@@ -179,10 +183,17 @@ impl Writer<'_> {
 
     fn single(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Result<u64, StoreError> {
         let path = self.site.root.join(piece.path);
+        if let (Node::File { mode, size, .. }, Some(mend)) = (piece.node, piece.mend) {
+            let mut reading = Reading { buffer: std::mem::take(buffer), frame: None };
+            self.put(&path, *mode, &mut |file| reading.pour(piece, &mend.digest, &mut mend.into(file), &path))?;
+            *buffer = reading.buffer;
+            return Ok(*size);
+        }
         match (piece.node, piece.bytes) {
             (Node::Symlink { target }, _) => self.link(&path, target).map(|()| 0),
             (Node::File { mode, size, digest }, Bytes::Stored(pack, slice)) => {
-                self.put(&path, *mode, &mut |file| stream(pack, slice, digest, file, &path)).map(|()| *size)
+                let mut frame = None;
+                self.put(&path, *mode, &mut |file| stream(pack, slice, digest, file, &path, &mut frame)).map(|()| *size)
             }
             (Node::File { mode, size, digest }, Bytes::Layer(dir)) => {
                 let from = dir.join(piece.path);
@@ -287,21 +298,61 @@ fn fill_in(
     Ok(())
 }
 
-/// A file of several frames, or none.
-fn stream(pack: &Pack, slice: Slice, digest: &Digest, file: &mut File, path: &Path) -> Result<(), StoreError> {
+/// What is kept from one file to the next.
+#[derive(Default)]
+pub(in crate::store) struct Reading {
+    buffer: Vec<u8>,
+    /// The last one, and its number: small files share one.
+    frame: Option<(usize, Vec<u8>)>,
+}
+
+impl Reading {
+    /// The bytes of a file as the step made them, wherever they are, checked.
+    pub(in crate::store) fn pour(
+        &mut self,
+        piece: &Piece,
+        digest: &Digest,
+        to: &mut impl Write,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        match piece.bytes {
+            Bytes::Stored(pack, slice) => stream(pack, slice, digest, to, path, &mut self.frame),
+            Bytes::Layer(dir) => copy(&dir.join(piece.path), digest, to, path, &mut self.buffer),
+            Bytes::None => panic!("BUG: a file has bytes"),
+        }
+    }
+}
+
+/// A file of several frames, or none. `last`: the frame that was loaded last, of the same pack.
+fn stream(
+    pack: &Pack,
+    slice: Slice,
+    digest: &Digest,
+    file: &mut impl Write,
+    path: &Path,
+    last: &mut Option<(usize, Vec<u8>)>,
+) -> Result<(), StoreError> {
     let mut hasher = blake3::Hasher::new();
     let frames = pack.frames_of(slice);
     for index in frames.clone() {
-        let frame = pack.load(index)?;
+        let known = last.take().filter(|(known, _)| *known == index);
+        let frame = known.map_or_else(|| pack.load(index), |(_, frame)| Ok(frame))?;
         let part = pack.part(slice, index, &frame);
         hasher.update(part);
         file.write_all(part).map_err(failed("write", path))?;
+        *last = Some((index, frame));
     }
     if Digest::from_bytes(*hasher.finalize().as_bytes()) != *digest { Err(pack.lost(frames)) } else { Ok(()) }
 }
 
 /// A file of an unpacked layer, checked as it passes.
-fn copy(from: &Path, digest: &Digest, file: &mut File, path: &Path, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+fn copy(
+    from: &Path,
+    digest: &Digest,
+    file: &mut impl Write,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     buffer.resize(MAX_FRAME as usize / 4, 0);
     let mut hasher = blake3::Hasher::new();
     let mut source = File::open(from).map_err(failed("read", from))?;

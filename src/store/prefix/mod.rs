@@ -7,6 +7,7 @@
 //! leaves no file without an owner.
 
 mod shares;
+mod strange;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,9 +22,12 @@ use super::error::{StoreError, failed};
 use super::layers::{from_layer, see};
 use super::owners::{Layer, check_owners};
 use super::place::{Owned, Pack, Piece, Site, place, remove_owned};
+use super::relocate::Mends;
 use super::restore::{Part, pieces};
 use super::state::State;
 use shares::{Locked, Row, Share, Shares, find, holds};
+
+pub use strange::{How, Stranger};
 
 /// Where its files come from.
 #[derive(Clone, Copy, Debug)]
@@ -71,16 +75,18 @@ impl<'a> Prefix<'a> {
     /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
     /// bytes at a path of another step are the other's.
     pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
-        self.put_over(step, tree, source, &|_| false)
+        self.put_over(step, tree, source, &Mends::default(), &|_| false)
     }
 
-    /// The same, but a step that is `provisional` gives up what is in the way: what it installed is of an
-    /// earlier build, and it is put anew, or not fresh, before this one ends.
+    /// The same with the files of `mends` changed on their way; `tree` says what becomes of them. And a step that
+    /// is `provisional` gives up what is in the way: what it installed is of an earlier build, and it is put anew,
+    /// or not fresh, before this one ends.
     pub fn put_over(
         &self,
         step: &StepId,
         tree: &Tree,
         source: LayerSource,
+        mends: &Mends,
         provisional: &dyn Fn(&StepId) -> bool,
     ) -> Result<PrefixReport, StoreError> {
         let mut shares = self.shares.lock()?;
@@ -91,6 +97,7 @@ impl<'a> Prefix<'a> {
             (LayerSource::Dir(dir), _) => tree.entries().iter().map(|entry| from_layer(entry, dir)).collect(),
             (LayerSource::Stored(..), None) => panic!("BUG: a stored layer has a pack"),
         };
+        mends.apply(&mut layer, tree);
         let mut before = shares.of(step).to_vec();
         let mut yielded = BTreeMap::new();
         // What it has already, it has beside the others.
