@@ -173,7 +173,7 @@ impl Context {
         };
         let answer = act(&build)?;
         if build.tally.changed.load(Ordering::SeqCst) {
-            if build.tally.has_run() {
+            if build.tally.has_run() || build.tally.has_kept() {
                 build.syncer.begin_last();
             }
             self.settle(opened, alive)?;

@@ -132,8 +132,8 @@ impl Context {
                 let step = opened.graph.step(ix);
                 let asks = !forced && !step.builds_on_itself();
                 let is_exclusive = || step.has_views() && opened.views.is_exclusive();
-                let stored =
-                    asks && matches!(answer(opened.store, opened.bench, step, action, &is_exclusive)?, Answer::Hit(..));
+                let answer = || answer(opened.store, opened.bench, step, action, &is_exclusive);
+                let stored = asks && matches!(answer()?, Answer::Hit(..));
                 let verdict = if stored { Verdict::Cached } else { Verdict::Stale };
                 Ok(Foreseen { verdict, reasons: explain(reasons) })
             }

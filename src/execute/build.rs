@@ -87,10 +87,10 @@ pub struct Tally {
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
     pub(super) running: AtomicUsize,
-    /// What steps left that build on themselves.
-    pub(super) kept: Mutex<Vec<LastUse>>,
     /// Was it said that there are no namespaces?
     pub(super) said_exclusive: std::sync::atomic::AtomicBool,
+    /// What steps left that build on themselves.
+    pub(super) kept: Mutex<Vec<LastUse>>,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -100,7 +100,7 @@ pub struct Tally {
 impl Tally {
     /// Did a step run?
     pub fn has_run(&self) -> bool {
-        self.ran.load(Ordering::SeqCst) > 0 || self.has_kept()
+        self.ran.load(Ordering::SeqCst) > 0
     }
 
     fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {

@@ -83,7 +83,7 @@ impl Build<'_> {
         }
         let named =
             discovered::named(&paths, &step.cwd).map_err(|error| self.plain_failure(step, error.to_string()))?;
-        self.digest(ix, assembled, named, start)
+        self.digest(ix, assembled, really(step, named), start)
     }
 
     /// The same after a run that failed: `None` where its depfiles do not say what it has read so far. Those of a
@@ -106,7 +106,7 @@ impl Build<'_> {
             paths.extend(found);
         }
         match discovered::named(&paths, &step.cwd) {
-            Ok(named) => self.digest(ix, assembled, named, start).map(Some),
+            Ok(named) => self.digest(ix, assembled, really(step, named), start).map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -167,6 +167,14 @@ impl Build<'_> {
         }
         needed
     }
+}
+
+/// Where the files are that the step saw by these names.
+fn really(step: &Step, named: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    if step.elsewhere.is_empty() {
+        return named;
+    }
+    named.into_iter().map(|path| step.elsewhere.real(&path)).collect()
 }
 
 /// What a step's key holds without its depfiles, and what the step made.

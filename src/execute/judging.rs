@@ -104,8 +104,8 @@ pub enum Answer {
     Miss(Permit),
 }
 
-/// What runs were found to have read joins a base action set by set, each file as it is now. `is_exclusive` is asked
-/// only where there is no better answer.
+/// What runs were found to have read joins a base action set by set, each file as it is now. `is_exclusive` is
+/// asked only where there is no better answer.
 pub fn answer(
     store: &Store,
     bench: &Workbench,
@@ -226,9 +226,9 @@ impl Judge<'_> {
         }))
     }
 
-    /// The action with what only the record says: which files a run has read, as they are now; and the marks that
-    /// its result bears: what holds the path of the workspace is fresh in no other, and what was made in the
-    /// prefixes themselves only where there are no views.
+    /// The action with what only the record says: which files a run has read, as they are now; that the result holds
+    /// the path of the workspace, so that it is fresh in no other; that it was made in the prefixes themselves, so
+    /// that it is fresh only where there are no views.
     fn like_recorded<'a>(
         &self,
         step: &Step,
@@ -241,12 +241,11 @@ impl Judge<'_> {
             let found = discovered::components(self.bench.files, root, record.action.discovered())?;
             action = Cow::Owned(action.with(found));
         }
-        if record.action.is_exclusive() {
-            if self.views.is_exclusive() {
-                action = Cow::Owned(action.exclusive());
-            }
-        } else if record.action.is_bound() {
+        if record.action.is_bound() {
             action = Cow::Owned(action.bound_to(root));
+        }
+        if record.action.is_exclusive() && self.views.is_exclusive() {
+            action = Cow::Owned(action.exclusive());
         }
         Ok(action)
     }

@@ -267,7 +267,6 @@ impl Build<'_> {
             upper,
             except: &[],
             log: log.as_deref(),
-            // Who has views has the paths of all prefixes in its key.
             place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
             placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
         };

@@ -191,8 +191,9 @@ impl<'a> Builder<'a> {
         let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
         let cwd = elsewhere.seen(&cwd);
         let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
-        let depfiles = fill.depfiles(&mut outer, task, &work);
-        let mut step = Step {
+        // Checksums are the whole key, or there is none: then nothing that was read counts.
+        let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
+        let step = Step {
             class,
             span: task.span,
             desc: task.desc.clone(),
@@ -223,10 +224,6 @@ impl<'a> Builder<'a> {
             confirm: task.confirm.clone(),
             id,
         };
-        if step.class != Class::Cached {
-            // Checksums are the whole key, or there is none.
-            step.depfiles.clear();
-        }
         self.working_copy(task, &step);
         step
     }

@@ -5,8 +5,8 @@
 //! | `cas`, `results` | the store: frames by digest, results by key |
 //! | `walk`, `capture` | reading what a step made |
 //! | `restore`, `place/` | putting it back |
-//! | `path_sets` | what runs were found to read, by their base key |
 //! | `places`, `relocate` | placeholders in layers, found and replaced |
+//! | `path_sets` | what runs were found to read, by their base key |
 //! | `usage`, `gc` | the size limit, collection, verification |
 //! | `lock`, `scratch` | who may do what, and what the dead left |
 //! | `state`, `records`, `kept` | `.bcache` of a worktree |
