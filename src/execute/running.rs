@@ -486,12 +486,6 @@ impl Build<'_> {
             }
         }
     }
-
-    fn reserve_memory(&self, peak: Option<u64>) -> Reserved<'_> {
-        let bytes = peak.unwrap_or(0);
-        *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += bytes;
-        Reserved { tally: &self.tally, bytes }
-    }
 }
 
 /// How a run begins.
@@ -500,17 +494,6 @@ struct Begun {
     /// On the clock of file stamps, where somebody will ask.
     start: Option<FileTime>,
     takes_over: bool,
-}
-
-struct Reserved<'a> {
-    tally: &'a super::build::Tally,
-    bytes: u64,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) -= self.bytes;
-    }
 }
 
 fn argv(command: &Command, jobs: usize) -> Vec<OsString> {
