@@ -137,8 +137,7 @@ impl Context {
         let records = Records::load(&state)?;
         let results = Results::new(graph);
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
-        let placeholder = |p: &'_ graph::Prefix| p.placeholder.clone().map(|text| (text, p.path.clone()));
-        let relocation = Relocation::new(graph.prefixes.iter().filter_map(placeholder));
+        let relocation = relocation(graph);
         let warnings = self.warnings(workspace, &selection, &state);
         let opened = Opened {
             workspace,
@@ -180,6 +179,12 @@ impl Context {
         }
         texts
     }
+}
+
+/// What placeholders stand for here.
+pub(super) fn relocation(graph: &Graph) -> Relocation {
+    let placeholder = |prefix: &graph::Prefix| Some((prefix.placeholder.clone()?, prefix.path.clone()));
+    Relocation::new(graph.prefixes.iter().filter_map(placeholder))
 }
 
 /// Files in which a worktree's knowledge of files and tools is kept.
