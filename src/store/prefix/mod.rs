@@ -7,6 +7,7 @@
 //! leaves no file without an owner.
 
 mod shares;
+mod strange;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ use super::relocate::Mends;
 use super::restore::{Part, pieces};
 use super::state::State;
 use shares::{Locked, Row, Share, Shares, find, holds};
+
+pub use strange::{How, Stranger};
 
 /// Where its files come from.
 #[derive(Clone, Copy, Debug)]
