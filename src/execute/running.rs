@@ -80,7 +80,7 @@ impl Build<'_> {
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
                 self.tally.ran.fetch_add(1, Ordering::SeqCst);
-                let stderr = Arc::from(finished.stderr);
+                let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
                     step: step.id.clone(),
                     took: finished.took,
@@ -451,14 +451,14 @@ impl Build<'_> {
             }
             _ => step.commands.last(),
         };
-        let log = finished.log.as_deref().map(read_end).unwrap_or_default();
+        let log = self.relocation.shown(finished.log.as_deref().map(read_end).unwrap_or_default());
         let mut advice = Vec::new();
         if finished.log.is_some() {
             advice.push(format!("the whole log: cargo bcache log {}", shown_step(step)));
         }
         let failure = Failure {
             headline: ending_text(&finished.ending, step),
-            command: command.map(|c| c.shown().replace(JOBS_MARKER, "N")),
+            command: command.map(|c| self.shown_command(c)),
             log: Arc::from(log),
             log_file: finished.log.clone(),
             advice,
@@ -466,9 +466,14 @@ impl Build<'_> {
         StepError::Failed { failure: Box::new(failure), took: finished.took }
     }
 
+    fn shown_command(&self, command: &Command) -> String {
+        let text = self.relocation.shown(command.shown().replace(JOBS_MARKER, "N").into_bytes());
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     pub(super) fn plain_failure(&self, step: &Step, headline: String) -> StepError {
         let path = self.state.log_path(&step.id);
-        let log = read_end(&path);
+        let log = self.relocation.shown(read_end(&path));
         let log_file = (!log.is_empty()).then_some(path);
         let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice: Vec::new() };
         StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
