@@ -42,6 +42,7 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
+  help: to look around: cargo bcache shell bad@host
      Skipped after@host, later@host
       Failed later@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 2 skipped
 ",
@@ -62,6 +63,7 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
+  help: to look around: cargo bcache shell bad@host
      Running other@host
      Skipped after@host, later@host
       Failed all@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 2 skipped
@@ -80,6 +82,7 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
+  help: to look around: cargo bcache shell bad@host
 ",
         )
         .exit(1);

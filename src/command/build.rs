@@ -11,6 +11,7 @@ use crate::action::Origin;
 use crate::base::digest::Digest;
 use crate::base::ids::StepIx;
 use crate::base::stat::Stat;
+use crate::base::text::shell_quote;
 use crate::base::tree::Node;
 use crate::cli::{Force, MessageFormat, TaskName};
 use crate::event::{Counts, Event, Listener, Outcome};
@@ -40,6 +41,13 @@ pub(super) struct Ended {
     broken: bool,
     /// Of the task of `run`, where it failed.
     attached_code: Option<i32>,
+}
+
+impl Ended {
+    /// Anything but finding all of it fresh.
+    pub fn has_done_something(&self) -> bool {
+        self.interrupted || self.counts.total() > self.counts.fresh
+    }
 }
 
 /// How a build went, for those who go on from there.
@@ -123,7 +131,7 @@ impl Context {
         Ended {
             counts,
             interrupted: build.cancel.is_cancelled(),
-            broken: build.tally.broken.load(Ordering::SeqCst),
+            broken: build.tally.is_broken(),
             attached_code: *build.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         }
     }
@@ -181,7 +189,7 @@ impl Context {
         Ok(answer)
     }
 
-    fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {
+    pub(super) fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {
         let mut forced = self.forced(opened)?;
         if let Some(ix) = attached {
             forced.entry(ix).or_insert_with(|| "run".to_owned());
@@ -194,12 +202,23 @@ impl Context {
             may_attach: !self.options.verbose() && self.options.message_format == MessageFormat::Human,
             forced,
             attached,
+            recall: self.recall(),
         })
+    }
+
+    /// How the person starts us for this workspace, from where they are.
+    fn recall(&self) -> String {
+        let mut words = "cargo bcache".to_owned();
+        let given = [("-C", &self.options.directory), ("--manifest", &self.options.manifest)];
+        for (option, path) in given.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?))) {
+            words.push_str(&format!(" {option} {}", shell_quote(&path.to_string_lossy())));
+        }
+        words
     }
 
     /// Asks about tasks that want to be asked about and will run for certain: before anything does. The others
     /// are asked about when they must run.
-    fn confirm(&self, opened: &Opened) -> Result<(), CommandError> {
+    pub(super) fn confirm(&self, opened: &Opened) -> Result<(), CommandError> {
         for ix in &opened.selection.steps {
             let step = opened.graph.step(*ix);
             let Some(question) = step.confirm.as_ref().filter(|_| step.class == Class::Plain) else { continue };

@@ -44,7 +44,12 @@ pub(super) struct Opened<'a> {
     pub warnings: Vec<String>,
 }
 
-impl Opened<'_> {
+impl<'a> Opened<'a> {
+    /// The same for other steps of the graph.
+    pub fn with_selection(&self, selection: Selection) -> Opened<'a> {
+        Opened { selection, warnings: self.warnings.clone(), ..*self }
+    }
+
     pub fn judge(&self) -> Judge<'_> {
         Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
     }

@@ -43,6 +43,8 @@ pub struct Options {
     pub forced: HashMap<StepIx, String>,
     /// The task of `run`: it has the terminal, and its arguments make it uncached.
     pub attached: Option<StepIx>,
+    /// How the person starts us for this workspace: `cargo bcache -C dir`.
+    pub recall: String,
 }
 
 /// What a build is made with. Everything outlives it.
@@ -91,6 +93,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Did the store, the state or the file system fail us?
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
     /// Did a step run?
     pub fn has_run(&self) -> bool {
         self.ran.load(Ordering::SeqCst) > 0
@@ -195,7 +202,7 @@ impl Build<'_> {
     }
 
     /// Has another build made a need anew since it was done here? Then that is what this step works with.
-    fn reread_needs(&self, ix: StepIx) -> Result<bool, StepError> {
+    pub(super) fn reread_needs(&self, ix: StepIx) -> Result<bool, StepError> {
         let mut moved = false;
         for need in self.graph.flat_needs(ix) {
             let step = self.graph.step(need);
@@ -370,6 +377,7 @@ impl Build<'_> {
         }
         self.learn(&result.made, &placed.seen);
         self.records.write(record(placed.seen, Origin::Restored))?;
+        self.forget_place(step);
         self.results.set(ix, Arc::new(result.made.clone()));
         self.tally.restored.fetch_add(1, Ordering::SeqCst);
         self.tally.changed.store(true, Ordering::SeqCst);
@@ -418,8 +426,24 @@ impl Build<'_> {
         Explainer { graph: self.graph, results: self.results, state: self.state }.explain(reasons, old)
     }
 
-    fn fail(&self, ix: StepIx, took: Duration, failure: Failure) {
-        self.listener.on(Event::Failed { step: self.graph.step(ix).id.clone(), took, failure });
+    /// Tells of an error that ended a step.
+    pub(super) fn report(&self, ix: StepIx, took: Duration, error: StepError) {
+        let step = self.graph.step(ix);
+        if error.is_ours() {
+            self.tally.broken.store(true, Ordering::SeqCst);
+        }
+        let (failure, took) = match error {
+            StepError::Failed { failure, took } => (*failure, took),
+            error => {
+                let mut advice = error.advice();
+                if matches!(error, StepError::Layer(_)) {
+                    advice.extend(self.look_around(step));
+                }
+                let headline = with_causes(&error);
+                (Failure { headline, command: None, log: Arc::from([]), log_file: None, advice }, took)
+            }
+        };
+        self.listener.on(Event::Failed { step: step.id.clone(), took, failure });
     }
 }
 
@@ -428,23 +452,9 @@ impl Work for Build<'_> {
         let begun = Instant::now();
         match self.try_step(ix, company) {
             Ok(attempt) => attempt,
-            Err(StepError::Failed { failure, took }) => {
-                self.fail(ix, took, *failure);
-                Attempt::Failed
-            }
             Err(StepError::Cancelled) => Attempt::Stopped,
             Err(error) => {
-                if error.is_ours() {
-                    self.tally.broken.store(true, Ordering::SeqCst);
-                }
-                let failure = Failure {
-                    headline: with_causes(&error),
-                    command: None,
-                    log: Arc::from([]),
-                    log_file: None,
-                    advice: error.advice(),
-                };
-                self.fail(ix, begun.elapsed(), failure);
+                self.report(ix, begun.elapsed(), error);
                 Attempt::Failed
             }
         }

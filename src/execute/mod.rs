@@ -5,6 +5,7 @@
 //! | [`build`] | one build: each step judged, restored or run, in the order of its life |
 //! | [`scheduler`] | which step is tried when |
 //! | [`judging`] | a step's verdict, from what is here |
+//! | [`enter`] | a visit to a step's place: `shell` |
 //! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
@@ -26,6 +27,7 @@
 pub mod build;
 pub mod cancel;
 pub mod durable;
+pub mod enter;
 pub mod explain;
 pub mod fetch;
 pub mod inside;

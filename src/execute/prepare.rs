@@ -24,6 +24,17 @@ use super::runner::{self, Ending, Job};
 use super::unpack;
 use super::view::{Mounted, Top, View};
 
+/// For whom the place of a step is prepared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// A run: everything from nothing.
+    Run,
+    /// A visit, where no run left anything.
+    Visited,
+    /// A visit to what a run has left.
+    Kept,
+}
+
 impl Build<'_> {
     /// Takes away what the step made before; `begin` writes down that it does. What nobody made moves aside.
     pub(super) fn clear_outputs(
@@ -114,7 +125,7 @@ impl Build<'_> {
     }
 
     /// No output may be reached through a link: it could lead out of the workspace.
-    fn check_parents(&self, step: &Step) -> Result<(), StepError> {
+    pub(super) fn check_parents(&self, step: &Step) -> Result<(), StepError> {
         for output in &step.outputs {
             let path = output.pattern.fixed_part();
             let inner = path.strip_prefix(&self.graph.root).unwrap_or(&path);
@@ -144,19 +155,23 @@ impl Build<'_> {
     }
 
     /// Everything that the commands expect to find.
-    pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled) -> Result<Option<View>, StepError> {
+    pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled, place: Place) -> Result<Option<View>, StepError> {
         let step = self.graph.step(ix);
         empty_dir(&assembled.tmp)?;
         if let Some(home) = &assembled.home {
-            fresh_dir(home)?;
+            place.make_home(home)?;
         }
         if let Some((dir, links)) = &assembled.tool_links {
             link_tools(dir, links)?;
         }
-        if step.source.is_some() {
+        if step.source.is_some() && place != Place::Kept {
             self.unpack(step, assembled)?;
         }
-        if step.has_views() { self.view(ix, step).map(Some) } else { Ok(None) }
+        let view = if step.has_views() { Some(self.view(ix, step, place)?) } else { None };
+        if place == Place::Run {
+            self.mark_place(step, &assembled.action.key())?;
+        }
+        Ok(view)
     }
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
@@ -284,7 +299,7 @@ impl Build<'_> {
     }
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
-    fn view(&self, ix: StepIx, step: &Step) -> Result<View, StepError> {
+    fn view(&self, ix: StepIx, step: &Step, place: Place) -> Result<View, StepError> {
         if let Err(why) = (self.views)() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {
@@ -305,22 +320,17 @@ impl Build<'_> {
                     layers.extend(self.layer_dir(owner, tree)?);
                 }
             }
-            let top = if step.sysroot == Some(here) { Some(self.top(step)?) } else { None };
+            let top = if step.sysroot == Some(here) {
+                layers.extend(place.left(step));
+                Some(make_top(&place.top(step))?)
+            } else {
+                None
+            };
             fs::create_dir_all(&prefix.path).map_err(StepError::write(&prefix.path))?;
             prefixes.push(Mounted { at: prefix.path.clone(), layers, top });
         }
         assert!(step.id == self.graph.step(ix).id, "BUG: the view of another step");
         Ok(View { prefixes, run_dir: step.work.join("run") })
-    }
-
-    fn top(&self, step: &Step) -> Result<Top, StepError> {
-        let top = step.work.join("top");
-        fresh_dir(&top)?;
-        let (upper, work) = (top.join("upper"), top.join("work"));
-        for dir in [&upper, &work] {
-            fs::create_dir(dir).map_err(StepError::write(dir))?;
-        }
-        Ok(Top { upper, work })
     }
 
     /// Steps whose layers lie at a prefix in this step's view, with what they made.
@@ -422,6 +432,14 @@ impl Build<'_> {
         record.made.clone().map(Arc::new)
     }
 
+    /// What a failed run left to be looked at: the step is past that.
+    pub(super) fn forget_place(&self, step: &Step) {
+        if (step.has_views() || step.source.is_some()) && step.work.is_dir() {
+            // It is emptied before the next run anyway.
+            let _ = remove_tree(&step.work);
+        }
+    }
+
     /// What a step that ended well needs no more.
     pub(super) fn tidy(&self, step: &Step, assembled: &Assembled) {
         // All of it is emptied before the next run anyway.
@@ -453,7 +471,16 @@ fn empty_dir(dir: &Path) -> Result<(), StepError> {
     Ok(())
 }
 
-fn fresh_dir(dir: &Path) -> Result<(), StepError> {
+fn make_top(top: &Path) -> Result<Top, StepError> {
+    fresh_dir(top)?;
+    let (upper, work) = (top.join("upper"), top.join("work"));
+    for dir in [&upper, &work] {
+        fs::create_dir(dir).map_err(StepError::write(dir))?;
+    }
+    Ok(Top { upper, work })
+}
+
+pub(super) fn fresh_dir(dir: &Path) -> Result<(), StepError> {
     remove_tree(dir).map_err(StepError::write(dir))?;
     fs::create_dir_all(dir).map_err(StepError::write(dir))
 }

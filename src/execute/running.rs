@@ -21,6 +21,7 @@ use super::explain;
 use super::jobserver::{Style, Tokens};
 use super::judging::Judged;
 use super::ownership::still_owned;
+use super::prepare::Place;
 use super::runner::{self, Ending, Finished, Job};
 use super::scheduler::{Attempt, Company, Wait};
 use super::style;
@@ -106,7 +107,7 @@ impl Build<'_> {
         let attached = self.options.attached == Some(ix);
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
-            let view = self.prepare(ix, assembled)?;
+            let view = self.prepare(ix, assembled, Place::Run)?;
             let finished = self.commands(step, assembled, view.as_ref(), attached, last, tokens)?;
             match &finished.ending {
                 Ending::Success => return Ok(finished),
@@ -376,8 +377,9 @@ impl Build<'_> {
         let log = finished.log.as_deref().map(read_end).unwrap_or_default();
         let mut advice = Vec::new();
         if finished.log.is_some() {
-            advice.push(format!("the whole log: cargo bcache log {}", shown_step(step)));
+            advice.push(format!("the whole log: {} log {}", self.options.recall, shown_step(step)));
         }
+        advice.extend(self.look_around(step));
         let failure = Failure {
             headline: ending_text(&finished.ending, step),
             command: command.map(|c| c.shown().replace(JOBS_MARKER, "N")),
@@ -388,11 +390,17 @@ impl Build<'_> {
         StepError::Failed { failure: Box::new(failure), took: finished.took }
     }
 
+    /// How to get to the place where the step failed. One that inherits everything has none of its own.
+    pub(super) fn look_around(&self, step: &Step) -> Option<String> {
+        (step.class != Class::Plain).then(|| format!("to look around: {} shell {}", self.options.recall, step.id))
+    }
+
     fn plain_failure(&self, step: &Step, headline: String) -> StepError {
         let path = self.state.log_path(&step.id);
         let log = read_end(&path);
         let log_file = (!log.is_empty()).then_some(path);
-        let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice: Vec::new() };
+        let advice = self.look_around(step).into_iter().collect();
+        let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice };
         StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
     }
 
