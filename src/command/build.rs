@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::action::Origin;
 use crate::base::digest::Digest;
-use crate::base::ids::StepIx;
+use crate::base::ids::{StepId, StepIx};
 use crate::base::stat::Stat;
 use crate::base::text::shell_quote;
 use crate::base::tree::Node;
@@ -176,6 +176,7 @@ impl Context {
             options,
             views: &views,
             ask: &ask,
+            is_gone: &|step, prefix| is_gone(opened, step, prefix),
             tally: Tally::default(),
             syncer: Syncer::new(opened.state.disks(opened.store)?),
         };
@@ -241,16 +242,9 @@ impl Context {
 
     /// Layers of steps that the manifest has no more leave their prefix.
     fn remove_gone(&self, opened: &Opened) -> Result<(), CommandError> {
-        let tasks = &opened.workspace.manifest.tasks;
         for prefix in opened.prefixes {
             let name = prefix.name();
-            let removed = prefix.retain(|step| {
-                tasks.get(&*step.task).is_some_and(|task| {
-                    let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
-                    let has_target = task.targets.is_empty() || task.targets.iter().any(|t| *t.value == *step.target);
-                    at.as_deref() == Some(name) && has_target
-                })
-            })?;
+            let removed = prefix.retain(|step| !is_gone(opened, step, name))?;
             if removed > 0 {
                 let text =
                     format!("{} of steps that are no more left {name}", crate::base::text::count(removed, "file"));
@@ -328,6 +322,14 @@ impl Context {
         // A convenience for the next run: without it, it thinks again.
         let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths);
     }
+}
+
+/// Does the manifest have no such step that installs into this prefix?
+fn is_gone(opened: &Opened, step: &StepId, prefix: &str) -> bool {
+    let Some(task) = opened.workspace.manifest.tasks.get(&*step.task) else { return true };
+    let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
+    let has_target = task.targets.is_empty() || task.targets.iter().any(|t| *t.value == *step.target);
+    at.as_deref() != Some(prefix) || !has_target
 }
 
 /// A request that can be answered by a proof.

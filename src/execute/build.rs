@@ -66,6 +66,8 @@ pub struct Build<'a> {
     pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
     /// Puts a task's question to the person: yes, no, or why nobody can be asked.
     pub ask: &'a (dyn Fn(&Step, &str) -> Result<bool, String> + Sync),
+    /// Does the manifest have this step no more, or not in this prefix?
+    pub is_gone: &'a (dyn Fn(&StepId, &str) -> bool + Sync),
     pub tally: Tally,
     pub syncer: Syncer,
 }
@@ -73,9 +75,7 @@ pub struct Build<'a> {
 /// What came of it so far.
 #[derive(Default)]
 pub struct Tally {
-    fresh: AtomicUsize,
-    restored: AtomicUsize,
-    pub(super) ran: AtomicUsize,
+    ends: Mutex<HashMap<StepIx, How>>,
     /// Exit status of an attached `run`, where it is not 0.
     pub attached_code: Mutex<Option<i32>>,
     /// Steps that must run and have no token yet.
@@ -100,12 +100,45 @@ impl Tally {
 
     /// Did a step run?
     pub fn has_run(&self) -> bool {
-        self.ran.load(Ordering::SeqCst) > 0
+        self.count(How::Ran) > 0
+    }
+
+    /// A step that is done twice, since another build undid it, counts once: with what took the most.
+    pub(super) fn done(&self, ix: StepIx, how: How) {
+        let mut ends = self.lock_ends();
+        let known = ends.entry(ix).or_insert(how);
+        *known = how.max(*known);
+    }
+
+    fn count(&self, how: How) -> usize {
+        self.lock_ends().values().filter(|h| **h == how).count()
+    }
+
+    fn lock_ends(&self) -> MutexGuard<'_, HashMap<StepIx, How>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How a step was done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum How {
+    Fresh,
+    Restored,
+    Ran,
+}
+
+/// What has become of a step's needs since they were done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Needs {
+    AsKnown,
+    /// One was made anew, and is as it should be.
+    Moved,
+    /// This one is not what it should be.
+    Undone(StepIx),
 }
 
 /// Locks of a step that is being restored or run.
@@ -123,9 +156,9 @@ impl Build<'_> {
         self.write_all_shared();
         let ends: Vec<(StepIx, End)> = planned.iter().map(|p| p.step).zip(ends).collect();
         let mut counts = Counts {
-            fresh: self.tally.fresh.load(Ordering::SeqCst),
-            restored: self.tally.restored.load(Ordering::SeqCst),
-            ran: self.tally.ran.load(Ordering::SeqCst),
+            fresh: self.tally.count(How::Fresh),
+            restored: self.tally.count(How::Restored),
+            ran: self.tally.count(How::Ran),
             failed: 0,
             skipped: 0,
         };
@@ -168,8 +201,9 @@ impl Build<'_> {
         Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
     }
 
+    /// Once is enough, also for a step that another build undoes.
     pub(super) fn forced(&self, ix: StepIx) -> Option<&str> {
-        self.options.forced.get(&ix).map(String::as_str)
+        self.options.forced.get(&ix).filter(|_| self.results.get(ix).is_none()).map(String::as_str)
     }
 
     fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
@@ -183,17 +217,22 @@ impl Build<'_> {
             Class::Cached | Class::Fixed => {}
         }
         let judge = self.judge();
-        let judged = judge.judge(ix, self.records.get(&step.id), self.forced(ix))?;
-        if let Ok(made) = &judged.fresh {
+        // Nobody is kept from changing anything yet: only that it is fresh is believed.
+        let judged = judge.judge(ix, self.records.get(&step.id), self.forced(ix));
+        if let Ok(Judged { fresh: Ok(made), .. }) = &judged {
             return Ok(self.is_fresh(ix, made.clone()));
         }
-        // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         self.end_orphans()?;
         let record = self.records.reread(&step.id)?;
-        let needs_moved = self.reread_needs(ix)?;
-        let judged =
-            if record == judged.record && !needs_moved { judged } else { judge.judge(ix, record, self.forced(ix))? };
+        let judged = match (self.look_at_needs(ix)?, judged) {
+            (Needs::Undone(need), _) => {
+                drop(held);
+                return self.do_again(need);
+            }
+            (Needs::AsKnown, Ok(judged)) if record == judged.record => judged,
+            (Needs::AsKnown | Needs::Moved, _) => judge.judge(ix, record, self.forced(ix))?,
+        };
         let reasons = match judged.fresh {
             Ok(made) => return Ok(self.is_fresh(ix, made)),
             Err(ref reasons) => reasons.clone(),
@@ -201,28 +240,43 @@ impl Build<'_> {
         self.restore_or_run(ix, judged, reasons, held)
     }
 
-    /// Has another build made a need anew since it was done here? Then that is what this step works with.
-    pub(super) fn reread_needs(&self, ix: StepIx) -> Result<bool, StepError> {
-        let mut moved = false;
+    /// With a share in the locks of a step's needs: has another build made one anew since it was done here? What
+    /// is fresh by our manifest and the files as they are now is what the step works with.
+    pub(super) fn look_at_needs(&self, ix: StepIx) -> Result<Needs, StepError> {
+        let mut found = Needs::AsKnown;
         for need in self.graph.flat_needs(ix) {
             let step = self.graph.step(need);
             let Some(known) = self.results.get(need).filter(|_| step.class == Class::Cached) else { continue };
-            let mine = self.records.get(&step.id);
-            let record = self.records.reread(&step.id)?;
-            if record == mine {
+            let record = self.records.peek(&step.id)?;
+            if record == self.records.get(&step.id) {
                 // Done in this build, if also without a result that answers to its key.
                 continue;
             }
-            match record.filter(|r| r.origin != Origin::Begun).and_then(|r| r.made.clone()) {
-                Some(made) if made == *known => {}
-                Some(made) => {
-                    self.results.set(need, Arc::new(made));
-                    moved = true;
-                }
-                None => return Err(StepError::NeedGone(step.id.clone())),
+            let Ok(Judged { fresh: Ok(made), .. }) = self.judge().judge(need, record.clone(), None) else {
+                return Ok(Needs::Undone(need));
+            };
+            record.into_iter().for_each(|record| self.records.adopt(record));
+            if made != known {
+                self.results.set(need, made);
+                found = Needs::Moved;
             }
         }
-        Ok(moved)
+        Ok(found)
+    }
+
+    /// Another build, perhaps of another manifest, has undone what a step made: it is restored, or runs again. The
+    /// step that needs it is tried again after that.
+    pub(super) fn do_again(&self, need: StepIx) -> Result<Attempt, StepError> {
+        let begun = Instant::now();
+        match self.try_step(need, Company::Others) {
+            Ok(Attempt::Done) => Ok(Attempt::Later(Wait::Token)),
+            Ok(other) => Ok(other),
+            Err(StepError::Cancelled) => Err(StepError::Cancelled),
+            Err(error) => {
+                self.report(need, begun.elapsed(), error);
+                Err(StepError::NeedGone(self.graph.step(need).id.clone()))
+            }
+        }
     }
 
     /// With the step's locks held: the store's answer, or a run.
@@ -301,7 +355,7 @@ impl Build<'_> {
 
     fn is_fresh(&self, ix: StepIx, made: Arc<Made>) -> Attempt {
         self.results.set(ix, made);
-        self.tally.fresh.fetch_add(1, Ordering::SeqCst);
+        self.tally.done(ix, How::Fresh);
         self.listener.on(Event::Fresh { step: self.graph.step(ix).id.clone() });
         Attempt::Done
     }
@@ -379,7 +433,7 @@ impl Build<'_> {
         self.records.write(record(placed.seen, Origin::Restored))?;
         self.forget_place(step);
         self.results.set(ix, Arc::new(result.made.clone()));
-        self.tally.restored.fetch_add(1, Ordering::SeqCst);
+        self.tally.done(ix, How::Restored);
         self.tally.changed.store(true, Ordering::SeqCst);
         self.listener.on(Event::Restored { step: step.id.clone(), files, bytes, took: begun.elapsed() });
         Ok(true)

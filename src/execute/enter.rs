@@ -21,7 +21,7 @@ use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Step};
 use crate::store::remove_tree;
 
-use super::build::{Build, Held, StepError};
+use super::build::{Build, Held, Needs, StepError};
 use super::jobserver::Tokens;
 use super::judging::JudgeError;
 use super::prepare::{Place, fresh_dir};
@@ -69,8 +69,6 @@ impl Build<'_> {
     fn visit(&self, ix: StepIx, command: Vec<OsString>, set: &[(OsString, OsString)]) -> Result<Ending, StepError> {
         let step = self.graph.step(ix);
         let _held = self.hold_after_waiting(ix)?;
-        self.end_orphans()?;
-        self.reread_needs(ix)?;
         let assembled = self.judge().assemble(ix).map_err(JudgeError::from)?;
         let tokens = self.tokens_after_waiting(step)?;
         let is_kept = self.has_place(step, &assembled.action.key());
@@ -130,7 +128,11 @@ impl Build<'_> {
                 return Err(StepError::Cancelled);
             }
             if let Some(held) = self.hold(ix)? {
-                return Ok(held);
+                self.end_orphans()?;
+                let Needs::Undone(need) = self.look_at_needs(ix)? else { return Ok(held) };
+                drop(held);
+                self.do_again(need)?;
+                continue;
             }
             if !is_said {
                 let text = format!("waiting for another build, which has {} or what it needs", self.graph.step(ix).id);

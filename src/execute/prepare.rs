@@ -11,7 +11,7 @@ use crate::action::{Made, Origin, StepRecord};
 use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::Tree;
+use crate::base::tree::{Node, Tree};
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::git;
 use crate::graph::pattern::Pattern;
@@ -374,8 +374,14 @@ impl Build<'_> {
         let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
         // One after another: who has put its layer is not provisional any more.
         let mut installed = self.tally.installed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_provisional = |owner: &StepId| {
-            self.graph.find(owner).is_some_and(|ix| self.is_to_come(ix) && !installed.contains_key(&ix))
+        let name = &self.graph.prefix(prefix).name;
+        let is_provisional = |owner: &StepId, path: &Path, node: &Node| {
+            let Some(ix) = self.graph.find(owner) else { return (self.is_gone)(owner, name) };
+            match installed.get(&ix).cloned().or_else(|| self.results.get(ix)?.layer.clone()) {
+                // What it did not make here is of a build with another manifest.
+                Some(layer) => layer.get(path) != Some(node),
+                None => self.is_to_come(ix),
+            }
         };
         let report = self.prefixes[prefix.index()].put_over(&step.id, tree, source, &is_provisional)?;
         installed.insert(ix, tree.clone());

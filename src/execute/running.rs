@@ -16,7 +16,7 @@ use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
 use crate::store::{Layers, Snapshot, Sources};
 
-use super::build::{Build, Permission, StepError};
+use super::build::{Build, How, Needs, Permission, StepError};
 use super::explain;
 use super::jobserver::{Style, Tokens};
 use super::judging::Judged;
@@ -72,7 +72,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, record, permission) {
             Ok(stored) => {
-                self.tally.ran.fetch_add(1, Ordering::SeqCst);
+                self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(finished.stderr);
                 self.listener.on(Event::Ran {
                     step: step.id.clone(),
@@ -319,8 +319,12 @@ impl Build<'_> {
     /// A step that always runs: it inherits the environment, and nothing of it is stored.
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         self.end_orphans()?;
+        if let Needs::Undone(need) = self.look_at_needs(ix)? {
+            drop(held);
+            return self.do_again(need);
+        }
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Token));
         };
@@ -352,7 +356,7 @@ impl Build<'_> {
         let snapshot = sources.snapshot()?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.results.set(ix, Arc::new(snapshot.made));
-        self.tally.ran.fetch_add(1, Ordering::SeqCst);
+        self.tally.done(ix, How::Ran);
         self.listener.on(Event::Ran {
             step: step.id.clone(),
             took: begun.elapsed(),

@@ -69,6 +69,9 @@ struct Row {
     seen: Option<Seen>,
 }
 
+/// Does this, at this path, of this step yield to others?
+pub type Provisional<'a> = &'a dyn Fn(&StepId, &Path, &Node) -> bool;
+
 /// The map as it was read, and the stat record of its file then.
 #[derive(Debug)]
 struct Loaded {
@@ -103,17 +106,17 @@ impl<'a> Prefix<'a> {
     /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
     /// bytes at a path of another step are the other's.
     pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
-        self.put_over(step, tree, source, &|_| false)
+        self.put_over(step, tree, source, &|_, _, _| false)
     }
 
-    /// The same, but a step that is `provisional` gives up what is in the way: what it installed is of an
-    /// earlier build, and it is put anew, or not fresh, before this one ends.
+    /// The same, but what is `provisional` of other steps yields: it is of an earlier build, or of one with another
+    /// manifest, and its step is put anew, or not fresh, before this one ends.
     pub fn put_over(
         &self,
         step: &StepId,
         tree: &Tree,
         source: LayerSource,
-        provisional: &dyn Fn(&StepId) -> bool,
+        provisional: Provisional,
     ) -> Result<PrefixReport, StoreError> {
         let lock = self.lock_path();
         let _lock = wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))?;
@@ -316,7 +319,7 @@ impl Map {
     }
 
     /// With what is in the layer's way handed over to its step, where the owner is provisional.
-    fn yielding(&self, step: &StepId, tree: &Tree, provisional: &dyn Fn(&StepId) -> bool) -> Self {
+    fn yielding(&self, step: &StepId, tree: &Tree, provisional: Provisional) -> Self {
         let mut map = self.clone();
         let is_file = |node: &Node| !matches!(node, Node::Dir { .. });
         let in_the_way = |row: &Row| {
@@ -324,7 +327,8 @@ impl Map {
                 || is_file(&row.node) && tree.holds_below(&row.path)
                 || row.path.ancestors().skip(1).any(|above| tree.get(above).is_some_and(is_file))
         };
-        let yields = |row: &Row| self.owner(row) != step && in_the_way(row) && provisional(self.owner(row));
+        let is_provisional = |row: &Row| provisional(self.owner(row), &row.path, &row.node);
+        let yields = |row: &Row| self.owner(row) != step && in_the_way(row) && is_provisional(row);
         for (at, _) in self.rows.iter().enumerate().filter(|(_, row)| yields(row)) {
             map.rows[at].owner = index_of(&mut map.owners, step);
         }
