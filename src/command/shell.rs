@@ -24,7 +24,8 @@ impl Context {
             check_prefixes(opened)?;
             let needs = opened.with_selection(needs_of(opened, ix));
             self.confirm(&needs)?;
-            let options = self.build_options(&needs, None)?;
+            // To force the step means nothing here: it does not run.
+            let options = self.build_options(opened, None)?;
             // Its `TERM` is none that a person could work with.
             let is_for_a_person = command.is_empty() && std::io::stdin().is_terminal();
             let term = self.outside.get("TERM").filter(|_| is_for_a_person);

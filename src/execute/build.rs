@@ -18,11 +18,12 @@ use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, StepLock, Store, StoreError};
+use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, Store, StoreError};
 
 use super::cancel::Cancel;
 use super::durable::Syncer;
 use super::explain::Explainer;
+use super::holding::{Held, Needs};
 use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
 use super::ownership::still_owned;
@@ -131,22 +132,6 @@ pub(super) enum How {
     Ran,
 }
 
-/// What has become of a step's needs since they were done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Needs {
-    AsKnown,
-    /// One was made anew, and is as it should be.
-    Moved,
-    /// This one is not what it should be.
-    Undone(StepIx),
-}
-
-/// Locks of a step that is being restored or run.
-pub(super) struct Held {
-    _step: StepLock,
-    _needs: Vec<StepLock>,
-}
-
 impl Build<'_> {
     /// Brings all steps of the selection to their ends; gives the counts.
     pub fn run(&self) -> (Counts, Vec<(StepIx, End)>) {
@@ -206,7 +191,7 @@ impl Build<'_> {
         self.options.forced.get(&ix).filter(|_| self.results.get(ix).is_none()).map(String::as_str)
     }
 
-    fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
+    pub(super) fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         if self.lacks_token(ix)? {
             return Ok(Attempt::Later(Wait::Token));
@@ -238,45 +223,6 @@ impl Build<'_> {
             Err(ref reasons) => reasons.clone(),
         };
         self.restore_or_run(ix, judged, reasons, held)
-    }
-
-    /// With a share in the locks of a step's needs: has another build made one anew since it was done here? What
-    /// is fresh by our manifest and the files as they are now is what the step works with.
-    pub(super) fn look_at_needs(&self, ix: StepIx) -> Result<Needs, StepError> {
-        let mut found = Needs::AsKnown;
-        for need in self.graph.flat_needs(ix) {
-            let step = self.graph.step(need);
-            let Some(known) = self.results.get(need).filter(|_| step.class == Class::Cached) else { continue };
-            let record = self.records.peek(&step.id)?;
-            if record == self.records.get(&step.id) {
-                // Done in this build, if also without a result that answers to its key.
-                continue;
-            }
-            let Ok(Judged { fresh: Ok(made), .. }) = self.judge().judge(need, record.clone(), None) else {
-                return Ok(Needs::Undone(need));
-            };
-            record.into_iter().for_each(|record| self.records.adopt(record));
-            if made != known {
-                self.results.set(need, made);
-                found = Needs::Moved;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Another build, perhaps of another manifest, has undone what a step made: it is restored, or runs again. The
-    /// step that needs it is tried again after that.
-    pub(super) fn do_again(&self, need: StepIx) -> Result<Attempt, StepError> {
-        let begun = Instant::now();
-        match self.try_step(need, Company::Others) {
-            Ok(Attempt::Done) => Ok(Attempt::Later(Wait::Token)),
-            Ok(other) => Ok(other),
-            Err(StepError::Cancelled) => Err(StepError::Cancelled),
-            Err(error) => {
-                self.report(need, begun.elapsed(), error);
-                Err(StepError::NeedGone(self.graph.step(need).id.clone()))
-            }
-        }
     }
 
     /// With the step's locks held: the store's answer, or a run.
@@ -358,25 +304,6 @@ impl Build<'_> {
         self.tally.done(ix, How::Fresh);
         self.listener.on(Event::Fresh { step: self.graph.step(ix).id.clone() });
         Attempt::Done
-    }
-
-    /// The step's own lock, and a share in those of its needs, so that nobody changes their outputs.
-    pub(super) fn hold(&self, ix: StepIx) -> Result<Option<Held>, StepError> {
-        let lock = |error| StepError::lock(error);
-        let Some(step) = self.state.try_lock_step(&self.graph.step(ix).id).map_err(lock)? else { return Ok(None) };
-        let mut needs = Vec::new();
-        for need in self.graph.flat_needs(ix) {
-            match self.state.try_share_step(&self.graph.step(need).id).map_err(lock)? {
-                Some(share) => needs.push(share),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(Held { _step: step, _needs: needs }))
-    }
-
-    /// A lock is free again at the moment in which its holder is killed, and what that has started may live on.
-    pub(super) fn end_orphans(&self) -> Result<(), StepError> {
-        self.watch.end_orphans(self.listener).map_err(StepError::Orphans)
     }
 
     /// Restores what the store has; `false` where it has nothing (any more).

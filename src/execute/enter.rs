@@ -11,6 +11,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Step};
 use crate::store::remove_tree;
 
-use super::build::{Build, Held, Needs, StepError};
+use super::build::{Build, StepError};
+use super::holding::{Held, Needs};
 use super::jobserver::Tokens;
 use super::judging::JudgeError;
 use super::prepare::{Place, fresh_dir};
@@ -156,10 +158,21 @@ impl Build<'_> {
     /// Says that the step's place is prepared for a run with this key.
     pub(super) fn mark_place(&self, step: &Step, key: &ActionKey) -> Result<(), StepError> {
         let mark = place_mark(step);
-        match step.work.is_dir() {
-            true => fs::write(&mark, key.0.to_string()).map_err(StepError::write(&mark)),
+        match fs::write(&mark, key.0.to_string()) {
             // It has no directory of its own that could be looked at.
-            false => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(StepError::write(&mark)),
+        }
+    }
+
+    /// Before anything of a place is made anew: a kill at any point leaves one that nobody enters.
+    pub(super) fn unmark_place(&self, step: &Step) -> Result<(), StepError> {
+        let mark = place_mark(step);
+        match fs::remove_file(&mark) {
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Err(StepError::write(&mark)(e))
+            }
+            _ => Ok(()),
         }
     }
 

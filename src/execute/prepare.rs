@@ -157,6 +157,9 @@ impl Build<'_> {
     /// Everything that the commands expect to find.
     pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled, place: Place) -> Result<Option<View>, StepError> {
         let step = self.graph.step(ix);
+        if place != Place::Kept {
+            self.unmark_place(step)?;
+        }
         empty_dir(&assembled.tmp)?;
         if let Some(home) = &assembled.home {
             place.make_home(home)?;

@@ -16,8 +16,9 @@ use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
 use crate::store::{Layers, Snapshot, Sources};
 
-use super::build::{Build, How, Needs, Permission, StepError};
+use super::build::{Build, How, Permission, StepError};
 use super::explain;
+use super::holding::Needs;
 use super::jobserver::{Style, Tokens};
 use super::judging::Judged;
 use super::ownership::still_owned;
