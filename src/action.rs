@@ -41,6 +41,8 @@ pub enum Kind {
     Layer,
     /// A declared output.
     Output,
+    /// A file that a run was found to have read.
+    Discovered,
 }
 
 /// One thing that can change the result: which, its digest, and how to show it to a person.
@@ -61,6 +63,9 @@ impl Component {
     }
 }
 
+/// How a discovered file that is not there is shown.
+pub const ABSENT: &str = "absent";
+
 /// Everything that can change the result of a step, in an order that has a meaning where the
 /// declaration's has (commands, needs) and is sorted by name where it has none.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -77,6 +82,9 @@ impl std::fmt::Display for ActionKey {
     }
 }
 
+/// Name of the component of an action whose result was made without a view of its own.
+const VIEWS: &str = "views";
+
 /// Name of the component of an action whose result holds the path of the workspace.
 const PLACE: &str = "place of the workspace";
 
@@ -90,8 +98,32 @@ impl Action {
         Self { components }
     }
 
+    /// The same with what a run was found to have read.
+    pub fn with(&self, discovered: Vec<Component>) -> Self {
+        let mut components = self.components.clone();
+        components.extend(discovered);
+        Self { components }
+    }
+
+    /// Names of the files that the run was found to have read.
+    pub fn discovered(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().filter(|c| c.kind == Kind::Discovered).map(|c| c.name.as_str())
+    }
+
     pub fn is_bound(&self) -> bool {
         self.components.iter().any(|c| c.kind == Kind::Setting && c.name == PLACE)
+    }
+
+    /// The action whose result was made in the prefixes themselves, where less is hidden than in a view: it answers
+    /// only where there are no views.
+    pub fn exclusive(&self) -> Self {
+        let mut components = self.components.clone();
+        components.push(Component::text(Kind::Setting, VIEWS, "exclusive"));
+        Self { components }
+    }
+
+    pub fn is_exclusive(&self) -> bool {
+        self.components.iter().any(|c| c.kind == Kind::Setting && c.name == VIEWS && c.shown == "exclusive")
     }
 
     pub fn key(&self) -> ActionKey {
@@ -110,6 +142,8 @@ pub struct ActionResult {
     pub key: ActionKey,
     /// For lists; a result is found by its key alone.
     pub step: StepId,
+    /// The workspace whose path the outputs hold, as it is shown: for lists too.
+    pub bound_to: Option<String>,
     pub made: Made,
     pub cost: Cost,
     /// Seconds since 1970.
@@ -127,6 +161,44 @@ pub struct Made {
     pub layer: Option<Tree>,
     /// Files that several steps may write, as this one left them; in no digest and in no view.
     pub shared: Vec<SharedFile>,
+    /// Where the layer holds placeholders; follows from its bytes, so it is in no digest.
+    pub places: Places,
+}
+
+/// Where a layer holds the placeholders of relocatable prefixes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Places {
+    /// Those that are in files or targets of links.
+    pub placeholders: Vec<String>,
+    /// In tree order.
+    pub files: Vec<FilePlaces>,
+}
+
+impl Places {
+    pub fn is_empty(&self) -> bool {
+        self.placeholders.is_empty()
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FilePlaces {
+    /// Which entry of the layer's tree.
+    pub entry: u32,
+    /// Without NUL: bytes may move in it.
+    pub is_text: bool,
+    /// By their offsets, none in another.
+    pub places: Vec<Place>,
+}
+
+/// Bytes of a file that are a part of a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Place {
+    pub offset: u64,
+    /// Index of the placeholder.
+    pub of: u32,
+    /// Which part of it.
+    pub start: u32,
+    pub len: u32,
 }
 
 /// A shared file of a prefix, such as `share/info/dir`: small, so its bytes are kept here.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -21,7 +20,6 @@ use crate::execute::durable::Syncer;
 use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
-use crate::execute::view::probe::{self, Availability};
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
@@ -115,11 +113,17 @@ impl Context {
         check_prefixes(opened)?;
         self.confirm(opened)?;
         let options = self.build_options(opened, attached)?;
-        let ended = self.with_build(opened, &options, |build| Ok(self.run_build(opened, build)))?;
-        if options.forced.is_empty() {
-            // One who forces asks for a run, the next time too.
-            self.keep_proof(opened, request, &ended.counts);
-        }
+        let ended = self.with_build(opened, &options, |build| {
+            let ended = self.run_build(opened, build);
+            if build.tally.has_run() {
+                build.syncer.begin_last();
+            }
+            if options.forced.is_empty() {
+                // One who forces asks for a run, the next time too.
+                self.keep_proof(opened, request, &ended.counts);
+            }
+            Ok(ended)
+        })?;
         Ok(Built { exit: self.finish(opened, &ended) })
     }
 
@@ -154,11 +158,6 @@ impl Context {
             .tempdir()
             .map_err(CommandError::io("make a temporary directory"))?;
         let jobserver = Jobserver::new(options.jobs, private.path()).map_err(CommandError::io("make the jobserver"))?;
-        let probed = OnceLock::new();
-        let views = || match probed.get_or_init(|| probe::available(&opened.state.dir().join("work"), None, &cancel)) {
-            Availability::Available => Ok(()),
-            Availability::Not(why) => Err(why.clone()),
-        };
         let ask = |step: &Step, question: &str| self.ask(step, question);
         let build = Build {
             graph: opened.graph,
@@ -169,12 +168,13 @@ impl Context {
             records: opened.records,
             results: opened.results,
             prefixes: opened.prefixes,
+            relocation: opened.relocation,
             listener: &self.reporter,
             cancel: &cancel,
             watch: &watch,
             jobserver: &jobserver,
             options,
-            views: &views,
+            views: opened.views,
             ask: &ask,
             is_gone: &|step, prefix| is_gone(opened, step, prefix),
             tally: Tally::default(),
@@ -182,10 +182,12 @@ impl Context {
         };
         let answer = act(&build)?;
         if build.tally.changed.load(Ordering::SeqCst) {
-            if build.tally.has_run() {
-                opened.state.disks(opened.store)?.sync()?;
+            if build.tally.has_run() || build.tally.has_kept() {
+                build.syncer.begin_last();
             }
             self.settle(opened, alive)?;
+            build.syncer.end()?;
+            build.tally.confirm_kept(opened.state)?;
         }
         Ok(answer)
     }
@@ -244,6 +246,11 @@ impl Context {
     fn remove_gone(&self, opened: &Opened) -> Result<(), CommandError> {
         for prefix in opened.prefixes {
             let name = prefix.name();
+            // While a step has it for itself, the build of that step sees to it.
+            let share = opened.state.try_share_prefix(name).map_err(CommandError::io("lock a sysroot"))?;
+            if share.is_none() {
+                continue;
+            }
             let removed = prefix.retain(|step| !is_gone(opened, step, name))?;
             if removed > 0 {
                 let text =
@@ -304,6 +311,8 @@ impl Context {
         // Cargo puts its own directories in front: started through it, the same request is another.
         parts.push(self.outside.get("PATH").unwrap_or_default());
         parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
+        let views = format!("{:?}", self.wanted_views()?);
+        parts.push(OsStr::new(&views));
         parts.extend(names.iter().map(OsString::as_os_str));
         let digest = proof::request_digest(&parts);
         Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest), root }))

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
-use crate::base::tree::Tree;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, Store, StoreError};
+use crate::store::{
+    Before, KeyLock, LastUse, LayerSource, Layers, Part, Permit, Prefix, Relocation, State, StepLock, Store, StoreError,
+};
 
 use super::cancel::Cancel;
 use super::durable::Syncer;
@@ -29,6 +30,7 @@ use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
+use super::view::probe::Views;
 use super::watch::Watch;
 
 /// What the person asked for besides the steps.
@@ -58,13 +60,14 @@ pub struct Build<'a> {
     pub records: &'a Records<'a>,
     pub results: &'a Results,
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
     pub listener: &'a dyn Listener,
     pub cancel: &'a Cancel,
     pub watch: &'a Watch<'a>,
     pub jobserver: &'a Jobserver,
     pub options: &'a Options,
-    /// Can steps have views here? `Err` says why not.
-    pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
+    /// How steps get their views here.
+    pub views: &'a Views,
     /// Puts a task's question to the person: yes, no, or why nobody can be asked.
     pub ask: &'a (dyn Fn(&Step, &str) -> Result<bool, String> + Sync),
     /// Does the manifest have this step no more, or not in this prefix?
@@ -82,11 +85,15 @@ pub struct Tally {
     /// Steps that must run and have no token yet.
     waiting: Mutex<HashSet<StepIx>>,
     /// Layers that this build has put into their prefixes.
-    pub(super) installed: Mutex<HashMap<StepIx, Tree>>,
+    pub(super) installed: Mutex<HashMap<StepIx, Arc<Made>>>,
     /// Peaks of the steps that run now, in bytes.
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
     pub(super) running: AtomicUsize,
+    /// Was it said that there are no namespaces?
+    pub(super) said_exclusive: std::sync::atomic::AtomicBool,
+    /// What steps left that build on themselves.
+    pub(super) kept: Mutex<Vec<LastUse>>,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -183,7 +190,15 @@ impl Build<'_> {
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {
-        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+        Judge {
+            bench: self.bench,
+            prefixes: self.prefixes,
+            relocation: self.relocation,
+            state: self.state,
+            records: self.records,
+            results: self.results,
+            views: self.views,
+        }
     }
 
     /// Once is enough, also for a step that another build undoes.
@@ -196,6 +211,7 @@ impl Build<'_> {
         if self.lacks_token(ix)? {
             return Ok(Attempt::Later(Wait::Token));
         }
+        let Some(shares) = self.share_prefixes(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         match step.class {
             Class::Group => return Ok(Attempt::Done),
             Class::Plain => return self.run_plain(ix, company),
@@ -212,7 +228,7 @@ impl Build<'_> {
         let record = self.records.reread(&step.id)?;
         let judged = match (self.look_at_needs(ix)?, judged) {
             (Needs::Undone(need), _) => {
-                drop(held);
+                drop((held, shares));
                 return self.do_again(need);
             }
             (Needs::AsKnown, Ok(judged)) if record == judged.record => judged,
@@ -222,7 +238,7 @@ impl Build<'_> {
             Ok(made) => return Ok(self.is_fresh(ix, made)),
             Err(ref reasons) => reasons.clone(),
         };
-        self.restore_or_run(ix, judged, reasons, held)
+        self.restore_or_run(ix, judged, reasons, held, shares)
     }
 
     /// With the step's locks held: the store's answer, or a run.
@@ -232,17 +248,22 @@ impl Build<'_> {
         judged: Judged,
         reasons: Vec<Reason>,
         held: Held,
+        mut shares: Vec<StepLock>,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let key = judged.assembled.action.key();
-        if self.forced(ix).is_none() && self.restore(ix, &judged, &reasons)? {
+        let action = &judged.assembled.action;
+        // Two worktrees don't wait for each other where neither can use what the other makes.
+        let key = if step.builds_on_itself() { action.bound_to(&self.graph.root).key() } else { action.key() };
+        // What builds on itself is in no store.
+        let asks = self.forced(ix).is_none() && !step.builds_on_itself();
+        if asks && self.restore(ix, &judged, &reasons)? {
             return Ok(Attempt::Done);
         }
         let Some(key_lock) = self.store.try_lock_key(&key).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Lock));
         };
-        let permit = if self.forced(ix).is_none() {
-            match answer(self.store, self.graph, &judged.assembled.action)? {
+        let permit = if asks {
+            match self.answer(step, &judged)? {
                 // Whoever had the lock has stored it.
                 Answer::Hit(..) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
                 Answer::Hit(..) => return Ok(Attempt::Later(Wait::Lock)),
@@ -251,6 +272,11 @@ impl Build<'_> {
         } else {
             self.store.replace(&key)
         };
+        if self.is_exclusive(step) {
+            shares.clear();
+            let Some(own) = self.own_prefixes()? else { return Ok(Attempt::Later(Wait::Lock)) };
+            shares = own;
+        }
         if !self.has_room(step) {
             return Ok(Attempt::Later(Wait::Lock));
         }
@@ -266,7 +292,13 @@ impl Build<'_> {
                 Err(why) => return Err(StepError::Declined(why)),
             }
         }
-        self.run_cached(ix, judged, reasons, Permission { permit, _key: key_lock, _held: held }, &tokens)
+        self.run_cached(
+            ix,
+            judged,
+            reasons,
+            Permission { permit, _key: key_lock, _held: held, _prefixes: shares },
+            &tokens,
+        )
     }
 
     /// Was the step found to need a token, and is there still none? Then it need not be judged again.
@@ -306,16 +338,20 @@ impl Build<'_> {
         Attempt::Done
     }
 
+    fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
+        Ok(answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?)
+    }
+
     /// Restores what the store has; `false` where it has nothing (any more).
     fn restore(&self, ix: StepIx, judged: &Judged, reasons: &[Reason]) -> Result<bool, StepError> {
         let begun = Instant::now();
         let step = self.graph.step(ix);
-        let Answer::Hit(action, result) = answer(self.store, self.graph, &judged.assembled.action)? else {
+        let Answer::Hit(action, result) = self.answer(step, judged)? else {
             return Ok(false);
         };
         let old = still_owned(self.graph, step, judged.record.clone());
         if let Some(old) = old.as_deref().filter(|old| is_left_behind(old)) {
-            self.clear_left_behind(step, old)?;
+            self.clear_left_behind(step, old, step.clean)?;
         }
         let known = before(old.as_deref()).tree;
         self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;
@@ -349,7 +385,7 @@ impl Build<'_> {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;
             let source = unpacked.as_deref().map_or(LayerSource::Stored(self.store, &result), LayerSource::Dir);
-            match self.install(ix, layer, source) {
+            match self.install(ix, &result.made, source) {
                 Ok(written) => files += written,
                 Err(StepError::Store(e)) if e.is_lost() => return Ok(false),
                 Err(e) => return Err(e),
@@ -451,6 +487,8 @@ pub(super) struct Permission {
     pub permit: Permit,
     pub _key: KeyLock,
     pub _held: Held,
+    /// Shares, or for a step without namespaces the prefixes themselves.
+    pub _prefixes: Vec<StepLock>,
 }
 
 pub(super) fn before(record: Option<&StepRecord>) -> Before<'_> {

@@ -20,14 +20,14 @@ use crate::base::ids::StepIx;
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Step};
-use crate::store::remove_tree;
+use crate::store::{StepLock, remove_tree};
 
 use super::build::{Build, StepError};
 use super::holding::{Held, Needs};
 use super::jobserver::Tokens;
 use super::judging::JudgeError;
 use super::prepare::{Place, fresh_dir};
-use super::runner::{self, Ending, Job};
+use super::runner::{self, Ending, Finished, Job};
 use super::style;
 use super::view::View;
 
@@ -73,7 +73,14 @@ impl Build<'_> {
         let _held = self.hold_after_waiting(ix)?;
         let assembled = self.judge().assemble(ix).map_err(JudgeError::from)?;
         let tokens = self.tokens_after_waiting(step)?;
-        let is_kept = self.has_place(step, &assembled.action.key());
+        // Where there are no views, a run leaves nothing to be seen once more.
+        let is_exclusive = self.is_exclusive(step);
+        let _own = if is_exclusive { Some(self.own_prefixes_after_waiting()?) } else { None };
+        let is_kept = !is_exclusive && self.has_place(step, &assembled.action.key());
+        if step.builds_on_itself() {
+            // A run must not build on what a visitor does.
+            self.state.forget_last_use(&step.id)?;
+        }
         let place = if is_kept { Place::Kept } else { Place::Visited };
         self.check_parents(step)?;
         self.make_output_dirs(step)?;
@@ -83,7 +90,8 @@ impl Build<'_> {
             let text = format!("what is written into {shown} here is thrown away at the end");
             self.listener.on(Event::Note { text });
         }
-        let ending = self.visitors_command(step, &assembled, view.as_ref(), (command, set), &tokens);
+        let act = || self.visitors_command(step, &assembled, view.as_ref(), (command, set), &tokens);
+        let ending = if is_exclusive { self.in_prefixes(step, act) } else { act() }.map(|finished| finished.ending);
         if is_kept {
             let own = Place::Kept.top(step);
             remove_tree(&own).map_err(StepError::write(&own))?;
@@ -100,7 +108,7 @@ impl Build<'_> {
         view: Option<&View>,
         (command, set): (Vec<OsString>, &[(OsString, OsString)]),
         tokens: &Tokens,
-    ) -> Result<Ending, StepError> {
+    ) -> Result<Finished, StepError> {
         let mut env = assembled.environment.clone();
         env.retain(|(name, _)| !set.iter().any(|(other, _)| other == name));
         env.extend_from_slice(set);
@@ -120,7 +128,7 @@ impl Build<'_> {
             helper: None,
         };
         self.watch.begin().map_err(StepError::Watch)?;
-        Ok(runner::run(&job, self.cancel)?.ending)
+        Ok(runner::run(&job, self.cancel)?)
     }
 
     fn hold_after_waiting(&self, ix: StepIx) -> Result<Held, StepError> {
@@ -140,6 +148,18 @@ impl Build<'_> {
                 let text = format!("waiting for another build, which has {} or what it needs", self.graph.step(ix).id);
                 self.listener.on(Event::Note { text });
                 is_said = true;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn own_prefixes_after_waiting(&self) -> Result<Vec<StepLock>, StepError> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(StepError::Cancelled);
+            }
+            if let Some(own) = self.own_prefixes()? {
+                return Ok(own);
             }
             std::thread::sleep(PAUSE);
         }
@@ -190,7 +210,7 @@ impl Place {
     /// The directory of the view's own top.
     pub(super) fn top(self, step: &Step) -> PathBuf {
         match self {
-            Self::Run | Self::Visited => step.work.join("top"),
+            Self::Run { .. } | Self::Visited => step.work.join("top"),
             Self::Kept => step.work.join("visit"),
         }
     }
@@ -204,7 +224,7 @@ impl Place {
     /// Makes the directories that the step finds empty, where they are not to be found as they were left.
     pub(super) fn make_home(self, home: &std::path::Path) -> Result<(), StepError> {
         match self {
-            Self::Run | Self::Visited => fresh_dir(home),
+            Self::Run { .. } | Self::Visited => fresh_dir(home),
             Self::Kept => fs::create_dir_all(home).map_err(StepError::write(home)),
         }
     }

@@ -12,7 +12,7 @@ use crate::store::State;
 
 use super::judging::Results;
 
-const FORMAT: Format = Format { magic: b"bc-made\n", version: 1 };
+const FORMAT: Format = Format { magic: b"bc-made\n", version: 2 };
 /// Names of files that are listed.
 const NAMED: usize = 3;
 

@@ -1,5 +1,6 @@
 //! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +11,14 @@ use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
 use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
+use crate::fingerprint::discovered;
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
-use crate::store::{Lookup, Permit, Prefix, State, Store, StoreError};
+use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
 use super::ownership::strays;
+use super::view::probe::Views;
 
 /// What the steps of this build have made so far.
 pub struct Results {
@@ -120,16 +123,48 @@ pub enum Answer {
     Miss(Permit),
 }
 
-pub fn answer(store: &Store, graph: &Graph, action: &Action) -> Result<Answer, StoreError> {
+/// What runs were found to have read joins a base action set by set, each file as it is now. `is_exclusive` is
+/// asked only where there is no better answer.
+pub fn answer(
+    store: &Store,
+    bench: &Workbench,
+    step: &Step,
+    action: &Action,
+    is_exclusive: &dyn Fn() -> bool,
+) -> Result<Answer, StoreError> {
+    if step.depfiles.is_empty() {
+        return answer_to(store, bench.graph, action, is_exclusive);
+    }
+    let key = action.key();
+    for set in store.path_sets(&key)? {
+        // What can't be digested answers to nothing.
+        let names = set.iter().map(String::as_str);
+        let Ok(found) = discovered::components(bench.files, &bench.graph.root, names) else { continue };
+        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, &action.with(found), is_exclusive)? {
+            return Ok(hit);
+        }
+    }
+    Ok(Answer::Miss(store.replace(&key)))
+}
+
+fn answer_to(
+    store: &Store,
+    graph: &Graph,
+    action: &Action,
+    is_exclusive: &dyn Fn() -> bool,
+) -> Result<Answer, StoreError> {
     let permit = match store.lookup(&action.key())? {
         Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
         Lookup::Miss(permit) => permit,
     };
     let bound = action.bound_to(&graph.root);
-    match store.lookup(&bound.key())? {
-        Lookup::Hit(result) => Ok(Answer::Hit(bound, result)),
-        Lookup::Miss(_) => Ok(Answer::Miss(permit)),
+    let others = std::iter::once(bound).chain(std::iter::once_with(|| action.exclusive()).filter(|_| is_exclusive()));
+    for other in others {
+        if let Lookup::Hit(result) = store.lookup(&other.key())? {
+            return Ok(Answer::Hit(other, result));
+        }
     }
+    Ok(Answer::Miss(permit))
 }
 
 /// An action, and whether what lies here answers it.
@@ -144,8 +179,11 @@ pub struct Judge<'a> {
     pub bench: &'a Workbench<'a>,
     /// As in the graph.
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
+    pub state: &'a State,
     pub records: &'a Records<'a>,
     pub results: &'a Results,
+    pub views: &'a Views,
 }
 
 impl Judge<'_> {
@@ -193,9 +231,7 @@ impl Judge<'_> {
         record: Option<&Arc<StepRecord>>,
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
-        // What holds the path of the workspace is fresh in no other.
-        let bound = record.filter(|r| r.action.is_bound()).map(|_| action.bound_to(&self.graph().root));
-        let action = bound.as_ref().unwrap_or(action);
+        let action = &*self.like_recorded(step, action, record)?;
         let disk = match record {
             Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
                 self.disk(step, record)?
@@ -207,6 +243,30 @@ impl Judge<'_> {
             let made = record.and_then(|r| r.made.clone());
             Arc::new(made.expect("BUG: a fresh step has a result"))
         }))
+    }
+
+    /// The action with what only the record says: which files a run has read, as they are now; that the result holds
+    /// the path of the workspace, so that it is fresh in no other; that it was made in the prefixes themselves, so
+    /// that it is fresh only where there are no views.
+    fn like_recorded<'a>(
+        &self,
+        step: &Step,
+        action: &'a Action,
+        record: Option<&Arc<StepRecord>>,
+    ) -> Result<Cow<'a, Action>, FileError> {
+        let (root, mut action) = (&self.graph().root, Cow::Borrowed(action));
+        let Some(record) = record else { return Ok(action) };
+        if !step.depfiles.is_empty() {
+            let found = discovered::components(self.bench.files, root, record.action.discovered())?;
+            action = Cow::Owned(action.with(found));
+        }
+        if record.action.is_bound() {
+            action = Cow::Owned(action.bound_to(root));
+        }
+        if record.action.is_exclusive() && self.views.is_exclusive() {
+            action = Cow::Owned(action.exclusive());
+        }
+        Ok(action)
     }
 
     /// Are the files there with their sums? That is all there is to it.
@@ -256,12 +316,17 @@ impl Judge<'_> {
                 return Ok(Disk::Stray(self.graph().shown(path)));
             }
         }
-        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
-            && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?
-        {
-            let shown = self.graph().shown(&damage);
-            let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
-            return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+        if let (Some(_), Some(prefix)) = (&made.layer, step.sysroot) {
+            let prefix = &self.prefixes[prefix.index()];
+            // Never put there, or elsewhere than it is now.
+            let Some(layer) = self.relocation.seen(self.state, made)? else {
+                return Ok(Disk::Missing(self.graph().shown(prefix.dir())));
+            };
+            if let Some(damage) = prefix.damage(&step.id, &layer)? {
+                let shown = self.graph().shown(&damage);
+                let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
+                return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+            }
         }
         if changed {
             self.records.refresh(record, StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
@@ -306,5 +371,5 @@ pub fn fixed_made(files: &Files, graph: &Graph, step: &Step) -> Result<Made, Fil
             entries.push(Entry { path, node: Node::File { mode: stat.mode, size: stat.size, digest } });
         }
     }
-    Ok(Made { outputs: Tree::new(entries), layer: None, shared: Vec::new() })
+    Ok(Made { outputs: Tree::new(entries), ..Made::default() })
 }

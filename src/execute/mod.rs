@@ -11,6 +11,9 @@
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
+//! | `discovering` | depfiles, before and after a run |
+//! | `kept` | what a step left for its next run, and whether that may build on it |
+//! | `moment` | the clock of file stamps |
 //! | [`ownership`] | whose is what lies in a step's outputs |
 //! | [`durable`] | what ended steps left, on the disk once a second |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
@@ -21,21 +24,26 @@
 //! | [`terminal`] | lending the terminal to an attached step |
 //! | [`jobserver`] | one pool of tokens for all makes and cargos |
 //! | [`view`] | what a step sees of the sysroots, and the layer that it leaves |
+//! | `exclusive` | the same without namespaces, in the prefixes themselves |
 //! | [`watch`], [`orphans`] | that nothing of a killed build lives on |
 //! | [`inside`] | our own binary as the parent of a step's commands |
 //! | `sys` | the unsafe calls, all of them |
 
 pub mod build;
 pub mod cancel;
+mod discovering;
 pub mod durable;
 pub mod enter;
+mod exclusive;
 pub mod explain;
 pub mod fetch;
 pub mod holding;
 pub mod inside;
 pub mod jobserver;
 pub mod judging;
+mod kept;
 pub mod log;
+mod moment;
 pub mod orphans;
 pub mod ownership;
 pub mod prepare;

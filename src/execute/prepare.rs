@@ -1,7 +1,7 @@
 //! The place of a step before it runs: outputs cleared, source unpacked and patched, directories of its
 //! own, the view that it will see.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
 
 use super::build::{Build, StepError, before};
+use super::discovering;
 use super::ownership::{matching, strays};
 use super::runner::{self, Ending, Job};
 use super::unpack;
@@ -27,8 +28,8 @@ use super::view::{Mounted, Top, View};
 /// For whom the place of a step is prepared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
-    /// A run: everything from nothing.
-    Run,
+    /// A run: everything from nothing, but for a build directory that it `takes_over`.
+    Run { takes_over: bool },
     /// A visit, where no run left anything.
     Visited,
     /// A visit to what a run has left.
@@ -36,18 +37,24 @@ pub(super) enum Place {
 }
 
 impl Build<'_> {
-    /// Takes away what the step made before; `begin` writes down that it does. What nobody made moves aside.
+    /// Takes away what the step made before, unless the run `takes_over` that; `begin` writes down that it does. What
+    /// nobody made moves aside.
     pub(super) fn clear_outputs(
         &self,
         step: &Step,
         old: Option<&StepRecord>,
+        takes_over: bool,
         begin: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StepError> {
         self.check_parents(step)?;
+        let stays = takes_over && !step.clean;
+        if !takes_over {
+            self.clear_depfiles(step, |d| old.is_some_and(|old| discovering::was_declared(&old.action, d)))?;
+        }
         if let Some(old) = old.filter(|old| is_left_behind(old)) {
             begin()?;
-            self.clear_left_behind(step, old)?;
-        } else if step.clean {
+            self.clear_left_behind(step, old, !stays)?;
+        } else if !stays {
             // Before the record says that a run was begun: what lies here then counts as left by a killed one.
             remove_recorded(&self.graph.root, before(old))?;
             self.move_strays(step, &[])?;
@@ -75,14 +82,14 @@ impl Build<'_> {
 
     /// What a killed run or restore left: removed where the step makes it still. Where it made it by another
     /// manifest, somebody else may have put it there since: moved aside.
-    pub(super) fn clear_left_behind(&self, step: &Step, old: &StepRecord) -> Result<(), StepError> {
-        if step.clean {
+    pub(super) fn clear_left_behind(&self, step: &Step, old: &StepRecord, clean: bool) -> Result<(), StepError> {
+        if clean {
             remove_recorded(&self.graph.root, before(Some(old)))?;
+            self.remove_outputs(step)?;
         }
-        self.discard(step)?;
         let covers = |step: &Step, path: &Path| step.outputs.iter().any(|o| o.pattern.covers(path));
         let is_now = |text: &String| step.outputs.iter().any(|o| o.pattern.shown == *text);
-        for text in old.begun.iter().filter(|text| step.clean && !is_now(text)) {
+        for text in old.begun.iter().filter(|text| clean && !is_now(text)) {
             let Ok(pattern) = Pattern::new(text, &self.graph.root, &self.graph.root, step.span) else { continue };
             let output = OutputPattern { pattern, sha256: None, optional: true };
             let left = self.matching(&output)?;
@@ -108,9 +115,10 @@ impl Build<'_> {
 
     /// Removes all that lies in the step's outputs: a run that failed or was killed made it.
     pub(super) fn discard(&self, step: &Step) -> Result<(), StepError> {
-        if !step.clean {
-            return Ok(());
-        }
+        if step.clean { self.remove_outputs(step) } else { Ok(()) }
+    }
+
+    pub(super) fn remove_outputs(&self, step: &Step) -> Result<(), StepError> {
         for output in &step.outputs {
             for path in self.matching(output)? {
                 remove_tree(&path).map_err(StepError::write(&path))?;
@@ -126,8 +134,9 @@ impl Build<'_> {
 
     /// No output may be reached through a link: it could lead out of the workspace.
     pub(super) fn check_parents(&self, step: &Step) -> Result<(), StepError> {
-        for output in &step.outputs {
-            let path = output.pattern.fixed_part();
+        let depfiles = step.depfiles.iter().filter(|d| !d.fixed_part().starts_with(&step.work));
+        for pattern in step.outputs.iter().map(|output| &output.pattern).chain(depfiles) {
+            let path = pattern.fixed_part();
             let inner = path.strip_prefix(&self.graph.root).unwrap_or(&path);
             let mut at = self.graph.root.clone();
             let parents = inner.parent().into_iter().flat_map(Path::components);
@@ -151,7 +160,7 @@ impl Build<'_> {
                 fs::create_dir_all(dir).map_err(StepError::write(dir))?;
             }
         }
-        Ok(())
+        discovering::make_dirs(step)
     }
 
     /// Everything that the commands expect to find.
@@ -168,10 +177,17 @@ impl Build<'_> {
             link_tools(dir, links)?;
         }
         if step.source.is_some() && place != Place::Kept {
+            let build = step.work.join("build");
+            if step.keeps_build_dir && place != (Place::Run { takes_over: false }) {
+                fs::create_dir_all(&build).map_err(StepError::write(&build))?;
+            } else {
+                fresh_dir(&build)?;
+            }
             self.unpack(step, assembled)?;
         }
-        let view = if step.has_views() { Some(self.view(ix, step, place)?) } else { None };
-        if place == Place::Run {
+        let has_view = step.has_views() && !self.is_exclusive(step);
+        let view = if has_view { Some(self.view(ix, step, assembled, place)?) } else { None };
+        if let Place::Run { .. } = place {
             self.mark_place(step, &assembled.action.key())?;
         }
         Ok(view)
@@ -179,7 +195,6 @@ impl Build<'_> {
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
         let source = step.source.as_ref().expect("BUG: only steps with a source are unpacked");
-        fresh_dir(&step.work.join("build"))?;
         if matches!(source.from, SourceFrom::Path { .. }) {
             return Ok(());
         }
@@ -291,7 +306,7 @@ impl Build<'_> {
         for patch in &assembled.patches {
             let words = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i"].map(Into::into);
             let command = words.into_iter().chain([patch.as_os_str().to_owned()]).collect::<Vec<_>>();
-            let finished = self.aside_command(step, command, source, &assembled.environment)?;
+            let finished = self.aside_command(step, command, source, &outside_view(assembled))?;
             if finished.ending != Ending::Success {
                 let headline = format!("patch `{}` does not apply", self.graph.shown(patch));
                 let command = Some(format!("patch -p1 -i {}", escaped(patch)));
@@ -302,15 +317,15 @@ impl Build<'_> {
     }
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
-    fn view(&self, ix: StepIx, step: &Step, place: Place) -> Result<View, StepError> {
-        if let Err(why) = (self.views)() {
+    fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled, place: Place) -> Result<View, StepError> {
+        if let Some(why) = self.views.refusal() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {
                 headline,
                 command: None,
                 log: Arc::from([]),
                 log_file: None,
-                advice: vec![why],
+                advice: vec![why.to_owned()],
             };
             return Err(StepError::Failed { failure: Box::new(failure), took: std::time::Duration::ZERO });
         }
@@ -330,10 +345,22 @@ impl Build<'_> {
                 None
             };
             fs::create_dir_all(&prefix.path).map_err(StepError::write(&prefix.path))?;
-            prefixes.push(Mounted { at: prefix.path.clone(), layers, top });
+            if prefix.placeholder.is_some() {
+                // What is put together there is nothing that a step may see.
+                prefixes.push(Mounted { at: prefix.path.clone(), layers: Vec::new(), top: None });
+            }
+            prefixes.push(Mounted { at: prefix.seen().to_owned(), layers, top });
         }
         assert!(step.id == self.graph.step(ix).id, "BUG: the view of another step");
-        Ok(View { prefixes, run_dir: step.work.join("run") })
+        let elsewhere = assembled.elsewhere.mounts.clone();
+        let placeholders = self.graph.prefixes.iter().filter_map(|prefix| prefix.placeholder.as_deref().map(Path::new));
+        let outside = placeholders.chain(elsewhere.iter().map(|(_, there)| there.as_path()));
+        let roots: BTreeSet<OsString> = outside.filter_map(top_name).collect();
+        Ok(View { prefixes, elsewhere, roots: roots.into_iter().collect(), run_dir: step.work.join("run") })
+    }
+
+    pub(super) fn top(&self, step: &Step) -> Result<Top, StepError> {
+        make_top(&step.work.join("top"))
     }
 
     /// Steps whose layers lie at a prefix in this step's view, with what they made.
@@ -347,7 +374,7 @@ impl Build<'_> {
     }
 
     /// The unpacked layer of a step that is done.
-    fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
+    pub(super) fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
         if tree.is_empty() {
             return Ok(None);
         }
@@ -372,7 +399,7 @@ impl Build<'_> {
     }
 
     /// Puts the layer of a step into its prefix.
-    pub(super) fn install(&self, ix: StepIx, tree: &Tree, source: LayerSource) -> Result<usize, StepError> {
+    pub(super) fn install(&self, ix: StepIx, made: &Made, source: LayerSource) -> Result<usize, StepError> {
         let step = self.graph.step(ix);
         let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
         // One after another: who has put its layer is not provisional any more.
@@ -380,14 +407,18 @@ impl Build<'_> {
         let name = &self.graph.prefix(prefix).name;
         let is_provisional = |owner: &StepId, path: &Path, node: &Node| {
             let Some(ix) = self.graph.find(owner) else { return (self.is_gone)(owner, name) };
-            match installed.get(&ix).cloned().or_else(|| self.results.get(ix)?.layer.clone()) {
-                // What it did not make here is of a build with another manifest.
-                Some(layer) => layer.get(path) != Some(node),
-                None => self.is_to_come(ix),
-            }
+            let Some(made) = installed.get(&ix).cloned().or_else(|| self.results.get(ix)) else {
+                return self.is_to_come(ix);
+            };
+            // What it did not make here is of a build with another manifest. (Moved, its files hold another path.)
+            let known = made.layer.as_ref().and_then(|layer| layer.get(path));
+            let is_moved = self.graph.prefix(prefix).placeholder.is_some();
+            known.is_none_or(|known| known != node && !is_moved)
         };
-        let report = self.prefixes[prefix.index()].put_over(&step.id, tree, source, &is_provisional)?;
-        installed.insert(ix, tree.clone());
+        let moved = self.relocation.moved(self.state, made, source)?;
+        let prefix_here = &self.prefixes[prefix.index()];
+        let report = prefix_here.put_over(&step.id, moved.tree(), source, moved.mends(), &is_provisional)?;
+        installed.insert(ix, Arc::new(made.clone()));
         report.aside.iter().for_each(|aside| self.say_aside(aside));
         if !report.left.is_empty() {
             self.install_again(ix, prefix, &report.left, &installed)?;
@@ -406,15 +437,20 @@ impl Build<'_> {
         ix: StepIx,
         prefix: PrefixIx,
         left: &[PathBuf],
-        installed: &HashMap<StepIx, Tree>,
+        installed: &HashMap<StepIx, Arc<Made>>,
     ) -> Result<(), StepError> {
         let others = self.graph.indices().filter(|other| self.graph.step(*other).sysroot == Some(prefix));
         for other in others.filter(|other| *other != ix) {
             let made = || self.results.get(other).or_else(|| self.recorded(other).filter(|_| !self.is_to_come(other)));
-            let tree = installed.get(&other).cloned().or_else(|| made()?.layer.clone());
-            let Some(tree) = tree.filter(|t| left.iter().any(|path| t.get(path).is_some())) else { continue };
-            if let Some(dir) = self.layer_dir(other, &tree)? {
-                self.prefixes[prefix.index()].put(&self.graph.step(other).id, &tree, LayerSource::Dir(&dir))?;
+            let Some(made) = installed.get(&other).cloned().or_else(made) else { continue };
+            let Some(tree) = made.layer.as_ref().filter(|t| left.iter().any(|path| t.get(path).is_some())) else {
+                continue;
+            };
+            if let Some(dir) = self.layer_dir(other, tree)? {
+                let source = LayerSource::Dir(&dir);
+                let moved = self.relocation.moved(self.state, &made, source)?;
+                let id = &self.graph.step(other).id;
+                self.prefixes[prefix.index()].put_over(id, moved.tree(), source, moved.mends(), &|_, _, _| false)?;
             }
         }
         Ok(())
@@ -423,13 +459,19 @@ impl Build<'_> {
     /// Files that several steps may write: the last in graph order stands.
     pub(super) fn write_shared(&self, prefix: PrefixIx) -> Result<(), StepError> {
         let prefix_path = &self.graph.prefix(prefix).path;
+        let share = self.state.try_share_prefix(self.prefixes[prefix.index()].name()).map_err(StepError::lock)?;
+        if share.is_none() {
+            return Ok(());
+        }
         for path in &self.graph.prefix(prefix).shared_files {
             let writers = self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix));
             let made = writers.filter_map(|ix| self.results.get(ix).or_else(|| self.recorded(ix)));
             let last = made.filter_map(|m| m.shared.iter().find(|s| s.path == *path).cloned()).last();
             let to = prefix_path.join(path);
-            if let Some(file) = last.filter(|f| fs::read(&to).ok().as_ref() != Some(&f.bytes)) {
-                crate::base::publish::publish(&to, &file.bytes).map_err(StepError::write(&to))?;
+            let Some(file) = last else { continue };
+            let bytes = self.relocation.bytes(&file.bytes);
+            if fs::read(&to).ok().as_deref() != Some(&*bytes) {
+                crate::base::publish::publish(&to, &bytes).map_err(StepError::write(&to))?;
                 crate::base::stat::set_mode(&to, file.mode).map_err(StepError::write(&to))?;
             }
         }
@@ -454,7 +496,14 @@ impl Build<'_> {
         // All of it is emptied before the next run anyway.
         let _ = empty_dir(&assembled.tmp);
         if step.has_views() || step.source.is_some() {
-            let _ = remove_tree(&step.work);
+            let kept = step.keeps_build_dir.then(|| step.work.join("build"));
+            for entry in fs::read_dir(&step.work).into_iter().flatten().flatten() {
+                if Some(entry.path()) != kept {
+                    let _ = remove_tree(&entry.path());
+                }
+            }
+            // Not where something is kept in it.
+            let _ = fs::remove_dir(&step.work);
         }
     }
 }
@@ -463,6 +512,25 @@ impl Build<'_> {
 /// no outputs at all is of a run that failed: its outputs were removed.
 pub(super) fn is_left_behind(record: &StepRecord) -> bool {
     record.origin == Origin::Begun && record.made.as_ref().is_none_or(|made| !made.outputs.is_empty())
+}
+
+/// The environment of a step for a command that does not see what it sees.
+fn outside_view(assembled: &Assembled) -> Vec<(OsString, OsString)> {
+    let real = |dir: &Path| assembled.elsewhere.real(dir);
+    let value = |name: &OsString, value: &OsString| match name.to_str() {
+        Some("TMPDIR" | "HOME") => real(Path::new(value)).into(),
+        Some("PATH") => {
+            let dirs = std::env::split_paths(value).map(|dir| real(&dir));
+            std::env::join_paths(dirs).unwrap_or_else(|_| value.clone())
+        }
+        _ => value.clone(),
+    };
+    assembled.environment.iter().map(|(name, text)| (name.clone(), value(name, text))).collect()
+}
+
+/// The name at the root below which an absolute path lies.
+fn top_name(path: &Path) -> Option<OsString> {
+    path.components().nth(1).map(|name| name.as_os_str().to_owned())
 }
 
 /// There and empty. The directory itself stays: to make and remove one at every step costs more than all

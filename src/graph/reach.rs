@@ -62,7 +62,7 @@ fn each_path(step: &Step, act: &mut dyn FnMut(&Path, &str)) {
             [Some(word.as_str()), value].into_iter().flatten().filter(|c| !c.is_empty() && !c.starts_with('-'))
         {
             if let Some(path) = join_clean(&step.cwd, Path::new(candidate)) {
-                act(&path, candidate);
+                act(&step.elsewhere.real(&path), candidate);
             }
         }
     }

@@ -1,19 +1,21 @@
 //! `.bcache/` beside `tasks.toml`: what this worktree remembers. Deleting it costs time, never correctness.
 //!
 //! ```text
-//! .bcache/.gitignore      *
-//!         format          version and own path (sealed)
-//!         records/<step>  one sealed record each
-//!         logs/<step>     of the last run
-//!         aside/<n>/…     files that were in the way
-//!         layers/         unpacked layers
-//!         prefixes/<name> what lies in a prefix
-//!         locks/          of steps and prefixes
-//!         work/           build directories
-//!         tmp/<pid>-<n>/  files on their way to their place
+//! .bcache/.gitignore                *
+//!         format                    version and own path (sealed)
+//!         records/<step>            one sealed record each
+//!         logs/<step>               of the last run
+//!         aside/<n>/…               files that were in the way
+//!         layers/                   unpacked layers
+//!         prefixes/<prefix>/<step>  what a step has in a prefix (sealed)
+//!         locks/                    of steps and prefixes
+//!         work/                     build directories
+//!         kept/<step>               what a kept one was last used with (sealed)
+//!         tmp/<pid>-<n>/            files on their way to their place
 //! ```
-//! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps
-//! its state and is told so: what depends on the path is for others to drop.
+//! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps its records,
+//! which hold paths only where the key does, and is told so; what holds paths otherwise is dropped: build directories,
+//! links to tools, proofs, and what was remembered of files and programs.
 
 use std::fs;
 use std::io;
@@ -21,6 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,11 +36,11 @@ use crate::base::stat::{self, Kind, Stat};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
-use super::files::{private_dir, read_if_there};
+use super::files::{private_dir, read_if_there, remove_tree};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
 use super::scratch::{Scratch, sweep};
 
-const FORMAT: Format = Format { magic: b"bc-state", version: 1 };
+const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -51,8 +54,10 @@ pub struct State {
     root: PathBuf,
     dir: PathBuf,
     staging: OnceLock<Scratch>,
-    /// Was it made for another path, and the worktree moved or copied since?
-    pub moved: bool,
+    /// Did a clone of a file fail here?
+    no_clones: AtomicBool,
+    /// The path that it was made for, where the worktree was moved or copied since.
+    pub moved_from: Option<PathBuf>,
     /// A state of another version was moved here.
     pub set_aside: Option<PathBuf>,
 }
@@ -61,7 +66,14 @@ impl State {
     /// Opens the state of the worktree at `root` (absolute), making it where it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let dir = root.join(".bcache");
-        let mut state = Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved: false, set_aside: None };
+        let mut state = Self {
+            root: root.to_owned(),
+            dir,
+            staging: OnceLock::new(),
+            no_clones: AtomicBool::new(false),
+            moved_from: None,
+            set_aside: None,
+        };
         match state.header()? {
             Some(header) if header.root == root => {}
             _ => state.begin()?,
@@ -85,7 +97,10 @@ impl State {
         let format = self.dir.join("format");
         match self.header()? {
             Some(header) if header.root == self.root => return Ok(()),
-            Some(_) => self.moved = true,
+            Some(header) => {
+                self.drop_bound()?;
+                self.moved_from = Some(header.root);
+            }
             None if format.exists() => self.set_aside = Some(self.move_away()?),
             None => {}
         }
@@ -94,6 +109,15 @@ impl State {
         publish(&ignore, b"*\n").map_err(failed("write", &ignore))?;
         let header = Header { root: self.root.clone() };
         publish(&format, &FORMAT.seal(&header)).map_err(failed("write", &format))
+    }
+
+    /// Before the header says that this is its place: a kill in between and it is done again.
+    fn drop_bound(&self) -> Result<(), StoreError> {
+        for name in ["kept", "work", "t", "tools", "proofs", "files", "versions"] {
+            let path = self.dir.join(name);
+            remove_tree(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
     }
 
     fn move_away(&self) -> Result<PathBuf, StoreError> {
@@ -111,6 +135,15 @@ impl State {
     /// `.bcache`.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// May the file system have clones? Until one has failed.
+    pub(super) fn has_clones(&self) -> bool {
+        !self.no_clones.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_no_clones(&self) {
+        self.no_clones.store(true, Ordering::Relaxed);
     }
 
     pub fn log_path(&self, step: &StepId) -> PathBuf {

@@ -21,6 +21,10 @@
 //! more where others write), while what we keep of a top is made durable by the store, and no top is ever
 //! mounted twice.
 //!
+//! **A root of its own** ([`root`]). What is to be the same for every checkout is seen at paths that exist nowhere
+//! else: relocatable prefixes at their placeholders, the work directory at a fixed place. Nobody but root can make
+//! a directory at `/`, so such a step gets a root in memory, with all that the real one holds mounted in it.
+//!
 //! A view that somebody takes away from outside (by removing the directory that it lies over) is noticed
 //! after the commands, and fails the step: what it wrote went elsewhere.
 
@@ -28,6 +32,8 @@ pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod mount;
 pub mod probe;
+#[cfg(target_os = "linux")]
+mod root;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +44,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct View {
     pub prefixes: Vec<Mounted>,
+    /// Directories that the step sees at another path too: where they are, where it sees them. Both absolute.
+    pub elsewhere: Vec<(PathBuf, PathBuf)>,
+    /// Places at the root of the file system, made for this step alone if they are not there.
+    pub roots: Vec<OsString>,
     /// A directory of this step's own, on the disk; small things are put there while it runs. Made if it is
     /// not there.
     pub run_dir: PathBuf,
@@ -65,6 +75,9 @@ pub struct Top {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub run_dir: OsString,
+    /// Names of directories at a root of the step's own; none for the root that everybody has.
+    pub roots: Vec<OsString>,
+    pub elsewhere: Vec<(OsString, OsString)>,
     pub mounts: Vec<PlannedMount>,
     /// Use `mount(2)` as before Linux 6.8.
     pub classic: bool,
@@ -83,7 +96,14 @@ impl View {
         let mut mounts: Vec<PlannedMount> = self.prefixes.iter().map(Mounted::plan).collect();
         // A prefix inside another one is mounted after it.
         mounts.sort_by(|a, b| a.at.cmp(&b.at));
-        Plan { run_dir: self.run_dir.clone().into(), mounts, classic: false }
+        let pair = |(from, to): &(PathBuf, PathBuf)| (from.clone().into(), to.clone().into());
+        Plan {
+            run_dir: self.run_dir.clone().into(),
+            roots: self.roots.clone(),
+            elsewhere: self.elsewhere.iter().map(pair).collect(),
+            mounts,
+            classic: false,
+        }
     }
 }
 

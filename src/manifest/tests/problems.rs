@@ -38,7 +38,7 @@ timeout = \"10 minutes\"
 run = \"make {{ vars.otp }}\"
 [tasks.\"a/b\"]
 ";
-    let more = "[tasks.a]\nextends = \"nothing\"\noutput = \"x\"\nrun = [[]]\ndepfile = \"d\"\n";
+    let more = "[tasks.a]\nextends = \"nothing\"\noutput = \"x\"\nrun = [[]]\ncargo = \"d\"\n";
     let errors = Dir::new(&[("tasks.toml", first), ("more.toml", more)]).load().unwrap_err();
     insta::assert_snapshot!(problems_of(&errors));
     assert_eq!(errors.problems.len(), 14);
@@ -140,8 +140,6 @@ host = false
 host = [\"gcc-12\"]
 [tasks.a]
 cargo = { workspace = \"w\" }
-build-dir = \"keep\"
-depfile = \"d\"
 host = false
 inputs = [{ git = \"third_party/api\", paths = [\"schema/\"] }]
 run = \"x\"
