@@ -13,7 +13,7 @@ use crate::fingerprint::assemble::Workbench;
 use crate::fingerprint::files::Files;
 use crate::fingerprint::tools::Tools;
 use crate::fingerprint::{env, git};
-use crate::graph::{self, Class, Graph, Request, Selection};
+use crate::graph::{self, Class, Graph, Request, Selection, Step};
 use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
 use crate::manifest::load;
@@ -47,7 +47,12 @@ pub(super) struct Opened<'a> {
     pub warnings: Vec<String>,
 }
 
-impl Opened<'_> {
+impl<'a> Opened<'a> {
+    /// The same for other steps of the graph.
+    pub fn with_selection(&self, selection: Selection) -> Opened<'a> {
+        Opened { selection, warnings: self.warnings.clone(), ..*self }
+    }
+
     pub fn judge(&self) -> Judge<'_> {
         Judge {
             bench: self.bench,
@@ -201,6 +206,7 @@ impl Context {
                 ignored.join(", ")
             ));
         }
+        texts.extend(unseen_inputs(&workspace.graph, selection));
         if let Some(from) = &state.moved_from {
             let from = crate::base::paths::escaped(from);
             let text = format!("this worktree was moved or copied from {from}: what holds its path is made again");
@@ -219,6 +225,31 @@ impl Context {
 pub(super) fn relocation(graph: &Graph) -> Relocation {
     let placeholder = |prefix: &graph::Prefix| Some((prefix.placeholder.clone()?, prefix.path.clone()));
     Relocation::new(graph.prefixes.iter().filter_map(placeholder))
+}
+
+/// Names at most, in one warning.
+const NAMED: usize = 3;
+
+/// A command that names a file which somebody keeps in git, and which is no input, works with it unseen.
+fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
+    let steps = selection.steps.iter().map(|ix| graph.step(*ix));
+    let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+    let named: Vec<(&Step, Vec<PathBuf>)> =
+        steps.map(|step| (step, graph.unmentioned(step).into_iter().filter(is_file).collect())).collect();
+    let all: Vec<&Path> = named.iter().flat_map(|(_, paths)| paths).map(PathBuf::as_path).collect();
+    let tracked = git::tracked_among(&graph.root, &all);
+    let warning = |(step, paths): &(&Step, Vec<PathBuf>)| {
+        let names: Vec<String> = paths.iter().filter(|p| tracked.contains(p)).map(|p| graph.shown(p)).collect();
+        let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+        let listed = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let id = &step.id;
+        (!names.is_empty()).then(|| {
+            format!(
+                "{id}: its commands name {listed}{more}, which git tracks and no input is: a change there goes unseen"
+            )
+        })
+    };
+    named.iter().filter_map(warning).collect()
 }
 
 /// A build that was killed may have left a prefix elsewhere.
