@@ -9,6 +9,7 @@ use crate::cli::{self, TaskName};
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
 use crate::execute::view::probe::{Views, Wanted};
+use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
 use crate::fingerprint::files::Files;
 use crate::fingerprint::tools::Tools;
@@ -168,7 +169,7 @@ impl Context {
         let records = Records::load(&state)?;
         let results = Results::new(graph);
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
-        put_right(&state, &prefixes)?;
+        self.put_right(&state, &prefixes)?;
         let views = Views::new(self.wanted_views()?, state.dir().join("work"));
         let relocation = relocation(graph);
         let warnings = self.warnings(workspace, &selection, &state);
@@ -191,6 +192,22 @@ impl Context {
         // Convenience for the next run; what this one said stands without it.
         let _ = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
         answer
+    }
+
+    /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
+    fn put_right(&self, state: &State, prefixes: &[Prefix]) -> Result<(), CommandError> {
+        for prefix in prefixes {
+            let stand_in = StandIn::new(state, prefix);
+            if stand_in.is_left()
+                && let Some(_alone) =
+                    state.try_lock_prefix(prefix.name()).map_err(CommandError::io("lock a sysroot"))?
+            {
+                let look = CommandError::io("look for what killed builds left");
+                Watch::new(state).end_orphans(&self.reporter).map_err(look)?;
+                stand_in.put_right()?;
+            }
+        }
+        Ok(())
     }
 
     fn warnings(&self, workspace: &Workspace, selection: &Selection, state: &State) -> Vec<String> {
@@ -250,19 +267,6 @@ fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
         })
     };
     named.iter().filter_map(warning).collect()
-}
-
-/// A build that was killed may have left a prefix elsewhere.
-fn put_right(state: &State, prefixes: &[Prefix]) -> Result<(), CommandError> {
-    for prefix in prefixes {
-        let stand_in = StandIn::new(state, prefix);
-        if stand_in.is_left()
-            && let Some(_alone) = state.try_lock_prefix(prefix.name()).map_err(CommandError::io("lock a sysroot"))?
-        {
-            stand_in.put_right()?;
-        }
-    }
-    Ok(())
 }
 
 /// Files in which a worktree's knowledge of files and tools is kept.

@@ -225,7 +225,8 @@ impl Build<'_> {
         }
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         self.end_orphans()?;
-        let record = self.records.reread(&step.id)?;
+        // Not ours before the step is done with it: who needs it goes by what it was when it was done here.
+        let record = self.records.peek(&step.id)?;
         let judged = match (self.look_at_needs(ix)?, judged) {
             (Needs::Undone(need), _) => {
                 drop((held, shares));
@@ -235,7 +236,11 @@ impl Build<'_> {
             (Needs::AsKnown | Needs::Moved, _) => judge.judge(ix, record, self.forced(ix))?,
         };
         let reasons = match judged.fresh {
-            Ok(made) => return Ok(self.is_fresh(ix, made)),
+            Ok(made) => {
+                let attempt = self.is_fresh(ix, made);
+                judged.record.into_iter().for_each(|record| self.records.adopt(record));
+                return Ok(attempt);
+            }
             Err(ref reasons) => reasons.clone(),
         };
         self.restore_or_run(ix, judged, reasons, held, shares)

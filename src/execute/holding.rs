@@ -64,11 +64,11 @@ impl Build<'_> {
             let Ok(Judged { fresh: Ok(made), .. }) = self.judge().judge(need, record.clone(), None) else {
                 return Ok(Needs::Undone(need));
             };
-            record.into_iter().for_each(|record| self.records.adopt(record));
             if made != known {
                 self.results.set(need, made);
                 found = Needs::Moved;
             }
+            record.into_iter().for_each(|record| self.records.adopt(record));
         }
         Ok(found)
     }

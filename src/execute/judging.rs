@@ -59,12 +59,12 @@ impl<'a> Records<'a> {
         self.lock().get(step).cloned()
     }
 
-    /// As it is on disk now, without taking it for ours.
+    /// As it is on disk now: another build may have written it. It is not taken for ours.
     pub fn peek(&self, step: &StepId) -> Result<Option<Arc<StepRecord>>, StoreError> {
         Ok(self.state.read_record(step)?.map(Arc::new))
     }
 
-    /// What was peeked at is what this build goes by.
+    /// What was peeked at is what this build goes by: after its result is known, since others compare the two.
     pub fn adopt(&self, record: Arc<StepRecord>) {
         self.lock().insert(record.step.clone(), record);
     }
@@ -76,16 +76,6 @@ impl<'a> Records<'a> {
             self.write(new)?;
         }
         Ok(())
-    }
-
-    /// As it is on disk now: another build may have written it.
-    pub fn reread(&self, step: &StepId) -> Result<Option<Arc<StepRecord>>, StoreError> {
-        let record = self.state.read_record(step)?.map(Arc::new);
-        match &record {
-            Some(record) => self.lock().insert(step.clone(), record.clone()),
-            None => self.lock().remove(step),
-        };
-        Ok(record)
     }
 
     pub fn write(&self, record: StepRecord) -> Result<Arc<StepRecord>, StoreError> {
