@@ -20,6 +20,7 @@ use crate::execute::durable::Syncer;
 use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
+use crate::execute::view::hiding;
 use crate::execute::view::probe::{self, Availability};
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
@@ -213,6 +214,7 @@ impl Context {
             let records = opened.state.all_records()?;
             Layers::of(opened.state).remove_unused(&layers_in_use(&records))?;
             explain::forget_unused(opened.state, &records);
+            hiding::forget_old(&opened.state.dir().join(hiding::COVERS));
         }
         Ok(())
     }

@@ -356,6 +356,7 @@ impl Build<'_> {
             bytes += layer.size();
         }
         self.learn(&result.made, &placed.seen);
+        self.remember_host(&judged.assembled);
         self.records.write(record(placed.seen, Origin::Restored))?;
         self.results.set(ix, Arc::new(result.made.clone()));
         self.tally.restored.fetch_add(1, Ordering::SeqCst);
@@ -402,7 +403,8 @@ impl Build<'_> {
     }
 
     pub(super) fn sentences(&self, reasons: &[Reason], old: Option<&StepRecord>) -> Vec<Why> {
-        Explainer { graph: self.graph, results: self.results, state: self.state }.explain(reasons, old)
+        Explainer { graph: self.graph, results: self.results, state: self.state, host: self.bench.host }
+            .explain(reasons, old)
     }
 
     fn fail(&self, ix: StepIx, took: Duration, failure: Failure) {

@@ -22,6 +22,7 @@ use super::build::{Build, StepError, before};
 use super::ownership::{matching, strays};
 use super::runner::{self, Ending, Job};
 use super::unpack;
+use super::view::hiding::{self, Hiding, Shown};
 use super::view::{Mounted, Top, View};
 
 impl Build<'_> {
@@ -156,7 +157,7 @@ impl Build<'_> {
         if step.source.is_some() {
             self.unpack(step, assembled)?;
         }
-        if step.has_views() { self.view(ix, step).map(Some) } else { Ok(None) }
+        if step.has_views() { self.view(ix, step, assembled).map(Some) } else { Ok(None) }
     }
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
@@ -283,7 +284,7 @@ impl Build<'_> {
     }
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
-    fn view(&self, ix: StepIx, step: &Step) -> Result<View, StepError> {
+    fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled) -> Result<View, StepError> {
         if let Err(why) = (self.views)() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {
@@ -309,7 +310,43 @@ impl Build<'_> {
             prefixes.push(Mounted { at: prefix.path.clone(), layers, top });
         }
         assert!(step.id == self.graph.step(ix).id, "BUG: the view of another step");
-        Ok(View { prefixes, run_dir: step.work.join("run") })
+        let hiding = self.hiding(step, assembled)?;
+        prefixes.extend(hiding.mounts);
+        Ok(View { prefixes, binds: hiding.binds, run_dir: step.work.join("run") })
+    }
+
+    /// What of the machine the step is not to see.
+    fn hiding(&self, step: &Step, assembled: &Assembled) -> Result<Hiding, StepError> {
+        let covers = self.covers();
+        match self.shown(step, assembled) {
+            Some(shown) => hiding::hide(&covers, &shown).map_err(StepError::write(&covers)),
+            None => Ok(Hiding::default()),
+        }
+    }
+
+    /// What of the machine the step is to see; `None` where nothing is hidden.
+    pub(super) fn shown<'s>(&'s self, step: &'s Step, assembled: &'s Assembled) -> Option<Shown<'s>> {
+        let hosted = assembled.host.as_ref().filter(|_| step.has_views())?;
+        let outside = self.bench.outside;
+        let homes =
+            ["HOME", "CARGO_HOME", "RUSTUP_HOME"].iter().filter_map(|name| outside.get(name).map(PathBuf::from));
+        let source = step.source.as_ref().map(|source| match &source.from {
+            SourceFrom::Path { path } | SourceFrom::Archive { path, .. } => path.clone(),
+            SourceFrom::Url { .. } | SourceFrom::Git { .. } => source.dir.clone(),
+        });
+        let inputs = step.inputs.iter().map(|input| input.pattern.fixed_part());
+        let read = inputs.chain(source).chain([step.cwd.clone()]).chain(step.scripts.iter().cloned());
+        Some(Shown {
+            identity: &hosted.identity,
+            programs: &hosted.programs,
+            path: &step.path,
+            read: read.collect(),
+            kept: std::iter::once(self.graph.root.clone()).chain(homes.filter(|home| home.is_absolute())).collect(),
+        })
+    }
+
+    pub(super) fn covers(&self) -> PathBuf {
+        self.state.dir().join(hiding::COVERS)
     }
 
     fn top(&self, step: &Step) -> Result<Top, StepError> {

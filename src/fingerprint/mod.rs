@@ -9,6 +9,7 @@ pub mod assemble;
 pub mod env;
 pub mod files;
 pub mod git;
+pub mod host;
 pub mod inputs;
 pub mod proof;
 pub mod source;

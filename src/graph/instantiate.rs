@@ -211,6 +211,7 @@ impl<'a> Builder<'a> {
             jobs: task.jobs,
             jobserver: task.jobserver,
             confirm: task.confirm.clone(),
+            host: host_choice(manifest, task),
             id,
         };
         step.class = self.class(task, &step);
@@ -276,6 +277,12 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+/// The task's own word (or its templates'), else that of its sysroot.
+fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
+    let of_sysroot = || manifest.sysroots.get(&task.sysroot.as_ref()?.value)?.host.clone();
+    task.host.clone().or_else(of_sysroot).unwrap_or(model::HostChoice::Whole)
 }
 
 /// Programs and script files that the commands begin with, and the declared tools.

@@ -60,6 +60,7 @@ impl Reason {
                     "need-changed",
                     "layer-changed",
                     "output-changed",
+                    "host-changed",
                 ],
             ),
             Self::Added(new) => kind_code(
@@ -76,6 +77,7 @@ impl Reason {
                     "need-added",
                     "layer-added",
                     "output-added",
+                    "host-added",
                 ],
             ),
             Self::Removed(old) => kind_code(
@@ -92,6 +94,7 @@ impl Reason {
                     "need-removed",
                     "layer-removed",
                     "output-removed",
+                    "host-removed",
                 ],
             ),
             Self::Reordered { .. } => "reordered",
@@ -112,6 +115,10 @@ impl Reason {
             Self::OutputMissing { path } => format!("output {path} is missing"),
             Self::OutputModified { path } => format!("output {path} was changed"),
             Self::OutputStray { path } => format!("{path} lies in its output directory and is not its own"),
+            Self::Changed { new, .. } if new.kind == Kind::Host => match detail {
+                Some(detail) => format!("installed packages changed: {detail}"),
+                None => "installed packages changed".to_owned(),
+            },
             Self::Changed { old, new } => with(changed(old, new)),
             Self::Added(new) => with(format!("{} is new", subject(new))),
             Self::Removed(old) => format!("{} is gone", subject(old)),
@@ -136,7 +143,7 @@ impl Reason {
 }
 
 /// The word for each kind, in the order of [`Kind`].
-fn kind_code(kind: Kind, words: [&'static str; 11]) -> &'static str {
+fn kind_code(kind: Kind, words: [&'static str; 12]) -> &'static str {
     words[kind as usize]
 }
 
@@ -151,6 +158,7 @@ fn subject(component: &Component) -> String {
         Kind::Need => format!("{name}'s output"),
         Kind::Layer => format!("{name}'s layer"),
         Kind::Output => format!("declared output {name}"),
+        Kind::Host => "the list of installed packages".to_owned(),
     }
 }
 
@@ -167,6 +175,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Need => "needs",
         Kind::Layer => "layers",
         Kind::Output => "declared outputs",
+        Kind::Host => "installed packages",
     }
 }
 

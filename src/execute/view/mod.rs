@@ -24,6 +24,8 @@
 //! A view that somebody takes away from outside (by removing the directory that it lies over) is noticed
 //! after the commands, and fails the step: what it wrote went elsewhere.
 
+#[cfg(unix)]
+pub mod hiding;
 pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod mount;
@@ -38,6 +40,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct View {
     pub prefixes: Vec<Mounted>,
+    /// Places that are put back as they are, where something above them is laid over.
+    pub binds: Vec<PathBuf>,
     /// A directory of this step's own, on the disk; small things are put there while it runs. Made if it is
     /// not there.
     pub run_dir: PathBuf,
@@ -76,11 +80,15 @@ pub struct PlannedMount {
     pub layers: Vec<OsString>,
     /// Upper and work.
     pub top: Option<(OsString, OsString)>,
+    /// No overlay: what is at the place already, put back.
+    pub is_bind: bool,
 }
 
 impl View {
     pub fn plan(&self) -> Plan {
-        let mut mounts: Vec<PlannedMount> = self.prefixes.iter().map(Mounted::plan).collect();
+        let bind = |at: &PathBuf| PlannedMount { at: at.clone().into(), layers: Vec::new(), top: None, is_bind: true };
+        let mut mounts: Vec<PlannedMount> =
+            self.prefixes.iter().map(Mounted::plan).chain(self.binds.iter().map(bind)).collect();
         // A prefix inside another one is mounted after it.
         mounts.sort_by(|a, b| a.at.cmp(&b.at));
         Plan { run_dir: self.run_dir.clone().into(), mounts, classic: false }
@@ -93,6 +101,7 @@ impl Mounted {
             at: self.at.clone().into(),
             layers: self.layers.iter().map(|layer| layer.clone().into()).collect(),
             top: self.top.as_ref().map(|top| (top.upper.clone().into(), top.work.clone().into())),
+            is_bind: false,
         }
     }
 }

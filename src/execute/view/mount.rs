@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind_recursive, mount_change, move_mount,
 };
 
 use super::{Plan, PlannedMount};
@@ -93,6 +93,9 @@ impl<'a> Opened<'a> {
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| fail(path, e.into()))
         };
+        if planned.is_bind {
+            return Ok(Self { planned, layers: vec![open(at)?], top: None });
+        }
         make_dir(at).map_err(|e| fail(at, e))?;
         let mut layers: Vec<OwnedFd> =
             planned.layers.iter().rev().map(|layer| open(Path::new(layer))).collect::<Result<_, _>>()?;
@@ -114,6 +117,12 @@ impl<'a> Opened<'a> {
         let at = PathBuf::from(&self.planned.at);
         let fail = |what: String, source: io::Error| MountError { at: at.clone(), what, source };
         let mut spare = None;
+        if self.planned.is_bind {
+            mount_bind_recursive(name_of(&self.layers[0]), &at)
+                .map_err(|e| fail("putting it back".to_owned(), e.into()))?;
+            let identity = Identity::of(&at).map_err(|e| fail("looking at it".to_owned(), e))?;
+            return Ok(Made { at, identity, spare });
+        }
         match self.overlay(&at, self.top.as_ref(), plan.classic, user) {
             Ok(()) => {}
             Err((_, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::REMOTE)) if self.top.is_some() => {

@@ -38,7 +38,7 @@ fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Optio
     };
     let top = Top { upper: below("upper")?, work: below("work")? };
     let mounted = Mounted { at: below("prefix")?, layers: vec![below("layer")?], top: Some(top) };
-    let view = View { prefixes: vec![mounted], run_dir: below("run")? };
+    let view = View { prefixes: vec![mounted], binds: Vec::new(), run_dir: below("run")? };
     let path: [(OsString, OsString); 0] = [];
     let job = Job {
         // The mounts are made and looked at without any command.

@@ -135,14 +135,10 @@ triple = \"aarch64-unknown-linux-gnu\"
 toolchain = \"zig\"
 [sysroots.s]
 path = \"s\"
-host = false
-[templates.t]
-host = [\"gcc-12\"]
 [tasks.a]
 cargo = { workspace = \"w\" }
 build-dir = \"keep\"
 depfile = \"d\"
-host = false
 inputs = [{ git = \"third_party/api\", paths = [\"schema/\"] }]
 run = \"x\"
 "
