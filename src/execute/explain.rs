@@ -125,7 +125,8 @@ fn package_changes(before: &[Item], after: &[Item]) -> Vec<String> {
         true => format!("{}:{}", item.name, item.arch),
         false => item.name.clone(),
     };
-    let same = |a: &Item, b: &Item| a.name == b.name && a.arch == b.arch;
+    // What is not installed has no architecture.
+    let same = |a: &Item, b: &Item| a.name == b.name && (a.arch == b.arch || a.arch.is_empty() || b.arch.is_empty());
     let mut changes = Vec::new();
     for new in after {
         if let Some(old) = before.iter().find(|old| same(old, new)).filter(|old| old.version != new.version) {

@@ -79,7 +79,8 @@ fn is_found_by_configure(path: &[u8]) -> bool {
     let Some(below) = path.strip_prefix(b"/usr/") else { return false };
     let Some(at) = memchr::memmem::find(below, b"include/") else { return false };
     let is_whole = at == 0 || below[at - 1] == b'/';
-    is_whole && memchr::memchr_iter(b'/', &below[..at]).count() <= 2 && below.len() > at + b"include/".len()
+    let above = memchr::memchr_iter(b'/', &below[..at]).count();
+    is_whole && (above <= 1 || above == 2 && below.starts_with(b"lib/")) && below.len() > at + b"include/".len()
 }
 
 /// Index into [`Packages::list`].
@@ -252,7 +253,7 @@ mod tests {
         for path in [
             "/usr/include",
             "/usr/include/",
-            "/usr/share/doc/x/include/a",
+            "/usr/share/x/include/a",
             "/usr/lib/gcc/x86_64-linux-gnu/12/include/float.h",
             "/usr/share/noinclude/x",
             "/usr/share/a.pc",
