@@ -26,6 +26,7 @@ use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::proof::{self, Answer};
 use crate::graph::{Class, Step};
+use crate::manifest::model::HostChoice;
 use crate::store::Layers;
 
 use super::Context;
@@ -138,11 +139,25 @@ impl Context {
             }
             self.settle(opened, alive)?;
         }
+        self.say_unknown_host(opened, &counts)?;
         if options.forced.is_empty() {
             // One who forces asks for a run, the next time too.
             self.keep_proof(opened, request, &counts);
         }
         Ok(Built { exit: self.finish(opened, &build, counts, cancel.is_cancelled()) })
+    }
+
+    /// Once in a worktree: what is installed here can't be known.
+    fn say_unknown_host(&self, opened: &Opened, counts: &Counts) -> Result<(), CommandError> {
+        let told = opened.state.dir().join("told-unknown-host");
+        let mut steps = opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
+        let counts_for = |step: &Step| step.class == Class::Cached && step.host != HostChoice::Off;
+        if counts.ran == 0 || !steps.any(counts_for) || opened.bench.host.is_known()? || told.exists() {
+            return Ok(());
+        }
+        let text = "no package database that can be read here: steps are judged by their tools alone".to_owned();
+        self.reporter.on(Event::Note { text });
+        std::fs::write(&told, "").map_err(CommandError::io("write the state"))
     }
 
     fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {

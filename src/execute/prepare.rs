@@ -328,8 +328,10 @@ impl Build<'_> {
     pub(super) fn shown<'s>(&'s self, step: &'s Step, assembled: &'s Assembled) -> Option<Shown<'s>> {
         let hosted = assembled.host.as_ref().filter(|_| step.has_views())?;
         let outside = self.bench.outside;
-        let homes =
-            ["HOME", "CARGO_HOME", "RUSTUP_HOME"].iter().filter_map(|name| outside.get(name).map(PathBuf::from));
+        let homes = ["HOME", "CARGO_HOME", "RUSTUP_HOME"]
+            .iter()
+            .filter_map(|name| outside.get(name).map(PathBuf::from))
+            .filter(|home| home.is_absolute());
         let source = step.source.as_ref().map(|source| match &source.from {
             SourceFrom::Path { path } | SourceFrom::Archive { path, .. } => path.clone(),
             SourceFrom::Url { .. } | SourceFrom::Git { .. } => source.dir.clone(),
@@ -341,7 +343,7 @@ impl Build<'_> {
             programs: &hosted.programs,
             path: &step.path,
             read: read.collect(),
-            kept: std::iter::once(self.graph.root.clone()).chain(homes.filter(|home| home.is_absolute())).collect(),
+            kept: homes.chain([self.graph.root.clone()]).filter_map(|home| home.canonicalize().ok()).collect(),
         })
     }
 

@@ -64,7 +64,10 @@ fn real_names(mut chain: Vec<PathBuf>) -> Vec<PathBuf> {
 /// What a script is started by: the word after `#!`, and with `env` the one after that.
 fn interpreters(script: &Path) -> Vec<String> {
     let mut head = vec![0; LINE];
-    // What is no file that we can read is no script.
+    // What is no file that we can read is no script; a pipe or terminal would keep us waiting.
+    if !script.is_file() {
+        return Vec::new();
+    }
     let Ok(n) = File::open(script).and_then(|mut file| file.read(&mut head)) else { return Vec::new() };
     let Some(line) = head[..n].strip_prefix(b"#!").and_then(|rest| rest.split(|byte| *byte == b'\n').next()) else {
         return Vec::new();
