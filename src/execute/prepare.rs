@@ -13,7 +13,7 @@ use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Tree;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::git;
+use crate::fingerprint::{env, git};
 use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
@@ -337,7 +337,11 @@ impl Build<'_> {
             SourceFrom::Url { .. } | SourceFrom::Git { .. } => source.dir.clone(),
         });
         let inputs = step.inputs.iter().map(|input| input.pattern.fixed_part());
-        let read = inputs.chain(source).chain([step.cwd.clone()]).chain(step.scripts.iter().cloned());
+        // Certificates of somebody's own: passed, and so to be found.
+        let plumbing = outside.all().iter().filter(|(name, _)| name.to_str().is_some_and(env::is_plumbing));
+        let certificates = plumbing.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute());
+        let read =
+            inputs.chain(source).chain(certificates).chain([step.cwd.clone()]).chain(step.scripts.iter().cloned());
         Some(Shown {
             identity: &hosted.identity,
             programs: &hosted.programs,
