@@ -55,6 +55,7 @@ use packages::{Members, PackageIx, Packages};
 
 pub use programs::programs;
 
+/// What is kept holds what was made of the lists: a change of [`packages::Contents`] is a new version too.
 const FORMAT: Format = Format { magic: b"bc-host\n", version: 1 };
 const ALTERNATIVES: &str = "/etc/alternatives";
 /// How often a database that changes while it is read is read again.
