@@ -79,6 +79,9 @@ impl std::fmt::Display for ActionKey {
     }
 }
 
+/// Name of the component of an action whose result was made without a view of its own.
+const VIEWS: &str = "views";
+
 /// Name of the component of an action whose result holds the path of the workspace.
 const PLACE: &str = "place of the workspace";
 
@@ -94,6 +97,18 @@ impl Action {
 
     pub fn is_bound(&self) -> bool {
         self.components.iter().any(|c| c.kind == Kind::Setting && c.name == PLACE)
+    }
+
+    /// The action whose result was made in the prefixes themselves, where less is hidden than in a view: it answers
+    /// only where there are no views.
+    pub fn exclusive(&self) -> Self {
+        let mut components = self.components.clone();
+        components.push(Component::text(Kind::Setting, VIEWS, "exclusive"));
+        Self { components }
+    }
+
+    pub fn is_exclusive(&self) -> bool {
+        self.components.iter().any(|c| c.kind == Kind::Setting && c.name == VIEWS && c.shown == "exclusive")
     }
 
     pub fn key(&self) -> ActionKey {
@@ -129,6 +144,44 @@ pub struct Made {
     pub layer: Option<Tree>,
     /// Files that several steps may write, as this one left them; in no digest and in no view.
     pub shared: Vec<SharedFile>,
+    /// Where the layer holds placeholders; follows from its bytes, so it is in no digest.
+    pub places: Places,
+}
+
+/// Where a layer holds the placeholders of relocatable prefixes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Places {
+    /// Those that are in files or targets of links.
+    pub placeholders: Vec<String>,
+    /// In tree order.
+    pub files: Vec<FilePlaces>,
+}
+
+impl Places {
+    pub fn is_empty(&self) -> bool {
+        self.placeholders.is_empty()
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FilePlaces {
+    /// Which entry of the layer's tree.
+    pub entry: u32,
+    /// Without NUL: bytes may move in it.
+    pub is_text: bool,
+    /// By their offsets, none in another.
+    pub places: Vec<Place>,
+}
+
+/// Bytes of a file that are a part of a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Place {
+    pub offset: u64,
+    /// Index of the placeholder.
+    pub of: u32,
+    /// Which part of it.
+    pub start: u32,
+    pub len: u32,
 }
 
 /// A shared file of a prefix, such as `share/info/dir`: small, so its bytes are kept here.

@@ -83,6 +83,9 @@ pub struct Options {
     /// Go on with what does not depend on a failed step
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub keep_going: bool,
+    /// How steps with a sysroot are kept apart: by namespaces, or one at a time in the sysroot itself [env: BCACHE_VIEWS]
+    #[arg(long, value_name = "HOW", global = true, hide_possible_values = true, help_heading = GLOBAL)]
+    pub views: Option<Views>,
     /// Answer yes where a task asks before it runs
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub yes: bool,
@@ -141,6 +144,13 @@ pub enum MessageFormat {
     #[default]
     Human,
     Json,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Views {
+    Auto,
+    Namespaces,
+    Exclusive,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]

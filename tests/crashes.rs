@@ -179,7 +179,7 @@ fn cache_verify_lists_what_is_damaged() {
         .run("cache verify")
         .stdout(
             "
-damaged: [ROOT]/store/v1/frames/51/51abe28e2505771e61b53b7a06019da58f3b03af711e192b6d0feef44de902a4 (of gen@host)
+damaged: [ROOT]/store/v1/frames/5/51abe28e2505771e61b53b7a06019da58f3b03af711e192b6d0feef44de902a4 (of gen@host)
 1 result, 2 frames: 1 damaged
 ",
         )

@@ -26,7 +26,15 @@ const STEP: &str = "cd prefix; umask 022; mkdir -p lib/pkgconfig share/doc/f; se
                     sh bin/tool >share/doc/f/said; touch lib/liba.so; cp include/d.h include/f.h; ln -s libf.so lib/libf.so.1";
 
 fn tree_of(dir: &Path) -> Tree {
-    let sources = Sources { workspace: dir, outputs: &[], upper: Some(dir), except: &[], log: None, place: None };
+    let sources = Sources {
+        workspace: dir,
+        outputs: &[],
+        upper: Some(dir),
+        except: &[],
+        log: None,
+        place: None,
+        placeholders: &[],
+    };
     sources.snapshot().unwrap().made.layer.unwrap()
 }
 

@@ -498,3 +498,33 @@ fn a_step_with_a_view_costs_milliseconds() {
     println!("{:?} a step", begun.elapsed() / 20);
     assert!(begun.elapsed() < Duration::from_secs(4));
 }
+
+#[test]
+fn a_step_can_see_directories_at_places_that_exist_nowhere_else() {
+    let mut rig = Rig::new();
+    rig.file("work dir/src/a", "A");
+    rig.file("copy/b", "B");
+    rig.file("layer/lib/x", "X");
+    rig.over("prefix", &["layer"], true);
+    let view = rig.view.as_mut().unwrap();
+    let name = format!("placeholder-{}", "long".repeat(40));
+    view.prefixes[0].at = PathBuf::from("/").join(&name);
+    view.roots = vec![name.clone().into(), "bcache-test-work".into()];
+    let (work, copy) = (rig.dir.path().join("work dir"), rig.dir.path().join("copy"));
+    view.elsewhere = vec![(work, "/bcache-test-work/host/t".into()), (copy, "/bcache-test-work/host/t/copied".into())];
+    let script = format!(
+        "cat /{name}/lib/x; echo Y >/{name}/lib/y; cd /bcache-test-work/host/t; pwd; cat src/a copied/b; echo; echo new >new
+        touch /new 2>/dev/null || echo refused
+        ls / | grep -v -e bcache-test-work -e placeholder"
+    );
+    let mut names: Vec<String> =
+        fs::read_dir("/").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    let expected = format!("X/bcache-test-work/host/t\nAB\nrefused\n{}\n", names.join("\n"));
+    rig.env.push(("LC_ALL".into(), "C".into()));
+    assert_eq!(rig.says(&script), expected);
+    assert_eq!(rig.read("work dir/new"), "new\n");
+    assert_eq!(rig.read("top/upper/lib/y"), "Y\n");
+    assert!(!Path::new("/bcache-test-work").exists());
+}

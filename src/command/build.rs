@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -21,17 +20,27 @@ use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
 use crate::execute::view::hiding;
-use crate::execute::view::probe::{self, Availability};
+use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::proof::{self, Answer};
 use crate::graph::{Class, Step};
 use crate::manifest::model::HostChoice;
-use crate::store::Layers;
+use crate::store::{Layers, has_killed_build};
 
 use super::Context;
 use super::error::CommandError;
 use super::open::{Opened, check_prefixes, check_tools, check_tracked};
+
+/// What the steps of a build came to.
+pub(super) struct Ended {
+    pub counts: Counts,
+    pub interrupted: bool,
+    /// By the store or the state.
+    broken: bool,
+    /// Of the task of `run`, where it failed.
+    attached_code: Option<i32>,
+}
 
 /// How a build went, for those who go on from there.
 pub(super) struct Built {
@@ -42,6 +51,8 @@ impl Context {
     pub(super) fn build(&self, tasks: &[TaskName]) -> Result<Exit, CommandError> {
         let request = self.request(tasks)?;
         if let Some(request) = &request
+            // What a killed build left may write at any moment.
+            && !has_killed_build(&request.root)
             && let Some(answer) = proof::check(&request.proof, &self.outside)
         {
             return Ok(self.still_fresh(answer));
@@ -96,8 +107,45 @@ impl Context {
         check_prefixes(opened)?;
         self.confirm(opened)?;
         let options = self.build_options(opened, attached)?;
+        let ended = self.with_build(opened, &options, |build| {
+            let ended = self.run_build(opened, build);
+            if build.tally.has_run() {
+                build.syncer.begin_last();
+            }
+            self.say_unknown_host(opened, &ended.counts)?;
+            if options.forced.is_empty() {
+                // One who forces asks for a run, the next time too.
+                self.keep_proof(opened, request, &ended.counts);
+            }
+            Ok(ended)
+        })?;
+        Ok(Built { exit: self.finish(opened, &ended) })
+    }
+
+    /// Brings the steps to their ends.
+    pub(super) fn run_build(&self, opened: &Opened, build: &Build) -> Ended {
+        let steps = opened.selection.steps.iter().filter(|ix| opened.graph.step(**ix).class != Class::Group).count();
+        self.reporter.on(Event::Started { steps });
+        let (counts, _) = build.run();
+        Ended {
+            counts,
+            interrupted: build.cancel.is_cancelled(),
+            broken: build.tally.broken.load(Ordering::SeqCst),
+            attached_code: *build.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        }
+    }
+
+    /// Makes what a build is made with, gives it to `act`, and puts things in order after.
+    pub(super) fn with_build<T>(
+        &self,
+        opened: &Opened,
+        options: &Options,
+        act: impl FnOnce(&Build) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let alive = opened.state.share_build().map_err(CommandError::io("lock the state"))?;
         let _lease = opened.store.lease().map_err(CommandError::io("lock the store"))?;
+        let watch = Watch::new(opened.state);
+        watch.end_orphans(&self.reporter).map_err(CommandError::io("look for what killed builds left"))?;
         self.remove_gone(opened)?;
         let cancel = Cancel::new(Signals::Caught, GRACE).map_err(CommandError::io("watch for signals"))?;
         let private = tempfile::Builder::new()
@@ -105,11 +153,6 @@ impl Context {
             .tempdir()
             .map_err(CommandError::io("make a temporary directory"))?;
         let jobserver = Jobserver::new(options.jobs, private.path()).map_err(CommandError::io("make the jobserver"))?;
-        let probed = OnceLock::new();
-        let views = || match probed.get_or_init(|| probe::available(&opened.state.dir().join("work"), None, &cancel)) {
-            Availability::Available => Ok(()),
-            Availability::Not(why) => Err(why.clone()),
-        };
         let ask = |step: &Step, question: &str| self.ask(step, question);
         let build = Build {
             graph: opened.graph,
@@ -120,31 +163,26 @@ impl Context {
             records: opened.records,
             results: opened.results,
             prefixes: opened.prefixes,
+            relocation: opened.relocation,
             listener: &self.reporter,
             cancel: &cancel,
+            watch: &watch,
             jobserver: &jobserver,
-            options: &options,
-            views: &views,
+            options,
+            views: opened.views,
             ask: &ask,
             tally: Tally::default(),
             syncer: Syncer::new(opened.state.disks(opened.store)?),
         };
-        let steps = opened.selection.steps.iter().filter(|ix| opened.graph.step(**ix).class != Class::Group).count();
-        self.reporter.on(Event::Started { steps });
-        let (counts, _) = build.run();
-        let changed = build.tally.changed.load(Ordering::SeqCst);
-        if changed {
-            if counts.ran > 0 {
-                opened.state.disks(opened.store)?.sync()?;
+        let answer = act(&build)?;
+        if build.tally.changed.load(Ordering::SeqCst) {
+            if build.tally.has_run() {
+                build.syncer.begin_last();
             }
             self.settle(opened, alive)?;
+            build.syncer.end()?;
         }
-        self.say_unknown_host(opened, &counts)?;
-        if options.forced.is_empty() {
-            // One who forces asks for a run, the next time too.
-            self.keep_proof(opened, request, &counts);
-        }
-        Ok(Built { exit: self.finish(opened, &build, counts, cancel.is_cancelled()) })
+        Ok(answer)
     }
 
     /// Once in a worktree: what is installed here can't be known.
@@ -204,6 +242,11 @@ impl Context {
         let tasks = &opened.workspace.manifest.tasks;
         for prefix in opened.prefixes {
             let name = prefix.name();
+            // While a step has it for itself, the build of that step sees to it.
+            let share = opened.state.try_share_prefix(name).map_err(CommandError::io("lock a sysroot"))?;
+            if share.is_none() {
+                continue;
+            }
             let removed = prefix.retain(|step| {
                 tasks.get(&*step.task).is_some_and(|task| {
                     let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
@@ -234,22 +277,22 @@ impl Context {
         Ok(())
     }
 
-    fn finish(&self, opened: &Opened, build: &Build, counts: Counts, interrupted: bool) -> Exit {
-        let outcome = match (interrupted, counts.failed + counts.skipped) {
+    pub(super) fn finish(&self, opened: &Opened, ended: &Ended) -> Exit {
+        let counts = ended.counts;
+        let outcome = match (ended.interrupted, counts.failed + counts.skipped) {
             (true, _) => Outcome::Interrupted,
             (false, 0) => Outcome::Success,
             (false, _) => Outcome::Failure,
         };
-        let attached_code = *build.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.reporter.on(Event::Finished { label: label(opened), counts, took: self.begun.elapsed(), outcome });
         match outcome {
             Outcome::Interrupted => Exit::Interrupted,
             Outcome::Success => Exit::Ok,
-            Outcome::Failure if attached_code.is_some() => {
-                Exit::Command(attached_code.map_or(1, |code| code.clamp(1, 255) as u8))
-            }
-            Outcome::Failure if build.tally.broken.load(Ordering::SeqCst) => Exit::State,
-            Outcome::Failure => Exit::StepFailed,
+            Outcome::Failure => match ended.attached_code {
+                Some(code) => Exit::Command(code.clamp(1, 255) as u8),
+                None if ended.broken => Exit::State,
+                None => Exit::StepFailed,
+            },
         }
     }
 
@@ -271,9 +314,11 @@ impl Context {
         // Cargo puts its own directories in front: started through it, the same request is another.
         parts.push(self.outside.get("PATH").unwrap_or_default());
         parts.push(OsStr::new(self.options.target.as_deref().unwrap_or("")));
+        let views = format!("{:?}", self.wanted_views()?);
+        parts.push(OsStr::new(&views));
         parts.extend(names.iter().map(OsString::as_os_str));
         let digest = proof::request_digest(&parts);
-        Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest) }))
+        Ok(Some(ProofOf { proof: proof::file(&root.join(".bcache"), &digest), root }))
     }
 
     /// After a build without a failure: everything that its answer rests on.
@@ -294,6 +339,8 @@ impl Context {
 /// A request that can be answered by a proof.
 pub(super) struct ProofOf {
     pub proof: PathBuf,
+    /// The workspace.
+    pub root: PathBuf,
 }
 
 /// Every path that was looked at, and every output as it lies there. `None` where something is unclear.

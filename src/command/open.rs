@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
-use crate::cli::TaskName;
+use crate::cli::{self, TaskName};
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
+use crate::execute::view::probe::{Views, Wanted};
 use crate::fingerprint::assemble::Workbench;
 use crate::fingerprint::files::Files;
 use crate::fingerprint::host::Host;
@@ -18,7 +19,7 @@ use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
 use crate::manifest::load;
 use crate::manifest::model::Manifest;
-use crate::store::{Prefix, State, Store, StoreError};
+use crate::store::{Prefix, Relocation, StandIn, State, Store, StoreError};
 
 use super::Context;
 use super::error::CommandError;
@@ -42,12 +43,22 @@ pub(super) struct Opened<'a> {
     pub records: &'a Records<'a>,
     pub results: &'a Results,
     pub prefixes: &'a [Prefix<'a>],
+    pub views: &'a Views,
+    pub relocation: &'a Relocation,
     pub warnings: Vec<String>,
 }
 
 impl Opened<'_> {
     pub fn judge(&self) -> Judge<'_> {
-        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+        Judge {
+            bench: self.bench,
+            prefixes: self.prefixes,
+            relocation: self.relocation,
+            state: self.state,
+            records: self.records,
+            results: self.results,
+            views: self.views,
+        }
     }
 }
 
@@ -93,6 +104,29 @@ impl Context {
         Ok(home.join(if cfg!(target_os = "macos") { "Library/Caches/bcache" } else { ".cache/bcache" }))
     }
 
+    /// As it was typed, or by the variable.
+    pub(super) fn wanted_views(&self) -> Result<Wanted, CommandError> {
+        let of_option = self.options.views.map(|views| match views {
+            cli::Views::Auto => Wanted::Auto,
+            cli::Views::Namespaces => Wanted::Namespaces,
+            cli::Views::Exclusive => Wanted::Exclusive,
+        });
+        let variable = self.outside.get("BCACHE_VIEWS").filter(|value| !value.is_empty());
+        match (of_option, variable.map(|value| value.to_string_lossy())) {
+            (Some(wanted), _) => Ok(wanted),
+            (None, None) => Ok(Wanted::Auto),
+            (None, Some(text)) => match &*text {
+                "auto" => Ok(Wanted::Auto),
+                "namespaces" => Ok(Wanted::Namespaces),
+                "exclusive" => Ok(Wanted::Exclusive),
+                _ => Err(CommandError::Usage {
+                    text: format!("BCACHE_VIEWS is `{text}`, which is no way to keep steps apart"),
+                    help: Some("write auto, namespaces or exclusive".to_owned()),
+                }),
+            },
+        }
+    }
+
     pub(super) fn store(&self) -> Result<Store, CommandError> {
         let limit = match self.outside.get("BCACHE_LIMIT").and_then(|l| l.to_str()).filter(|l| !l.is_empty()) {
             None => None,
@@ -132,6 +166,10 @@ impl Context {
         let records = Records::load(&state)?;
         let results = Results::new(graph);
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
+        put_right(&state, &prefixes)?;
+        let views = Views::new(self.wanted_views()?, state.dir().join("work"));
+        let placeholder = |p: &'_ graph::Prefix| p.placeholder.clone().map(|text| (text, p.path.clone()));
+        let relocation = Relocation::new(graph.prefixes.iter().filter_map(placeholder));
         let warnings = self.warnings(workspace, &selection, &state);
         let opened = Opened {
             workspace,
@@ -144,6 +182,8 @@ impl Context {
             records: &records,
             results: &results,
             prefixes: &prefixes,
+            views: &views,
+            relocation: &relocation,
             warnings,
         };
         let answer = act(&opened);
@@ -172,6 +212,19 @@ impl Context {
         }
         texts
     }
+}
+
+/// A build that was killed may have left a prefix elsewhere.
+fn put_right(state: &State, prefixes: &[Prefix]) -> Result<(), CommandError> {
+    for prefix in prefixes {
+        let stand_in = StandIn::new(state, prefix);
+        if stand_in.is_left()
+            && let Some(_alone) = state.try_lock_prefix(prefix.name()).map_err(CommandError::io("lock a sysroot"))?
+        {
+            stand_in.put_right()?;
+        }
+    }
+    Ok(())
 }
 
 /// Files in which a worktree's knowledge of files and tools is kept.

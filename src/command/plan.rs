@@ -129,7 +129,9 @@ impl Context {
             }
             Err(reasons) => {
                 let action = &judged.assembled.action;
-                let stored = !forced && matches!(answer(opened.store, opened.graph, action)?, Answer::Hit(..));
+                let is_exclusive = || opened.graph.step(ix).has_views() && opened.views.is_exclusive();
+                let stored =
+                    !forced && matches!(answer(opened.store, opened.graph, action, &is_exclusive)?, Answer::Hit(..));
                 let verdict = if stored { Verdict::Cached } else { Verdict::Stale };
                 Ok(Foreseen { verdict, reasons: explain(reasons) })
             }

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
-use crate::base::tree::Tree;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
-use crate::store::{Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, State, StepLock, Store, StoreError};
+use crate::store::{
+    Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, Relocation, State, StepLock, Store, StoreError,
+};
 
 use super::cancel::Cancel;
 use super::durable::Syncer;
@@ -28,6 +29,8 @@ use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
+use super::view::probe::Views;
+use super::watch::Watch;
 
 /// What the person asked for besides the steps.
 #[derive(Clone, Debug, Default)]
@@ -54,12 +57,14 @@ pub struct Build<'a> {
     pub records: &'a Records<'a>,
     pub results: &'a Results,
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
     pub listener: &'a dyn Listener,
     pub cancel: &'a Cancel,
+    pub watch: &'a Watch<'a>,
     pub jobserver: &'a Jobserver,
     pub options: &'a Options,
-    /// Can steps have views here? `Err` says why not.
-    pub views: &'a (dyn Fn() -> Result<(), String> + Sync),
+    /// How steps get their views here.
+    pub views: &'a Views,
     /// Puts a task's question to the person: yes, no, or why nobody can be asked.
     pub ask: &'a (dyn Fn(&Step, &str) -> Result<bool, String> + Sync),
     pub tally: Tally,
@@ -77,11 +82,13 @@ pub struct Tally {
     /// Steps that must run and have no token yet.
     waiting: Mutex<HashSet<StepIx>>,
     /// Layers that this build has put into their prefixes.
-    pub(super) installed: Mutex<HashMap<StepIx, Tree>>,
+    pub(super) installed: Mutex<HashMap<StepIx, Arc<Made>>>,
     /// Peaks of the steps that run now, in bytes.
     pub(super) memory: Mutex<u64>,
     /// Steps whose commands run now: their tokens can be lost only then.
     pub(super) running: AtomicUsize,
+    /// Was it said that there are no namespaces?
+    pub(super) said_exclusive: std::sync::atomic::AtomicBool,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -89,6 +96,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Did a step run?
+    pub fn has_run(&self) -> bool {
+        self.ran.load(Ordering::SeqCst) > 0
+    }
+
     fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +163,15 @@ impl Build<'_> {
     }
 
     pub(super) fn judge(&self) -> Judge<'_> {
-        Judge { bench: self.bench, prefixes: self.prefixes, records: self.records, results: self.results }
+        Judge {
+            bench: self.bench,
+            prefixes: self.prefixes,
+            relocation: self.relocation,
+            state: self.state,
+            records: self.records,
+            results: self.results,
+            views: self.views,
+        }
     }
 
     pub(super) fn forced(&self, ix: StepIx) -> Option<&str> {
@@ -163,6 +183,7 @@ impl Build<'_> {
         if self.lacks_token(ix)? {
             return Ok(Attempt::Later(Wait::Token));
         }
+        let Some(shares) = self.share_prefixes(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         match step.class {
             Class::Group => return Ok(Attempt::Done),
             Class::Plain => return self.run_plain(ix, company),
@@ -175,6 +196,7 @@ impl Build<'_> {
         }
         // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        self.end_orphans()?;
         let record = self.records.reread(&step.id)?;
         let needs_moved = self.reread_needs(ix)?;
         let judged =
@@ -183,7 +205,7 @@ impl Build<'_> {
             Ok(made) => return Ok(self.is_fresh(ix, made)),
             Err(ref reasons) => reasons.clone(),
         };
-        self.restore_or_run(ix, judged, reasons, held)
+        self.restore_or_run(ix, judged, reasons, held, shares)
     }
 
     /// Has another build made a need anew since it was done here? Then that is what this step works with.
@@ -217,6 +239,7 @@ impl Build<'_> {
         judged: Judged,
         reasons: Vec<Reason>,
         held: Held,
+        mut shares: Vec<StepLock>,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let key = judged.assembled.action.key();
@@ -227,7 +250,7 @@ impl Build<'_> {
             return Ok(Attempt::Later(Wait::Lock));
         };
         let permit = if self.forced(ix).is_none() {
-            match answer(self.store, self.graph, &judged.assembled.action)? {
+            match self.answer(step, &judged)? {
                 // Whoever had the lock has stored it.
                 Answer::Hit(..) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
                 Answer::Hit(..) => return Ok(Attempt::Later(Wait::Lock)),
@@ -236,6 +259,11 @@ impl Build<'_> {
         } else {
             self.store.replace(&key)
         };
+        if self.is_exclusive(step) {
+            shares.clear();
+            let Some(own) = self.own_prefixes()? else { return Ok(Attempt::Later(Wait::Lock)) };
+            shares = own;
+        }
         if !self.has_room(step) {
             return Ok(Attempt::Later(Wait::Lock));
         }
@@ -251,7 +279,13 @@ impl Build<'_> {
                 Err(why) => return Err(StepError::Declined(why)),
             }
         }
-        self.run_cached(ix, judged, reasons, Permission { permit, _key: key_lock, _held: held }, &tokens)
+        self.run_cached(
+            ix,
+            judged,
+            reasons,
+            Permission { permit, _key: key_lock, _held: held, _prefixes: shares },
+            &tokens,
+        )
     }
 
     /// Was the step found to need a token, and is there still none? Then it need not be judged again.
@@ -305,11 +339,20 @@ impl Build<'_> {
         Ok(Some(Held { _step: step, _needs: needs }))
     }
 
+    fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
+        Ok(answer(self.store, self.graph, &judged.assembled.action, &|| self.is_exclusive(step))?)
+    }
+
+    /// A lock is free again at the moment in which its holder is killed, and what that has started may live on.
+    pub(super) fn end_orphans(&self) -> Result<(), StepError> {
+        self.watch.end_orphans(self.listener).map_err(StepError::Orphans)
+    }
+
     /// Restores what the store has; `false` where it has nothing (any more).
     fn restore(&self, ix: StepIx, judged: &Judged, reasons: &[Reason]) -> Result<bool, StepError> {
         let begun = Instant::now();
         let step = self.graph.step(ix);
-        let Answer::Hit(action, result) = answer(self.store, self.graph, &judged.assembled.action)? else {
+        let Answer::Hit(action, result) = self.answer(step, judged)? else {
             return Ok(false);
         };
         let old = still_owned(self.graph, step, judged.record.clone());
@@ -348,7 +391,7 @@ impl Build<'_> {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;
             let source = unpacked.as_deref().map_or(LayerSource::Stored(self.store, &result), LayerSource::Dir);
-            match self.install(ix, layer, source) {
+            match self.install(ix, &result.made, source) {
                 Ok(written) => files += written,
                 Err(StepError::Store(e)) if e.is_lost() => return Ok(false),
                 Err(e) => return Err(e),
@@ -449,6 +492,8 @@ pub(super) struct Permission {
     pub permit: Permit,
     pub _key: KeyLock,
     pub _held: Held,
+    /// Shares, or for a step without namespaces the prefixes themselves.
+    pub _prefixes: Vec<StepLock>,
 }
 
 pub(super) fn before(record: Option<&StepRecord>) -> Before<'_> {
@@ -475,6 +520,10 @@ pub enum StepError {
     NeedGone(StepId),
     #[error("cannot lock: {0}")]
     Lock(std::io::Error),
+    #[error("cannot say that a build is under way: {0}")]
+    Watch(std::io::Error),
+    #[error("cannot look for what killed builds left: {0}")]
+    Orphans(std::io::Error),
     #[error("cannot write `{}`: {error}", path.display())]
     Write { path: PathBuf, error: std::io::Error },
     /// The commands failed, or did not make what was declared.
@@ -500,7 +549,7 @@ impl StepError {
     fn is_ours(&self) -> bool {
         match self {
             Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
-            Self::Lock(_) | Self::Write { .. } | Self::Run(_) => true,
+            Self::Lock(_) | Self::Watch(_) | Self::Orphans(_) | Self::Write { .. } | Self::Run(_) => true,
             Self::NeedGone(_)
             | Self::Declined(_)
             | Self::Judge(_)

@@ -6,9 +6,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::store::Durable;
+use crate::store::{Durable, StoreError};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -17,11 +18,13 @@ pub struct Syncer {
     disks: Arc<Durable>,
     busy: Arc<AtomicBool>,
     last: Mutex<Instant>,
+    ending: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
 }
 
 impl Syncer {
     pub fn new(disks: Durable) -> Self {
-        Self { disks: Arc::new(disks), busy: Arc::default(), last: Mutex::new(Instant::now()) }
+        let last = Mutex::new(Instant::now());
+        Self { disks: Arc::new(disks), busy: Arc::default(), last, ending: Mutex::default() }
     }
 
     /// A step has ended. Where the last sync is long enough ago, another begins on a thread of its own.
@@ -37,5 +40,18 @@ impl Syncer {
             let _ = disks.sync();
             busy.store(false, Ordering::SeqCst);
         });
+    }
+
+    /// All steps have ended: the last sync begins, while others tidy up.
+    pub fn begin_last(&self) {
+        let disks = Arc::clone(&self.disks);
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.get_or_insert_with(|| std::thread::spawn(move || disks.sync()));
+    }
+
+    /// Waits for the last sync, where it was begun.
+    pub fn end(&self) -> Result<(), StoreError> {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ending.map_or(Ok(()), |thread| thread.join().expect("BUG: the sync panicked"))
     }
 }

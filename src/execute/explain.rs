@@ -13,7 +13,7 @@ use crate::store::State;
 
 use super::judging::Results;
 
-const FORMAT: Format = Format { magic: b"bc-made\n", version: 1 };
+const FORMAT: Format = Format { magic: b"bc-made\n", version: 2 };
 const HOST: Format = Format { magic: b"bchosts\n", version: 1 };
 /// Names of files that are listed.
 const NAMED: usize = 3;

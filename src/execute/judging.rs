@@ -13,9 +13,10 @@ use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
-use crate::store::{Lookup, Permit, Prefix, State, Store, StoreError};
+use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
 use super::ownership::strays;
+use super::view::probe::Views;
 
 /// What the steps of this build have made so far.
 pub struct Results {
@@ -101,16 +102,25 @@ pub enum Answer {
     Miss(Permit),
 }
 
-pub fn answer(store: &Store, graph: &Graph, action: &Action) -> Result<Answer, StoreError> {
+/// `is_exclusive` is asked only where there is no better answer.
+pub fn answer(
+    store: &Store,
+    graph: &Graph,
+    action: &Action,
+    is_exclusive: &dyn Fn() -> bool,
+) -> Result<Answer, StoreError> {
     let permit = match store.lookup(&action.key())? {
         Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
         Lookup::Miss(permit) => permit,
     };
     let bound = action.bound_to(&graph.root);
-    match store.lookup(&bound.key())? {
-        Lookup::Hit(result) => Ok(Answer::Hit(bound, result)),
-        Lookup::Miss(_) => Ok(Answer::Miss(permit)),
+    let others = std::iter::once(bound).chain(std::iter::once_with(|| action.exclusive()).filter(|_| is_exclusive()));
+    for other in others {
+        if let Lookup::Hit(result) = store.lookup(&other.key())? {
+            return Ok(Answer::Hit(other, result));
+        }
     }
+    Ok(Answer::Miss(permit))
 }
 
 /// An action, and whether what lies here answers it.
@@ -125,8 +135,11 @@ pub struct Judge<'a> {
     pub bench: &'a Workbench<'a>,
     /// As in the graph.
     pub prefixes: &'a [Prefix<'a>],
+    pub relocation: &'a Relocation,
+    pub state: &'a State,
     pub records: &'a Records<'a>,
     pub results: &'a Results,
+    pub views: &'a Views,
 }
 
 impl Judge<'_> {
@@ -174,9 +187,8 @@ impl Judge<'_> {
         record: Option<&Arc<StepRecord>>,
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
-        // What holds the path of the workspace is fresh in no other.
-        let bound = record.filter(|r| r.action.is_bound()).map(|_| action.bound_to(&self.graph().root));
-        let action = bound.as_ref().unwrap_or(action);
+        let marked = record.and_then(|record| self.marked_as(action, &record.action));
+        let action = marked.as_ref().unwrap_or(action);
         let disk = match record {
             Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
                 self.disk(step, record)?
@@ -188,6 +200,15 @@ impl Judge<'_> {
             let made = record.and_then(|r| r.made.clone());
             Arc::new(made.expect("BUG: a fresh step has a result"))
         }))
+    }
+
+    /// The action with the marks that its recorded result bears: what holds the path of the workspace is fresh in
+    /// no other, and what was made in the prefixes themselves only where there are no views.
+    fn marked_as(&self, action: &Action, recorded: &Action) -> Option<Action> {
+        if recorded.is_exclusive() {
+            return self.views.is_exclusive().then(|| action.exclusive());
+        }
+        recorded.is_bound().then(|| action.bound_to(&self.graph().root))
     }
 
     /// Are the files there with their sums? That is all there is to it.
@@ -237,12 +258,17 @@ impl Judge<'_> {
                 return Ok(Disk::Stray(self.graph().shown(path)));
             }
         }
-        if let (Some(layer), Some(prefix)) = (&made.layer, step.sysroot)
-            && let Some(damage) = self.prefixes[prefix.index()].damage(&step.id, layer)?
-        {
-            let shown = self.graph().shown(&damage);
-            let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
-            return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+        if let (Some(_), Some(prefix)) = (&made.layer, step.sysroot) {
+            let prefix = &self.prefixes[prefix.index()];
+            // Never put there, or elsewhere than it is now.
+            let Some(layer) = self.relocation.seen(self.state, made)? else {
+                return Ok(Disk::Missing(self.graph().shown(prefix.dir())));
+            };
+            if let Some(damage) = prefix.damage(&step.id, &layer)? {
+                let shown = self.graph().shown(&damage);
+                let missing = Stat::read(&damage).is_ok_and(|s| s.is_none());
+                return Ok(if missing { Disk::Missing(shown) } else { Disk::Modified(shown) });
+            }
         }
         if changed {
             self.records.write(StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
@@ -287,5 +313,5 @@ pub fn fixed_made(files: &Files, graph: &Graph, step: &Step) -> Result<Made, Fil
             entries.push(Entry { path, node: Node::File { mode: stat.mode, size: stat.size, digest } });
         }
     }
-    Ok(Made { outputs: Tree::new(entries), layer: None, shared: Vec::new() })
+    Ok(Made { outputs: Tree::new(entries), ..Made::default() })
 }

@@ -19,18 +19,22 @@
 //! | [`terminal`] | lending the terminal to an attached step |
 //! | [`jobserver`] | one pool of tokens for all makes and cargos |
 //! | [`view`] | what a step sees of the sysroots, and the layer that it leaves |
+//! | `exclusive` | the same without namespaces, in the prefixes themselves |
+//! | [`watch`], [`orphans`] | that nothing of a killed build lives on |
 //! | [`inside`] | our own binary as the parent of a step's commands |
 //! | `sys` | the unsafe calls, all of them |
 
 pub mod build;
 pub mod cancel;
 pub mod durable;
+mod exclusive;
 pub mod explain;
 pub mod fetch;
 pub mod inside;
 pub mod jobserver;
 pub mod judging;
 pub mod log;
+pub mod orphans;
 pub mod ownership;
 pub mod prepare;
 pub mod process;
@@ -43,3 +47,4 @@ mod sys;
 pub mod terminal;
 pub mod unpack;
 pub mod view;
+pub mod watch;

@@ -1,7 +1,7 @@
 //! The place of a step before it runs: outputs cleared, source unpacked and patched, directories of its
 //! own, the view that it will see.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -157,7 +157,10 @@ impl Build<'_> {
         if step.source.is_some() {
             self.unpack(step, assembled)?;
         }
-        if step.has_views() { self.view(ix, step, assembled).map(Some) } else { Ok(None) }
+        if !step.has_views() || self.is_exclusive(step) {
+            return Ok(None);
+        }
+        self.view(ix, step, assembled).map(Some)
     }
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
@@ -246,6 +249,7 @@ impl Build<'_> {
             on_output: None,
             helper: None,
         };
+        self.watch.begin().map_err(StepError::Watch)?;
         let finished = runner::run(&job, self.cancel)?;
         if finished.ending == Ending::Cancelled { Err(StepError::Cancelled) } else { Ok(finished) }
     }
@@ -273,7 +277,7 @@ impl Build<'_> {
         for patch in &assembled.patches {
             let words = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i"].map(Into::into);
             let command = words.into_iter().chain([patch.as_os_str().to_owned()]).collect::<Vec<_>>();
-            let finished = self.aside_command(step, command, source, &assembled.environment)?;
+            let finished = self.aside_command(step, command, source, &outside_view(assembled))?;
             if finished.ending != Ending::Success {
                 let headline = format!("patch `{}` does not apply", self.graph.shown(patch));
                 let command = Some(format!("patch -p1 -i {}", escaped(patch)));
@@ -285,14 +289,14 @@ impl Build<'_> {
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
     fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled) -> Result<View, StepError> {
-        if let Err(why) = (self.views)() {
+        if let Some(why) = self.views.refusal() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {
                 headline,
                 command: None,
                 log: Arc::from([]),
                 log_file: None,
-                advice: vec![why],
+                advice: vec![why.to_owned()],
             };
             return Err(StepError::Failed { failure: Box::new(failure), took: std::time::Duration::ZERO });
         }
@@ -307,12 +311,26 @@ impl Build<'_> {
             }
             let top = if step.sysroot == Some(here) { Some(self.top(step)?) } else { None };
             fs::create_dir_all(&prefix.path).map_err(StepError::write(&prefix.path))?;
-            prefixes.push(Mounted { at: prefix.path.clone(), layers, top });
+            if prefix.placeholder.is_some() {
+                // What is put together there is nothing that a step may see.
+                prefixes.push(Mounted { at: prefix.path.clone(), layers: Vec::new(), top: None });
+            }
+            prefixes.push(Mounted { at: prefix.seen().to_owned(), layers, top });
         }
         assert!(step.id == self.graph.step(ix).id, "BUG: the view of another step");
         let hiding = self.hiding(step, assembled)?;
         prefixes.extend(hiding.mounts);
-        Ok(View { prefixes, binds: hiding.binds, run_dir: step.work.join("run") })
+        let elsewhere = assembled.elsewhere.mounts.clone();
+        let placeholders = self.graph.prefixes.iter().filter_map(|prefix| prefix.placeholder.as_deref().map(Path::new));
+        let outside = placeholders.chain(elsewhere.iter().map(|(_, there)| there.as_path()));
+        let roots: BTreeSet<OsString> = outside.filter_map(top_name).collect();
+        Ok(View {
+            prefixes,
+            binds: hiding.binds,
+            elsewhere,
+            roots: roots.into_iter().collect(),
+            run_dir: step.work.join("run"),
+        })
     }
 
     /// What of the machine the step is not to see.
@@ -326,7 +344,7 @@ impl Build<'_> {
 
     /// What of the machine the step is to see; `None` where nothing is hidden.
     pub(super) fn shown<'s>(&'s self, step: &'s Step, assembled: &'s Assembled) -> Option<Shown<'s>> {
-        let hosted = assembled.host.as_ref().filter(|_| step.has_views())?;
+        let hosted = assembled.host.as_ref().filter(|_| step.has_views() && !self.is_exclusive(step))?;
         let outside = self.bench.outside;
         let homes = ["HOME", "CARGO_HOME", "RUSTUP_HOME"]
             .iter()
@@ -355,7 +373,7 @@ impl Build<'_> {
         self.state.dir().join(hiding::COVERS)
     }
 
-    fn top(&self, step: &Step) -> Result<Top, StepError> {
+    pub(super) fn top(&self, step: &Step) -> Result<Top, StepError> {
         let top = step.work.join("top");
         fresh_dir(&top)?;
         let (upper, work) = (top.join("upper"), top.join("work"));
@@ -376,7 +394,7 @@ impl Build<'_> {
     }
 
     /// The unpacked layer of a step that is done.
-    fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
+    pub(super) fn layer_dir(&self, owner: StepIx, tree: &Tree) -> Result<Option<PathBuf>, StepError> {
         if tree.is_empty() {
             return Ok(None);
         }
@@ -401,7 +419,7 @@ impl Build<'_> {
     }
 
     /// Puts the layer of a step into its prefix.
-    pub(super) fn install(&self, ix: StepIx, tree: &Tree, source: LayerSource) -> Result<usize, StepError> {
+    pub(super) fn install(&self, ix: StepIx, made: &Made, source: LayerSource) -> Result<usize, StepError> {
         let step = self.graph.step(ix);
         let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
         // One after another: who has put its layer is not provisional any more.
@@ -409,8 +427,10 @@ impl Build<'_> {
         let is_provisional = |owner: &StepId| {
             self.graph.find(owner).is_some_and(|ix| self.is_to_come(ix) && !installed.contains_key(&ix))
         };
-        let report = self.prefixes[prefix.index()].put_over(&step.id, tree, source, &is_provisional)?;
-        installed.insert(ix, tree.clone());
+        let moved = self.relocation.moved(self.state, made, source)?;
+        let prefix_here = &self.prefixes[prefix.index()];
+        let report = prefix_here.put_over(&step.id, moved.tree(), source, moved.mends(), &is_provisional)?;
+        installed.insert(ix, Arc::new(made.clone()));
         report.aside.iter().for_each(|aside| self.say_aside(aside));
         if !report.left.is_empty() {
             self.install_again(ix, prefix, &report.left, &installed)?;
@@ -429,15 +449,20 @@ impl Build<'_> {
         ix: StepIx,
         prefix: PrefixIx,
         left: &[PathBuf],
-        installed: &HashMap<StepIx, Tree>,
+        installed: &HashMap<StepIx, Arc<Made>>,
     ) -> Result<(), StepError> {
         let others = self.graph.indices().filter(|other| self.graph.step(*other).sysroot == Some(prefix));
         for other in others.filter(|other| *other != ix) {
             let made = || self.results.get(other).or_else(|| self.recorded(other).filter(|_| !self.is_to_come(other)));
-            let tree = installed.get(&other).cloned().or_else(|| made()?.layer.clone());
-            let Some(tree) = tree.filter(|t| left.iter().any(|path| t.get(path).is_some())) else { continue };
-            if let Some(dir) = self.layer_dir(other, &tree)? {
-                self.prefixes[prefix.index()].put(&self.graph.step(other).id, &tree, LayerSource::Dir(&dir))?;
+            let Some(made) = installed.get(&other).cloned().or_else(made) else { continue };
+            let Some(tree) = made.layer.as_ref().filter(|t| left.iter().any(|path| t.get(path).is_some())) else {
+                continue;
+            };
+            if let Some(dir) = self.layer_dir(other, tree)? {
+                let source = LayerSource::Dir(&dir);
+                let moved = self.relocation.moved(self.state, &made, source)?;
+                let id = &self.graph.step(other).id;
+                self.prefixes[prefix.index()].put_over(id, moved.tree(), source, moved.mends(), &|_| false)?;
             }
         }
         Ok(())
@@ -446,13 +471,19 @@ impl Build<'_> {
     /// Files that several steps may write: the last in graph order stands.
     pub(super) fn write_shared(&self, prefix: PrefixIx) -> Result<(), StepError> {
         let prefix_path = &self.graph.prefix(prefix).path;
+        let share = self.state.try_share_prefix(self.prefixes[prefix.index()].name()).map_err(StepError::lock)?;
+        if share.is_none() {
+            return Ok(());
+        }
         for path in &self.graph.prefix(prefix).shared_files {
             let writers = self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix));
             let made = writers.filter_map(|ix| self.results.get(ix).or_else(|| self.recorded(ix)));
             let last = made.filter_map(|m| m.shared.iter().find(|s| s.path == *path).cloned()).last();
             let to = prefix_path.join(path);
-            if let Some(file) = last.filter(|f| fs::read(&to).ok().as_ref() != Some(&f.bytes)) {
-                crate::base::publish::publish(&to, &file.bytes).map_err(StepError::write(&to))?;
+            let Some(file) = last else { continue };
+            let bytes = self.relocation.bytes(&file.bytes);
+            if fs::read(&to).ok().as_deref() != Some(&*bytes) {
+                crate::base::publish::publish(&to, &bytes).map_err(StepError::write(&to))?;
                 crate::base::stat::set_mode(&to, file.mode).map_err(StepError::write(&to))?;
             }
         }
@@ -478,6 +509,25 @@ impl Build<'_> {
 /// no outputs at all is of a run that failed: its outputs were removed.
 pub(super) fn is_left_behind(record: &StepRecord) -> bool {
     record.origin == Origin::Begun && record.made.as_ref().is_none_or(|made| !made.outputs.is_empty())
+}
+
+/// The environment of a step for a command that does not see what it sees.
+fn outside_view(assembled: &Assembled) -> Vec<(OsString, OsString)> {
+    let real = |dir: &Path| assembled.elsewhere.real(dir);
+    let value = |name: &OsString, value: &OsString| match name.to_str() {
+        Some("TMPDIR" | "HOME") => real(Path::new(value)).into(),
+        Some("PATH") => {
+            let dirs = std::env::split_paths(value).map(|dir| real(&dir));
+            std::env::join_paths(dirs).unwrap_or_else(|_| value.clone())
+        }
+        _ => value.clone(),
+    };
+    assembled.environment.iter().map(|(name, text)| (name.clone(), value(name, text))).collect()
+}
+
+/// The name at the root below which an absolute path lies.
+fn top_name(path: &Path) -> Option<OsString> {
+    path.components().nth(1).map(|name| name.as_os_str().to_owned())
 }
 
 /// There and empty. The directory itself stays: to make and remove one at every step costs more than all

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
+use crate::base::paths::escaped;
 use crate::event::{Event, Failure, Stream};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
-use crate::store::{Layers, Snapshot, Sources};
+use crate::store::{Layers, Snapshot, Sources, Stuck};
 
 use super::build::{Build, Permission, StepError};
 use super::explain;
@@ -44,6 +45,9 @@ impl Build<'_> {
         let texts = self.sentences(&reasons, old.as_deref());
         self.listener.on(Event::Stale { step: step.id.clone(), reasons: texts.clone() });
         self.warn_own_jobs(step);
+        if self.is_exclusive(step) {
+            self.say_exclusive();
+        }
         let assembled = &judged.assembled;
         let mut record = StepRecord {
             step: step.id.clone(),
@@ -108,7 +112,8 @@ impl Build<'_> {
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled)?;
-            let finished = self.commands(step, assembled, view.as_ref(), attached, last, tokens)?;
+            let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
+            let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
             match &finished.ending {
                 Ending::Success => return Ok(finished),
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -155,6 +160,7 @@ impl Build<'_> {
             on_output: if self.options.verbose { Some(&stream) } else { None },
             helper: None,
         };
+        self.watch.begin().map_err(StepError::Watch)?;
         self.tally.running.fetch_add(1, Ordering::SeqCst);
         let finished = runner::run(&job, self.cancel);
         self.tally.running.fetch_sub(1, Ordering::SeqCst);
@@ -184,8 +190,8 @@ impl Build<'_> {
             upper: upper.as_deref(),
             except: &[],
             log: log.as_deref(),
-            // Who has views has the paths of all prefixes in its key.
-            place: Some(self.graph.root.as_path()).filter(|_| step.class == Class::Cached && !step.has_views()),
+            place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
+            placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
         };
         // What a tool built on its own old output depends on a history that no key holds.
         let keeps = step.clean;
@@ -195,21 +201,24 @@ impl Build<'_> {
         } else {
             (sources.snapshot()?, None)
         };
+        self.check_stuck(step, &snapshot.stuck)?;
         snapshot.made.shared = shared;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
         let moved = self.moved(ix, assembled)?;
         let Snapshot { made, outputs: seen, is_bound, .. } = snapshot;
-        let permit = if is_bound {
+        if is_bound {
             record.action = record.action.bound_to(&self.graph.root);
-            record.key = record.action.key();
-            self.store.replace(&record.key)
-        } else {
-            permission.permit
-        };
+        }
+        if self.is_exclusive(step) {
+            record.action = record.action.exclusive();
+        }
+        record.key = record.action.key();
+        let permit =
+            if record.key == *permission.permit.key() { permission.permit } else { self.store.replace(&record.key) };
         if let (Some(upper), Some(tree)) = (&upper, &made.layer) {
             let dir = Layers::of(self.state).adopt(upper, tree)?;
-            self.install(ix, tree, crate::store::LayerSource::Dir(&dir))?;
+            self.install(ix, &made, crate::store::LayerSource::Dir(&dir))?;
         }
         let stored = match (capture, &moved) {
             (Some(mut capture), None) => {
@@ -223,20 +232,26 @@ impl Build<'_> {
             let text = format!("{} was changed while {} ran: its result is kept here, but not stored", what, step.id);
             self.listener.on(Event::Warning { text });
         }
-        self.remember_needs(ix);
-        self.remember_host(assembled);
-        record.made = Some(made.clone());
+        record.made = Some(made);
         record.outputs = seen;
-        record.origin = Origin::Ran;
         record.stored = stored;
-        if moved.is_some() {
+        self.remember_host(assembled);
+        self.remember(ix, record, moved.is_some())?;
+        Ok(stored)
+    }
+
+    /// The record of a run that ended well, after all else.
+    fn remember(&self, ix: StepIx, mut record: StepRecord, has_moved: bool) -> Result<(), StepError> {
+        self.remember_needs(ix);
+        record.origin = Origin::Ran;
+        if has_moved {
             // The outputs answer to no action that is known: the next build judges them stale.
             record.key = crate::action::ActionKey(crate::base::digest::Digest::of(b"moved"));
             record.origin = Origin::Begun;
         }
-        self.records.write(record)?;
-        self.results.set(ix, Arc::new(made));
-        Ok(stored)
+        let record = self.records.write(record)?;
+        self.results.set(ix, Arc::new(record.made.clone().expect("BUG: a run that ended well made something")));
+        Ok(())
     }
 
     fn collect_layer(&self, ix: StepIx, upper: &Path, finished: &Finished) -> Result<Vec<SharedFile>, StepError> {
@@ -248,9 +263,31 @@ impl Build<'_> {
             .filter_map(|(step, made)| Some(Lower { owner: &self.graph.step(*step).id, tree: made.layer.as_ref()? }))
             .collect();
         let removed: Vec<PathBuf> =
-            finished.removed.iter().filter(|(at, _)| *at == prefix.path).map(|(_, path)| path.clone()).collect();
+            finished.removed.iter().filter(|(at, _)| at == prefix.seen()).map(|(_, path)| path.clone()).collect();
         let shared = collect(&step.id, upper, &lower, &prefix.shared_files, &removed)?;
         Ok(shared.into_iter().map(|s| SharedFile { path: s.path, mode: s.mode, bytes: s.bytes }).collect())
+    }
+
+    /// Does its key say nothing of where the workspace is? Who has views has the paths of all prefixes in it, or their
+    /// placeholders.
+    fn is_shared_by_all(&self, step: &Step) -> bool {
+        step.class == Class::Cached && !(step.has_views() && self.graph.is_placed(step))
+    }
+
+    /// A file that would lead to a placeholder is of no use to anybody.
+    fn check_stuck(&self, step: &Step, stuck: &[Stuck]) -> Result<(), StepError> {
+        let Some(first) = stuck.first() else { return Ok(()) };
+        let headline = match first {
+            Stuck::Output(path) => format!(
+                "output `{}` holds the path of a relocatable sysroot, which is replaced only in what is installed there",
+                escaped(path)
+            ),
+            Stuck::Pieces(path) => format!(
+                "`{}` holds the path of a relocatable sysroot in pieces that are too small to be found: it can't be moved",
+                escaped(path)
+            ),
+        };
+        Err(self.plain_failure(step, headline))
     }
 
     /// Concrete paths of the declared outputs, relative to the workspace; one that was not made is a failure.
@@ -328,6 +365,7 @@ impl Build<'_> {
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        self.end_orphans()?;
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Token));
         };
@@ -355,6 +393,7 @@ impl Build<'_> {
             except: &[],
             log: None,
             place: None,
+            placeholders: &[],
         };
         let snapshot = sources.snapshot()?;
         self.learn(&snapshot.made, &snapshot.outputs);

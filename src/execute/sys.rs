@@ -145,3 +145,12 @@ pub fn kill_all_others() {
     // SAFETY: kill takes plain numbers.
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
+
+/// Closes every descriptor but the standard three. Only for the watcher, before it has opened anything itself.
+pub fn close_all_but_standard() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: nothing in this process owns a descriptor yet but the standard three.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0 as libc::c_uint);
+    }
+}

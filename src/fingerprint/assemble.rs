@@ -9,7 +9,7 @@ use crate::action::{Action, Component, Kind as Part, Made};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
-use crate::graph::{Class, Command, Graph, JOBS_MARKER, Step, ToolUse};
+use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step, ToolUse, placeholder};
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
 
@@ -48,6 +48,8 @@ pub struct Assembled {
     /// The private home, where the step has one.
     pub home: Option<PathBuf>,
     pub host: Option<Hosted>,
+    /// That of the step, and where it sees the links.
+    pub elsewhere: Elsewhere,
 }
 
 /// What a step knows of the machine.
@@ -83,7 +85,8 @@ impl Workbench<'_> {
     /// `layers` those whose layers are in the step's views, in graph order.
     pub fn assemble(&self, ix: StepIx, needs: &[Producer], layers: &[Producer]) -> Result<Assembled, AssembleError> {
         let step = self.graph.step(ix);
-        let tmp = self.state.join("t").join(step.id.file_name());
+        let own = step.work.join("tmp");
+        let tmp = if step.elsewhere.is_empty() { self.state.join("t").join(step.id.file_name()) } else { own };
         let home = step.has_views().then(|| step.work.join("home"));
         let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new() };
         if step.class == Class::Fixed {
@@ -104,11 +107,13 @@ impl Workbench<'_> {
         let Parts { components, seen, .. } = parts;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located)?;
+        let elsewhere = with_tools(&step.elsewhere, tool_links.as_ref());
+        let seen_home = home.as_ref().map(|home| elsewhere.seen(home));
         let places = Places {
             prefix_bins: &bins,
-            tool_links: tool_links.as_ref().map(|(dir, _)| dir.as_path()),
-            tmp: &tmp,
-            home: home.as_deref(),
+            tool_links: tool_links.as_ref().map(|(dir, _)| elsewhere.seen(dir)),
+            tmp: &elsewhere.seen(&tmp),
+            home: seen_home.as_deref(),
         };
         let environment = env::environment(step, self.outside, &places);
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
@@ -122,6 +127,7 @@ impl Workbench<'_> {
             tmp,
             home,
             host,
+            elsewhere,
         })
     }
 
@@ -152,7 +158,16 @@ impl Workbench<'_> {
 
     /// Where a step without views, or the first part of one with them, finds programs.
     pub fn search_path(&self, step: &Step) -> Vec<PathBuf> {
-        step.path.iter().cloned().chain(self.outside.search_path()).collect()
+        self.own_path(step).cloned().chain(self.outside.search_path()).collect()
+    }
+
+    /// The directories of `path`, but for those in a relocatable prefix: what lies there is known by its layer, and
+    /// is different in every checkout.
+    fn own_path<'s>(&'s self, step: &'s Step) -> impl Iterator<Item = &'s PathBuf> {
+        let is_moved = |dir: &Path| {
+            step.has_views() && self.graph.prefixes.iter().any(|p| p.placeholder.is_some() && dir.starts_with(&p.path))
+        };
+        step.path.iter().filter(move |dir| !is_moved(dir))
     }
 
     fn runs_here(&self, triple: &str) -> bool {
@@ -167,7 +182,8 @@ impl Workbench<'_> {
         let own = step.sysroot.map(|p| (p, step.triple.as_str()));
         let mut bins = Vec::new();
         for (prefix, triple) in own.into_iter().chain(others).filter(|(_, triple)| self.runs_here(triple)) {
-            let bin = self.graph.prefix(prefix).path.join("bin");
+            let prefix = self.graph.prefix(prefix);
+            let bin = if step.has_views() { prefix.seen() } else { &prefix.path }.join("bin");
             if !bins.contains(&bin) {
                 bins.push(bin);
             }
@@ -203,6 +219,15 @@ impl Workbench<'_> {
     }
 }
 
+/// A step that sees its own directories elsewhere sees the links to its tools elsewhere too.
+fn with_tools(elsewhere: &Elsewhere, links: Option<&ToolLinks>) -> Elsewhere {
+    let mut all = elsewhere.clone();
+    if let Some((dir, _)) = links.filter(|_| !elsewhere.is_empty()) {
+        all.mounts.push((dir.clone(), placeholder::tools()));
+    }
+    all
+}
+
 /// The components of one action, in the making.
 struct Parts<'a> {
     bench: &'a Workbench<'a>,
@@ -232,8 +257,11 @@ impl Parts<'_> {
         self.text(Part::Setting, "root", if bench.is_root { "yes" } else { "no" });
         self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
         if step.has_views() {
-            for prefix in &bench.graph.prefixes {
-                self.text(Part::Prefix, &prefix.name, crate::base::paths::escaped(&prefix.path));
+            for (i, prefix) in bench.graph.prefixes.iter().enumerate() {
+                let is_placed = bench.graph.is_placed_by(step, PrefixIx(i as u32));
+                let seen = prefix.seen();
+                let shown = if is_placed { crate::base::paths::escaped(seen) } else { bench.mark_path(seen) };
+                self.text(Part::Prefix, &prefix.name, shown);
             }
         }
     }
@@ -341,7 +369,7 @@ impl Parts<'_> {
             return Ok(());
         }
         let files = self.bench.files;
-        for dir in &self.step.path {
+        for dir in self.bench.own_path(self.step) {
             let mut hasher = Hasher::new("bcache path directory 1");
             for (name, _) in files.list(dir)?.iter() {
                 let real = files.resolve(&dir.join(name)).unwrap_or_else(|_| dir.join(name));

@@ -70,7 +70,7 @@ pub struct Places<'a> {
     /// `<prefix>/bin` directories, the step's own first.
     pub prefix_bins: &'a [PathBuf],
     /// Links to tools from elsewhere.
-    pub tool_links: Option<&'a Path>,
+    pub tool_links: Option<PathBuf>,
     pub tmp: &'a Path,
     /// A private home; `None` for the user's.
     pub home: Option<&'a Path>,
@@ -99,8 +99,9 @@ fn allowed(outside: &Outside, places: &Places, step: &Step, env: &mut BTreeMap<O
         }
     }
     let system = SYSTEM_PATH.iter().map(PathBuf::from);
-    let links = places.tool_links.map(Path::to_owned);
-    let path = places.prefix_bins.iter().cloned().chain(step.path.iter().cloned()).chain(links).chain(system);
+    let links = places.tool_links.clone();
+    let own = step.path.iter().map(|dir| step.elsewhere.seen(dir));
+    let path = places.prefix_bins.iter().cloned().chain(own).chain(links).chain(system);
     env.insert("PATH".into(), join(path));
     for (name, value) in [("LANG", "C.UTF-8"), ("TERM", "dumb"), ("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)] {
         env.insert(name.into(), value.into());

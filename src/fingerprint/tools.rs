@@ -57,6 +57,8 @@ pub struct Tools<'a> {
     files: &'a Files,
     outside: &'a Outside,
     found: Mutex<HashMap<Searched, Option<Place>>>,
+    /// Contents that are scripts, and those that are not.
+    scripts: Mutex<HashMap<Digest, bool>>,
     versions: Mutex<Versions>,
 }
 
@@ -87,7 +89,13 @@ impl<'a> Tools<'a> {
     /// `memory` is the file in which [`Tools::save`] left what was learned.
     pub fn load(files: &'a Files, outside: &'a Outside, memory: &Path) -> Self {
         let known = std::fs::read(memory).ok().and_then(|bytes| FORMAT.open(&bytes).ok()).unwrap_or_default();
-        Self { files, outside, found: Mutex::default(), versions: Mutex::new(Versions { known, changed: false }) }
+        Self {
+            files,
+            outside,
+            found: Mutex::default(),
+            scripts: Mutex::default(),
+            versions: Mutex::new(Versions { known, changed: false }),
+        }
     }
 
     pub fn save(&self, memory: &Path) -> std::io::Result<()> {
@@ -146,7 +154,7 @@ impl<'a> Tools<'a> {
         } else {
             let content = self.files.observe(&place.real)?.digest.unwrap_or_else(|| Digest::of(b""));
             hasher.number(1).digest(&content);
-            let version = if self.is_door(name, place)? {
+            let version = if self.is_door(name, place, content) {
                 let command = format!("{} --version", crate::base::text::shell_quote(name));
                 self.version(place, &command, search, directory)?
             } else {
@@ -169,17 +177,20 @@ impl<'a> Tools<'a> {
     }
 
     /// A script, a program that answers to many names by starting others, or one of no package.
-    fn is_door(&self, name: &str, place: &Place) -> Result<bool, ToolError> {
+    fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
         let real_name = place.real.file_name().unwrap_or_default();
         if real_name == "rustup" && name != "rustup" {
-            return Ok(true);
+            return true;
         }
         // Of no package: what else belongs to it is known by its version, if at all.
         if HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
-            return Ok(true);
+            return true;
         }
-        let mut head = [0; 2];
-        Ok(File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!")
+        let is_script = || {
+            let mut head = [0; 2];
+            File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
+        };
+        *lock(&self.scripts).entry(content).or_insert_with(is_script)
     }
 
     fn version(

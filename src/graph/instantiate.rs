@@ -14,8 +14,8 @@ use crate::manifest::model::{self, Manifest, Task, Text};
 use super::pattern::Pattern;
 use super::request::Request;
 use super::{
-    Class, Command, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source, SourceFrom, Step,
-    ToolUse, shell,
+    Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
+    SourceFrom, Step, ToolUse, placeholder, shell,
 };
 use super::{cycle, outputs, reach};
 
@@ -171,37 +171,43 @@ impl<'a> Builder<'a> {
         let work = manifest.root.join(".bcache/work").join(&*id.target).join(&*id.task);
         let mut scope = self.scope(&id, task, &work);
         let triple = scope.target.triple.clone();
+        let class = self.class(&id, task);
         let sysroot = task.sysroot.as_ref().and_then(|name| self.prefix(name, &id, &scope));
-        scope.prefix = sysroot.map(|ix| self.prefixes[ix.index()].path.clone());
+        let prefix = sysroot.map(|ix| &self.prefixes[ix.index()]);
+        scope.prefix = prefix.map(|prefix| prefix.path.clone());
         let mut fill = Fill { root: &manifest.root, manifest, scope, problems: &mut self.problems };
         let source = task.source.as_ref().and_then(|source| fill.source(source, &work));
         fill.scope.source = source.as_ref().map(|s| s.dir.clone());
-        let mut expander = Expander::new(fill.scope.clone());
-        let commands = fill.commands(&mut expander, task);
-        let dir = manifest.dir_of(task.span.file).to_owned();
-        let home = if task.source.is_some() { work.join("build") } else { dir.clone() };
-        let cwd = match &task.cwd {
-            Some(text) => fill.path(&mut expander, text).unwrap_or(home),
-            None => home,
+        let elsewhere = match prefix {
+            Some(prefix) if class == Class::Cached => elsewhere(&id, prefix, source.as_ref(), &work),
+            Some(_) | None => Elsewhere::default(),
         };
-        let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root);
-        let mut step = Step {
-            class: Class::Plain,
+        // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
+        let mut outer = Expander::new(fill.scope.clone());
+        let mut inner = Expander::new(fill.scope_inside(&elsewhere));
+        let commands = fill.commands(&mut inner, task);
+        let home = if task.source.is_some() { work.join("build") } else { manifest.dir_of(task.span.file).to_owned() };
+        let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
+        let cwd = elsewhere.seen(&cwd);
+        let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        Step {
+            class,
             span: task.span,
             desc: task.desc.clone(),
             triple,
             needs: Vec::new(),
-            env: fill.env(&mut expander, &id, task),
+            env: fill.env(&mut inner, &id, task),
             env_pass: task.env_pass.iter().map(|e| (e.name.value.clone(), e.key)).collect(),
             secrets: task.secrets.iter().map(|s| s.value.clone()).collect(),
             tools,
             scripts,
-            path: task.path.iter().filter_map(|p| fill.path(&mut expander, p)).collect(),
-            inputs: fill.inputs(&mut expander, task),
-            outputs: fill.outputs(&mut expander, task),
+            path: task.path.iter().filter_map(|p| fill.path(&mut outer, p)).collect(),
+            inputs: fill.inputs(&mut outer, task),
+            outputs: fill.outputs(&mut outer, task),
             commands,
             cwd,
             work,
+            elsewhere,
             source,
             sysroot,
             layers: Vec::new(),
@@ -213,16 +219,14 @@ impl<'a> Builder<'a> {
             confirm: task.confirm.clone(),
             host: host_choice(manifest, task),
             id,
-        };
-        step.class = self.class(task, &step);
-        step
+        }
     }
 
-    fn class(&mut self, task: &Task, step: &Step) -> Class {
+    fn class(&mut self, id: &StepId, task: &Task) -> Class {
         if task.is_group() {
             return Class::Group;
         }
-        let has_args = self.request.args_for.as_deref() == Some(&*step.id.task) && !self.request.args.is_empty();
+        let has_args = self.request.args_for.as_deref() == Some(&*id.task) && !self.request.args.is_empty();
         if !task.cache || task.has_nothing_to_judge_by() || has_args {
             if task.sysroot.is_some() && !has_args {
                 let problem = Problem::new(
@@ -236,7 +240,7 @@ impl<'a> Builder<'a> {
             }
             return Class::Plain;
         }
-        if !step.outputs.is_empty() && step.outputs.iter().all(|o| o.sha256.is_some()) {
+        if !task.outputs.is_empty() && task.outputs.iter().all(|o| o.sha256.is_some()) {
             Class::Fixed
         } else {
             Class::Cached
@@ -255,9 +259,12 @@ impl<'a> Builder<'a> {
         let mut expander = Expander::new(scope.clone());
         let path = fill.path(&mut expander, &declared.path)?;
         fill.inside(&path, declared.path.span, "a sysroot")?;
+        let placeholder = declared.relocatable.then(|| placeholder::of(&sysroot.value, &id.target));
+        fill.fits(&path, placeholder.as_deref(), declared.path.span);
         let ix = PrefixIx(self.prefixes.len() as u32);
         let shared_files = declared.shared_files.iter().map(|f| PathBuf::from(&f.value)).collect();
-        self.prefixes.push(Prefix { name: name.clone(), path, shared_files, span: declared.path.span });
+        let span = declared.path.span;
+        self.prefixes.push(Prefix { name: name.clone(), path, placeholder, shared_files, span });
         self.prefix_by_name.insert(name, ix);
         Some(ix)
     }
@@ -285,24 +292,44 @@ fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
     task.host.clone().or_else(of_sysroot).unwrap_or(model::HostChoice::Whole)
 }
 
+/// What a step that installs into a relocatable prefix sees elsewhere.
+fn elsewhere(id: &StepId, prefix: &Prefix, source: Option<&Source>, work: &Path) -> Elsewhere {
+    if prefix.placeholder.is_none() {
+        return Elsewhere::default();
+    }
+    let there = placeholder::work(id);
+    let mut mounts = vec![(work.to_owned(), there.clone())];
+    if let Some(Source { from: SourceFrom::Path { path }, .. }) = source {
+        mounts.push((path.clone(), there.join("src")));
+    }
+    Elsewhere { prefix: Some((prefix.path.clone(), prefix.seen().to_owned())), mounts }
+}
+
 /// Programs and script files that the commands begin with, and the declared tools.
-fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<ToolUse>, Vec<PathBuf>) {
+fn tools_of(
+    task: &Task,
+    commands: &[Command],
+    cwd: &Path,
+    root: &Path,
+    elsewhere: &Elsewhere,
+) -> (Vec<ToolUse>, Vec<PathBuf>) {
     let mut tools: Vec<ToolUse> =
         task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
     let mut scripts = Vec::new();
     let mut found = |word: &str, required: bool, span: Span| {
-        let elsewhere;
+        let absolute;
         let mut word = word;
         if word.contains('/') {
             let Some(path) = join_clean(cwd, Path::new(word)) else { return };
-            elsewhere = path.to_string_lossy().into_owned();
+            let path = elsewhere.real(&path);
+            absolute = path.to_string_lossy().into_owned();
             let is_ours = path.starts_with(root);
             scripts.push(path);
             // Below the workspace it is an input, or made by a step: known by that.
             if is_ours {
                 return;
             }
-            word = &elsewhere;
+            word = &absolute;
         }
         match tools.iter_mut().find(|t| t.tool.name.value == word) {
             Some(known) => known.required |= required,
@@ -338,7 +365,8 @@ fn tools_of(task: &Task, commands: &[Command], cwd: &Path, root: &Path) -> (Vec<
         tools
             .iter()
             .filter(|t| !t.required && t.tool.name.contains('.'))
-            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value))),
+            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value)))
+            .map(|path| elsewhere.real(&path)),
     );
     scripts.sort();
     scripts.dedup();
@@ -382,7 +410,7 @@ struct Fill<'a, 'p> {
     problems: &'p mut Vec<Problem>,
 }
 
-impl Fill<'_, '_> {
+impl<'a> Fill<'a, '_> {
     fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -391,6 +419,15 @@ impl Fill<'_, '_> {
                 None
             }
         }
+    }
+
+    /// The same values as the step itself sees them.
+    fn scope_inside(&self, elsewhere: &Elsewhere) -> Scope<'a> {
+        let mut scope = self.scope.clone();
+        for path in [&mut scope.source, &mut scope.build, &mut scope.prefix].into_iter().flatten() {
+            *path = elsewhere.seen(path);
+        }
+        scope
     }
 
     /// A path, absolute, relative to the file that it was written in.
@@ -428,6 +465,21 @@ impl Fill<'_, '_> {
         };
         self.problems.push(problem);
         None
+    }
+
+    /// Can the prefix stand where its placeholder stood?
+    fn fits(&mut self, path: &Path, placeholder: Option<&str>, span: Span) {
+        let (length, most) = (path.as_os_str().len(), placeholder.map_or(usize::MAX, str::len));
+        if length > most {
+            let text = format!(
+                "the path of a relocatable sysroot can have {most} bytes, and here it has {length}: `{}`",
+                path.display()
+            );
+            let problem = Problem::new("bcache::graph::long_prefix", text, span)
+                .label("in installed programs it has to fit where its placeholder stood")
+                .help("move the workspace to a shorter path, or give the sysroot a shorter one");
+            self.problems.push(problem);
+        }
     }
 
     fn pattern(&mut self, expander: &mut Expander, text: &Text) -> Option<Pattern> {

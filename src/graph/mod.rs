@@ -4,9 +4,11 @@
 //! whatever was asked for; [`Graph::select`] then picks what a request needs.
 
 mod cycle;
+mod elsewhere;
 mod instantiate;
 mod outputs;
 pub mod pattern;
+pub mod placeholder;
 mod reach;
 pub mod request;
 pub mod shell;
@@ -20,6 +22,7 @@ use crate::base::span::Span;
 use crate::manifest::error::Errors;
 use crate::manifest::model::{HostChoice, JobserverChoice, Manifest, Tool};
 
+pub use elsewhere::Elsewhere;
 pub use instantiate::JOBS_MARKER;
 pub use request::{Request, Selection};
 
@@ -42,10 +45,20 @@ pub struct Graph {
 pub struct Prefix {
     /// `utm@host`.
     pub name: String,
+    /// Where people look at it.
     pub path: PathBuf,
+    /// Where steps build it, if that is not there.
+    pub placeholder: Option<String>,
     /// Paths below the prefix that several steps may write.
     pub shared_files: Vec<PathBuf>,
     pub span: Span,
+}
+
+impl Prefix {
+    /// Where a step with views sees it.
+    pub fn seen(&self) -> &Path {
+        self.placeholder.as_deref().map_or(&self.path, Path::new)
+    }
 }
 
 /// Index into [`Graph::prefixes`].
@@ -79,10 +92,12 @@ pub struct Step {
     pub triple: String,
     pub needs: Vec<Need>,
     pub commands: Vec<Command>,
-    /// Absolute.
+    /// Absolute, as the step sees it.
     pub cwd: PathBuf,
     /// Own directory of the step below `.bcache/work`.
     pub work: PathBuf,
+    /// What the step sees at another path than where it is.
+    pub elsewhere: Elsewhere,
     /// Declared variables, nearest declaration first decided, in order of their names.
     pub env: Vec<(String, String)>,
     pub env_pass: Vec<(String, bool)>,
@@ -173,7 +188,7 @@ pub struct Source {
     pub span: Span,
     pub from: SourceFrom,
     pub patches: Vec<Pattern>,
-    /// Where `{{ step.source }}` is.
+    /// Where `{{ step.source }}` is; the step may see it elsewhere.
     pub dir: PathBuf,
 }
 
@@ -218,6 +233,19 @@ impl Graph {
 
     pub fn indices(&self) -> impl Iterator<Item = StepIx> + use<> {
         (0..self.steps.len() as u32).map(StepIx)
+    }
+
+    /// Does the step know where the workspace is by this prefix of its views? Not by one that is only an empty directory to a
+    /// step whose own is relocatable: what holds that path all the same is found in what it makes.
+    pub fn is_placed_by(&self, step: &Step, prefix: PrefixIx) -> bool {
+        let is_here = |ix: Option<PrefixIx>| ix == Some(prefix);
+        let has_layers = || is_here(step.sysroot) || step.layers.iter().any(|layer| is_here(self.step(*layer).sysroot));
+        self.prefix(prefix).placeholder.is_none() && (step.elsewhere.is_empty() || has_layers())
+    }
+
+    /// Does the key of a step with views say where the workspace is?
+    pub fn is_placed(&self, step: &Step) -> bool {
+        (0..self.prefixes.len()).any(|i| self.is_placed_by(step, PrefixIx(i as u32)))
     }
 
     /// Direct needs with groups replaced by what they group, each once, in order.

@@ -55,7 +55,7 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
             [Some(word.as_str()), value].into_iter().flatten().filter(|c| !c.is_empty() && !c.starts_with('-'))
         {
             if let Some(path) = join_clean(&step.cwd, Path::new(candidate)) {
-                reach_path(&path, candidate);
+                reach_path(&step.elsewhere.real(&path), candidate);
             }
         }
     }

@@ -73,6 +73,8 @@ pub struct Sysroot {
     /// Paths relative to the prefix.
     pub shared_files: Vec<Spanned<String>>,
     pub host: Option<HostChoice>,
+    /// Built at a placeholder path, the same for every checkout?
+    pub relocatable: bool,
 }
 
 #[derive(Clone, Debug)]

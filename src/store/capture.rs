@@ -13,12 +13,13 @@
 //! files), owners, extended attributes (`security.capability` in a layer is an error, since the
 //! program would not work without it).
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::action::{Frame, Made, Seen, Slice};
+use crate::action::{FilePlaces, Frame, Made, Place, Places, Seen, Slice};
 use crate::base::digest::Digest;
 use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
@@ -27,6 +28,7 @@ use super::cas::{MAX_FRAME, Press, Store, Use, write_frame};
 use super::error::{StoreError, failed};
 use super::files::read_full;
 use super::needle::Needle;
+use super::places::{self, Finder, Scan};
 use super::scratch::Scratch;
 use super::threads::spread;
 use super::walk::{Found, Walk};
@@ -51,6 +53,8 @@ pub struct Sources<'a> {
     pub log: Option<&'a [u8]>,
     /// A path that is searched for in all that is read.
     pub place: Option<&'a Path>,
+    /// Placeholders of relocatable prefixes: where they are in the layer is kept with it.
+    pub placeholders: &'a [String],
 }
 
 /// What lies there, by digest.
@@ -63,6 +67,16 @@ pub struct Snapshot {
     pub layer: Vec<Seen>,
     /// Is the path that was searched for in a file or link?
     pub is_bound: bool,
+    /// Files that hold a placeholder where none can be replaced: outputs, relative to the workspace, and files of the layer
+    /// that hold it in pieces of which one is too small to be found, relative to the prefix.
+    pub stuck: Vec<Stuck>,
+}
+
+/// A file that can't be moved to where its prefix is looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stuck {
+    Output(PathBuf),
+    Pieces(PathBuf),
 }
 
 /// A snapshot whose bytes are ready to be committed.
@@ -74,7 +88,7 @@ pub struct Capture {
 
 #[derive(Debug)]
 pub(super) struct Packed {
-    pub frames: Vec<(Frame, Place)>,
+    pub frames: Vec<(Frame, Kept)>,
     pub files: Vec<Slice>,
     pub log: Option<Slice>,
     pub scratch: Option<Scratch>,
@@ -83,7 +97,7 @@ pub(super) struct Packed {
 
 /// Where the bytes of a frame are until the commit.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Kept {
     Inline,
     InStore,
     Waiting(PathBuf, u64),
@@ -94,8 +108,9 @@ impl Sources<'_> {
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let look = Look::at(self)?;
         let groups = look.groups(None);
-        let read =
-            spread(groups.len(), || Reader::new(Sink::Nowhere, self.place), |reader, i| reader.read(&groups[i]))?;
+        let finder = Finder::new(self.placeholders);
+        let reader = || Reader::new(Sink::Nowhere, self.place, finder.as_ref());
+        let read = spread(groups.len(), reader, |reader, i| reader.read(&groups[i]))?;
         look.snapshot(self, read.iter().flat_map(|r| &r.files), read.iter().any(|r| r.is_bound))
     }
 
@@ -112,7 +127,9 @@ impl Sources<'_> {
             None => Sink::Inline,
             Some(scratch) => Sink::Frames { store, scratch },
         };
-        let read = spread(groups.len(), || Reader::new(sink, self.place), |reader, i| reader.read(&groups[i]))?;
+        let finder = Finder::new(self.placeholders);
+        let reader = || Reader::new(sink, self.place, finder.as_ref());
+        let read = spread(groups.len(), reader, |reader, i| reader.read(&groups[i]))?;
         let files = read.iter().flat_map(|r| &r.files).take(look.files.len());
         let snapshot = look.snapshot(self, files, read.iter().any(|r| r.is_bound))?;
         let mut packed = Packed { frames: Vec::new(), files: Vec::new(), log: None, scratch, held };
@@ -176,11 +193,9 @@ impl Look {
     }
 
     fn links_hold(&self, place: Option<&Path>) -> bool {
-        let links = self.outputs.found.iter().filter_map(|found| found.target.as_ref());
-        let holds = |target: &PathBuf, place: &Path| {
-            memchr::memmem::find(target.as_os_str().as_bytes(), place.as_os_str().as_bytes()).is_some()
-        };
-        place.is_some_and(|place| links.into_iter().any(|target| holds(target, place)))
+        let found = self.outputs.found.iter().chain(self.layer.iter().flat_map(|walk| &walk.found));
+        let mut links = found.filter_map(|found| found.target.as_ref());
+        place.is_some_and(|place| links.any(|target| holds(target, place.as_os_str().as_bytes())))
     }
 
     fn size(&self) -> u64 {
@@ -225,39 +240,83 @@ impl Look {
         is_bound: bool,
     ) -> Result<Snapshot, StoreError> {
         self.outputs.check_unchanged(sources.workspace)?;
-        let (outputs, seen_outputs) = tree_of(&self.outputs, &mut read, self.seen_at);
+        let made_outputs = tree_of(&self.outputs, &mut read, self.seen_at);
         let mut snapshot = Snapshot {
-            made: Made { outputs, layer: None, shared: Vec::new() },
-            outputs: seen_outputs,
+            made: Made { outputs: made_outputs.tree, ..Made::default() },
+            outputs: made_outputs.seen,
             layer: Vec::new(),
             is_bound: is_bound || self.links_hold(sources.place),
+            stuck: Vec::new(),
         };
+        let path = |walk: &Walk, entry: usize| walk.found[entry].path.clone();
+        let held = made_outputs.found.iter().map(|(entry, _)| *entry);
+        let held: BTreeSet<usize> = held.chain(links_with(&self.outputs, sources.placeholders)).collect();
+        snapshot.stuck.extend(held.into_iter().map(|entry| Stuck::Output(path(&self.outputs, entry))));
         if let (Some(walk), Some(upper)) = (&self.layer, sources.upper) {
             walk.check_unchanged(upper)?;
-            let (layer, seen) = tree_of(walk, &mut read, self.seen_at);
-            snapshot.made.layer = Some(layer);
-            snapshot.layer = seen;
+            let layer = tree_of(walk, &mut read, self.seen_at);
+            let gaps = layer.found.iter().filter(|(_, found)| found.has_gap);
+            snapshot.stuck.extend(gaps.map(|(entry, _)| Stuck::Pieces(path(walk, *entry))));
+            snapshot.made.places = places_of(walk, layer.found, sources.placeholders);
+            snapshot.made.layer = Some(layer.tree);
+            snapshot.layer = layer.seen;
         }
         Ok(snapshot)
     }
 }
 
-fn tree_of<'a>(walk: &Walk, read: &mut impl Iterator<Item = &'a FileRead>, seen_at: Instant) -> (Tree, Vec<Seen>) {
-    let entry = |found: &Found| {
+struct TreeRead {
+    tree: Tree,
+    /// Aligned with the tree.
+    seen: Vec<Seen>,
+    /// Files that hold placeholders, by their place in the tree.
+    found: Vec<(usize, places::Found)>,
+}
+
+fn tree_of<'a>(walk: &Walk, read: &mut impl Iterator<Item = &'a FileRead>, seen_at: Instant) -> TreeRead {
+    let mut held = Vec::new();
+    let entry = |(i, found): (usize, &Found)| {
         let mode = found.stat.mode;
         let node = match (&found.target, found.stat.kind) {
             (Some(target), _) => Node::Symlink { target: target.clone() },
             (None, Kind::Dir) => Node::Dir { mode },
             (None, _) => {
                 let file = read.next().expect("BUG: a file was not read");
+                held.extend(file.places.clone().map(|places| (i, places)));
                 Node::File { mode, size: file.len, digest: file.digest }
             }
         };
         Entry { path: found.path.clone(), node }
     };
-    let tree = Tree::new(walk.found.iter().map(entry).collect());
+    let tree = Tree::new(walk.found.iter().enumerate().map(entry).collect());
     let seen = |found: &Found| Seen { stat: found.stat, settled: found.stat.is_settled(seen_at) };
-    (tree, walk.found.iter().map(seen).collect())
+    TreeRead { tree, seen: walk.found.iter().map(seen).collect(), found: held }
+}
+
+/// What is kept with the layer; only placeholders that are there are named.
+fn places_of(walk: &Walk, files: Vec<(usize, places::Found)>, placeholders: &[String]) -> Places {
+    let in_files = files.iter().flat_map(|(_, found)| &found.places).map(|place| place.of as usize);
+    let in_links = (0..placeholders.len()).filter(|of| !links_with(walk, &placeholders[*of..=*of]).is_empty());
+    let used: BTreeSet<usize> = in_files.chain(in_links).collect();
+    let number = |of: u32| used.iter().position(|used| *used == of as usize).expect("BUG: it is used") as u32;
+    let file = |(entry, found): (usize, places::Found)| FilePlaces {
+        entry: entry as u32,
+        is_text: found.is_text,
+        places: found.places.into_iter().map(|place| Place { of: number(place.of), ..place }).collect(),
+    };
+    let files = files.into_iter().map(file).collect();
+    Places { placeholders: used.iter().map(|of| placeholders[*of].clone()).collect(), files }
+}
+
+/// Links to a placeholder, by their place in the tree.
+fn links_with(walk: &Walk, placeholders: &[String]) -> Vec<usize> {
+    let held = |target: &PathBuf| placeholders.iter().any(|text| holds(target, text.as_bytes()));
+    let links = walk.found.iter().enumerate().filter(|(_, found)| found.target.as_ref().is_some_and(held));
+    links.map(|(entry, _)| entry).collect()
+}
+
+fn holds(target: &Path, text: &[u8]) -> bool {
+    memchr::memmem::find(target.as_os_str().as_bytes(), text).is_some()
 }
 
 /// Where frames go.
@@ -271,12 +330,13 @@ enum Sink<'a> {
 struct FileRead {
     len: u64,
     digest: Digest,
+    places: Option<places::Found>,
 }
 
 struct GroupRead {
     is_bound: bool,
     files: Vec<FileRead>,
-    frames: Vec<(Frame, Place)>,
+    frames: Vec<(Frame, Kept)>,
 }
 
 struct Reader<'a> {
@@ -284,12 +344,13 @@ struct Reader<'a> {
     press: Press,
     buffer: Vec<u8>,
     needle: Option<Needle<'a>>,
+    finder: Option<&'a Finder<'a>>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(sink: Sink<'a>, place: Option<&'a Path>) -> Result<Self, StoreError> {
+    fn new(sink: Sink<'a>, place: Option<&'a Path>, finder: Option<&'a Finder<'a>>) -> Result<Self, StoreError> {
         let needle = place.map(|place| Needle::new(place.as_os_str().as_bytes()));
-        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), needle })
+        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), needle, finder })
     }
 
     fn read(&mut self, group: &Group) -> Result<GroupRead, StoreError> {
@@ -310,15 +371,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Appends the file to the buffer; of a big one all but the last frame is put away.
-    fn read_file(
-        &mut self,
-        path: &Path,
-        stat: &Stat,
-        frames: &mut Vec<(Frame, Place)>,
-    ) -> Result<FileRead, StoreError> {
+    fn read_file(&mut self, path: &Path, stat: &Stat, frames: &mut Vec<(Frame, Kept)>) -> Result<FileRead, StoreError> {
         let mut file = open_unchanged(path, stat)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;
+        let mut scan = self.finder.map(Scan::new);
         self.needle.iter_mut().for_each(Needle::begin_file);
         while left > 0 {
             let begin = self.buffer.len();
@@ -335,27 +392,29 @@ impl<'a> Reader<'a> {
             }
             hasher.update(&self.buffer[begin..]);
             self.needle.iter_mut().for_each(|needle| needle.feed(&self.buffer[begin..]));
+            scan.iter_mut().for_each(|scan| scan.feed(&self.buffer[begin..]));
             left -= take;
         }
         let beyond = read_full(&mut file, &mut [0]).map_err(failed("read", path))?;
         if beyond > 0 || stat_of(&file, path)? != *stat {
             return Err(StoreError::Changed(path.to_owned()));
         }
-        Ok(FileRead { len: stat.size, digest: Digest::from_bytes(*hasher.finalize().as_bytes()) })
+        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+        Ok(FileRead { len: stat.size, digest, places: scan.and_then(Scan::finish) })
     }
 
-    fn read_log(&mut self, bytes: &[u8], frames: &mut Vec<(Frame, Place)>) -> Result<FileRead, StoreError> {
+    fn read_log(&mut self, bytes: &[u8], frames: &mut Vec<(Frame, Kept)>) -> Result<FileRead, StoreError> {
         for chunk in bytes.chunks(MAX_FRAME as usize) {
             if self.buffer.len() + chunk.len() > MAX_FRAME as usize {
                 self.end_frame(None, frames)?;
             }
             self.buffer.extend_from_slice(chunk);
         }
-        Ok(FileRead { len: bytes.len() as u64, digest: Digest::of(bytes) })
+        Ok(FileRead { len: bytes.len() as u64, digest: Digest::of(bytes), places: None })
     }
 
     /// Puts the buffer away. `digest`: of its bytes, where it is known already.
-    fn end_frame(&mut self, digest: Option<Digest>, frames: &mut Vec<(Frame, Place)>) -> Result<(), StoreError> {
+    fn end_frame(&mut self, digest: Option<Digest>, frames: &mut Vec<(Frame, Kept)>) -> Result<(), StoreError> {
         if self.buffer.is_empty() || matches!(self.sink, Sink::Nowhere) {
             self.buffer.clear();
             return Ok(());
@@ -365,14 +424,14 @@ impl<'a> Reader<'a> {
         let place = match self.sink {
             Sink::Nowhere | Sink::Inline => {
                 frame.inline = Some(self.press.press(&self.buffer));
-                Place::Inline
+                Kept::Inline
             }
-            Sink::Frames { store, .. } if store.touch_frame(&digest)? => Place::InStore,
+            Sink::Frames { store, .. } if store.touch_frame(&digest)? => Kept::InStore,
             Sink::Frames { scratch, .. } => {
                 let compressed = self.press.press(&self.buffer);
                 let path = scratch.fresh();
                 write_frame(&path, &compressed)?;
-                Place::Waiting(path, compressed.len() as u64)
+                Kept::Waiting(path, compressed.len() as u64)
             }
         };
         self.buffer.clear();

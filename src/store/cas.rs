@@ -94,10 +94,10 @@ impl Store {
     }
 }
 
-/// `dir/ab/abcdef…`: no directory gets too many names.
+/// `dir/a/abcdef…`: no directory gets too many names, and a young store is not made of directories.
 pub(super) fn spread_out(dir: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
-    dir.join(&name[..2]).join(name)
+    dir.join(&name[..1]).join(name)
 }
 
 fn default_limit(root: &Path) -> io::Result<u64> {

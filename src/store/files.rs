@@ -1,7 +1,7 @@
 //! The small acts on files that this room is made of.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
 pub(super) fn publish_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish::publish_with(path, |file| {
         file.set_permissions(fs::Permissions::from_mode(PRIVATE_FILE))?;
-        io::Write::write_all(file, bytes)
+        file.write_all(bytes)
     })
 }
 
@@ -46,6 +46,20 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
         }
         other => other,
     }
+}
+
+/// Writes over a file in place: for what says of itself whether it is whole.
+pub(super) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let mut file = match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().ok_or(e)?)?;
+            open()?
+        }
+        other => other?,
+    };
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
 }
 
 /// Renames a file, making the directory that it comes into.

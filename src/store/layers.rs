@@ -3,6 +3,7 @@
 //! ```text
 //! .bcache/layers/<digest of the tree>/       the files, exact in mode
 //!                <digest of the tree>.stat   how each file and directory was last seen (sealed)
+//!                <digest of the tree>.moved  how it lies in a relocatable prefix (sealed)
 //! ```
 //! A layer comes whole: renamed into place from the directory that a step filled, or that it was
 //! unpacked in. Before it is used it is checked by its stat records: settled ones are believed, other
@@ -134,11 +135,12 @@ impl<'a> Layers<'a> {
         let mut removed = 0;
         for entry in entries_of(&dir).map_err(failed("list", &dir))? {
             let (name, path) = (entry.file_name(), entry.path());
-            let digest = name.to_str().and_then(|name| name.strip_suffix(".stat").unwrap_or(name).parse().ok());
+            let beside = |name: &str| name.ends_with(".stat") || name.ends_with(".moved");
+            let digest = name.to_str().and_then(|name| name.split('.').next().unwrap_or(name).parse().ok());
             if digest.is_none_or(|digest| keep.contains(&digest)) {
                 continue;
             }
-            if name.to_str().is_some_and(|name| name.ends_with(".stat")) {
+            if name.to_str().is_some_and(beside) {
                 remove_if_there(&path).map_err(failed("remove", &path))?;
                 continue;
             }
@@ -260,7 +262,7 @@ fn stat_path(layer: &Path) -> PathBuf {
 /// A piece whose bytes are in an unpacked layer.
 pub(super) fn from_layer<'a>(entry: &'a Entry, layer: &'a Path) -> Piece<'a> {
     let bytes = if let Node::File { .. } = entry.node { Bytes::Layer(layer) } else { Bytes::None };
-    Piece { path: &entry.path, node: &entry.node, bytes }
+    Piece { path: &entry.path, node: &entry.node, bytes, mend: None }
 }
 
 /// Every directory of a tree with the names in it, the top first.

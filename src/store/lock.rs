@@ -125,9 +125,9 @@ pub(super) fn wait_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
 
 /// A lock whose file is removed when it is let go.
 #[derive(Debug)]
-struct Passing {
-    path: PathBuf,
-    _file: File,
+pub(super) struct Passing {
+    pub(super) path: PathBuf,
+    pub(super) _file: File,
 }
 
 impl Drop for Passing {

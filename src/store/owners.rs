@@ -47,12 +47,24 @@ enum Claim<'a> {
     Other(&'a Node),
 }
 
+/// What a step has, or would have, in a prefix: entries in tree order.
+pub struct Layer<'a> {
+    pub step: &'a StepId,
+    pub entries: Vec<(&'a Path, &'a Node)>,
+}
+
+impl<'a> Layer<'a> {
+    pub fn of(step: &'a StepId, tree: &'a Tree) -> Self {
+        Self { step, entries: tree.entries().iter().map(|entry| (entry.path.as_path(), &entry.node)).collect() }
+    }
+}
+
 /// Can these layers lie in one prefix?
-pub fn check_owners(layers: &[(StepId, &Tree)], shared: &[PathBuf]) -> Result<(), Conflict> {
+pub fn check_owners<'a>(layers: impl Iterator<Item = Layer<'a>>, shared: &[PathBuf]) -> Result<(), Conflict> {
     let mut claims: BTreeMap<&Path, Vec<(&StepId, Claim)>> = BTreeMap::new();
-    for (step, tree) in layers {
-        for (path, claim) in claims_of(tree) {
-            claims.entry(path).or_default().push((step, claim));
+    for layer in layers {
+        for (path, claim) in claims_of(&layer.entries) {
+            claims.entry(path).or_default().push((layer.step, claim));
         }
     }
     for (path, mut claims) in claims {
@@ -78,21 +90,21 @@ fn clash(a: Claim, b: Claim, is_shared: bool) -> Option<Clash> {
     }
 }
 
-/// The entries of a tree and the directories that they lie in.
-fn claims_of(tree: &Tree) -> Vec<(&Path, Claim<'_>)> {
+/// The entries and the directories that they lie in.
+fn claims_of<'a>(entries: &[(&'a Path, &'a Node)]) -> Vec<(&'a Path, Claim<'a>)> {
     let mut claims = Vec::new();
     let mut dirs: HashSet<&Path> = HashSet::new();
-    for entry in tree.entries() {
-        match &entry.node {
+    for (path, node) in entries.iter().copied() {
+        match node {
             Node::Dir { mode } => {
                 // It may be known already only as a directory with the plain mode by its absence: tree
                 // order puts a directory before what lies in it.
-                dirs.insert(&entry.path);
-                claims.push((entry.path.as_path(), Claim::Dir(*mode)));
+                dirs.insert(path);
+                claims.push((path, Claim::Dir(*mode)));
             }
-            node => claims.push((entry.path.as_path(), Claim::Other(node))),
+            node => claims.push((path, Claim::Other(node))),
         }
-        for above in entry.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+        for above in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
             if !dirs.insert(above) {
                 break;
             }

@@ -9,15 +9,13 @@ use crate::action::StepRecord;
 use crate::base::ids::StepId;
 use crate::base::sealed::Format;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::error::{StoreError, failed};
-use super::files::{entries_of, read_if_there, remove_if_there};
+use super::files::{entries_of, overwrite, read_if_there, remove_if_there};
 use super::state::{State, file_name};
 
-const RECORD: Format = Format { magic: b"bc-recrd", version: 2 };
+const RECORD: Format = Format { magic: b"bc-recrd", version: 3 };
 
 impl State {
     pub fn read_record(&self, step: &StepId) -> Result<Option<StepRecord>, StoreError> {
@@ -55,17 +53,4 @@ impl State {
     fn record_path(&self, step: &StepId) -> PathBuf {
         self.dir().join("records").join(file_name(step))
     }
-}
-
-fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
-    let mut file: File = match open() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path.parent().ok_or(e)?)?;
-            open()?
-        }
-        other => other?,
-    };
-    file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)
 }

@@ -88,6 +88,7 @@ pub(super) fn pieces<'a>(pack: &'a Pack<'a>, result: &'a ActionResult, part: Par
         path: &entry.path,
         node: &entry.node,
         bytes: if is_file(entry) { Bytes::Stored(pack, next()) } else { Bytes::None },
+        mend: None,
     };
     tree.into_iter().flat_map(|tree| tree.entries()).map(piece).collect()
 }

@@ -8,18 +8,18 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made, Slice};
+use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made, Place, Slice};
 use crate::base::ids::StepId;
 use crate::base::sealed::{Format, Unreadable};
 use crate::base::tree::{Entry, Node};
 
-use super::capture::{Capture, Packed, Place};
+use super::capture::{Capture, Kept, Packed};
 use super::cas::{MAX_FRAME, Store, spread_out};
 use super::error::{StoreError, failed};
 use super::files::{publish_private, read_if_there, remove_if_there, rename_into, touch};
 use super::walk::is_inner;
 
-pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 1 };
+pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 2 };
 
 #[derive(Debug)]
 pub enum Lookup {
@@ -48,8 +48,12 @@ impl Store {
     /// The result for this key, if it is there with all its bytes. It then counts as used now.
     pub fn lookup(&self, key: &ActionKey) -> Result<Lookup, StoreError> {
         let path = self.result_path(key);
-        let _held = self.hold()?;
         let miss = Ok(Lookup::Miss(Permit { key: *key }));
+        // What is not there needs no protection from a collection.
+        if !path.exists() {
+            return miss;
+        }
+        let _held = self.hold()?;
         let Some(bytes) = read_if_there(&path).map_err(failed("read", &path))? else { return miss };
         let result = match RESULT.open::<ActionResult>(&bytes) {
             Ok(result) if result.key == *key && is_coherent(&result) => result,
@@ -105,10 +109,10 @@ impl Store {
     }
 
     /// Returns the bytes that were added.
-    fn commit_frames(&self, frames: &[(Frame, Place)], placed: &mut Vec<PathBuf>) -> Result<u64, StoreError> {
+    fn commit_frames(&self, frames: &[(Frame, Kept)], placed: &mut Vec<PathBuf>) -> Result<u64, StoreError> {
         let mut grown = 0;
         for (frame, place) in frames {
-            if let Place::Waiting(from, size) = place {
+            if let Kept::Waiting(from, size) = place {
                 let to = self.frame_path(&frame.digest);
                 rename_into(from, &to).map_err(failed("write", &to))?;
                 placed.push(to);
@@ -154,4 +158,11 @@ fn is_coherent(result: &ActionResult) -> bool {
             .zip(&content.files)
             .all(|(entry, slice)| matches!(entry.node, Node::File { size, .. } if size == slice.len))
         && result.made.outputs.entries().iter().chain(layer).all(|entry| is_inner(&entry.path))
+        && result.made.places.files.iter().all(|file| are_apart(&file.places))
+}
+
+/// In order, none in another?
+fn are_apart(places: &[Place]) -> bool {
+    let ends = |place: &Place| place.offset.saturating_add(u64::from(place.len));
+    places.windows(2).all(|pair| ends(&pair[0]) <= pair[1].offset)
 }

@@ -1,16 +1,16 @@
 //! `.bcache/` beside `tasks.toml`: what this worktree remembers. Deleting it costs time, never correctness.
 //!
 //! ```text
-//! .bcache/.gitignore      *
-//!         format          version and own path (sealed)
-//!         records/<step>  one sealed record each
-//!         logs/<step>     of the last run
-//!         aside/<n>/…     files that were in the way
-//!         layers/         unpacked layers
-//!         prefixes/<name> what lies in a prefix
-//!         locks/          of steps and prefixes
-//!         work/           build directories
-//!         tmp/<pid>-<n>/  files on their way to their place
+//! .bcache/.gitignore                *
+//!         format                    version and own path (sealed)
+//!         records/<step>            one sealed record each
+//!         logs/<step>               of the last run
+//!         aside/<n>/…               files that were in the way
+//!         layers/                   unpacked layers
+//!         prefixes/<prefix>/<step>  what a step has in a prefix (sealed)
+//!         locks/                    of steps and prefixes
+//!         work/                     build directories
+//!         tmp/<pid>-<n>/            files on their way to their place
 //! ```
 //! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps
 //! its state and is told so: what depends on the path is for others to drop.
@@ -21,6 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ use super::files::{private_dir, read_if_there};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
 use super::scratch::{Scratch, sweep};
 
-const FORMAT: Format = Format { magic: b"bc-state", version: 1 };
+const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -51,6 +52,8 @@ pub struct State {
     root: PathBuf,
     dir: PathBuf,
     staging: OnceLock<Scratch>,
+    /// Did a clone of a file fail here?
+    no_clones: AtomicBool,
     /// Was it made for another path, and the worktree moved or copied since?
     pub moved: bool,
     /// A state of another version was moved here.
@@ -61,7 +64,14 @@ impl State {
     /// Opens the state of the worktree at `root` (absolute), making it where it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let dir = root.join(".bcache");
-        let mut state = Self { root: root.to_owned(), dir, staging: OnceLock::new(), moved: false, set_aside: None };
+        let mut state = Self {
+            root: root.to_owned(),
+            dir,
+            staging: OnceLock::new(),
+            no_clones: AtomicBool::new(false),
+            moved: false,
+            set_aside: None,
+        };
         match state.header()? {
             Some(header) if header.root == root => {}
             _ => state.begin()?,
@@ -111,6 +121,15 @@ impl State {
     /// `.bcache`.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// May the file system have clones? Until one has failed.
+    pub(super) fn has_clones(&self) -> bool {
+        !self.no_clones.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_no_clones(&self) {
+        self.no_clones.store(true, Ordering::Relaxed);
     }
 
     pub fn log_path(&self, step: &StepId) -> PathBuf {

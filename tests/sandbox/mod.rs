@@ -110,6 +110,9 @@ impl Sandbox {
         for (name, value) in [("PATH", path.as_str()), ("TERM", "dumb"), ("LANG", "C.UTF-8"), ("BCACHE_JOBS", "1")] {
             self.env(name, value);
         }
+        if env!("CARGO_CRATE_NAME") == "exclusive" {
+            self.env("BCACHE_VIEWS", "exclusive");
+        }
         for (name, dir) in [("HOME", "home"), ("BCACHE_HOME", "store"), ("TMPDIR", "tmp")] {
             self.env(name, root.join(dir));
         }

@@ -21,6 +21,10 @@
 //! more where others write), while what we keep of a top is made durable by the store, and no top is ever
 //! mounted twice.
 //!
+//! **A root of its own** ([`root`]). What is to be the same for every checkout is seen at paths that exist nowhere
+//! else: relocatable prefixes at their placeholders, the work directory at a fixed place. Nobody but root can make
+//! a directory at `/`, so such a step gets a root in memory, with all that the real one holds mounted in it.
+//!
 //! A view that somebody takes away from outside (by removing the directory that it lies over) is noticed
 //! after the commands, and fails the step: what it wrote went elsewhere.
 
@@ -30,6 +34,8 @@ pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod mount;
 pub mod probe;
+#[cfg(target_os = "linux")]
+mod root;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -42,6 +48,10 @@ pub struct View {
     pub prefixes: Vec<Mounted>,
     /// Places that are put back as they are, where something above them is laid over.
     pub binds: Vec<PathBuf>,
+    /// Directories that the step sees at another path too: where they are, where it sees them. Both absolute.
+    pub elsewhere: Vec<(PathBuf, PathBuf)>,
+    /// Places at the root of the file system, made for this step alone if they are not there.
+    pub roots: Vec<OsString>,
     /// A directory of this step's own, on the disk; small things are put there while it runs. Made if it is
     /// not there.
     pub run_dir: PathBuf,
@@ -69,6 +79,9 @@ pub struct Top {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub run_dir: OsString,
+    /// Names of directories at a root of the step's own; none for the root that everybody has.
+    pub roots: Vec<OsString>,
+    pub elsewhere: Vec<(OsString, OsString)>,
     pub mounts: Vec<PlannedMount>,
     /// Use `mount(2)` as before Linux 6.8.
     pub classic: bool,
@@ -91,7 +104,14 @@ impl View {
             self.prefixes.iter().map(Mounted::plan).chain(self.binds.iter().map(bind)).collect();
         // A prefix inside another one is mounted after it.
         mounts.sort_by(|a, b| a.at.cmp(&b.at));
-        Plan { run_dir: self.run_dir.clone().into(), mounts, classic: false }
+        let pair = |(from, to): &(PathBuf, PathBuf)| (from.clone().into(), to.clone().into());
+        Plan {
+            run_dir: self.run_dir.clone().into(),
+            roots: self.roots.clone(),
+            elsewhere: self.elsewhere.iter().map(pair).collect(),
+            mounts,
+            classic: false,
+        }
     }
 }
 

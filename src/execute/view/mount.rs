@@ -65,6 +65,9 @@ pub fn mount_view(plan: &Plan, user: bool) -> Result<Vec<Made>, MountError> {
     let fail = |what: &str, source: io::Error| MountError { at: "/".into(), what: what.to_owned(), source };
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|e| fail("making mounts private", e.into()))?;
+    if !plan.roots.is_empty() {
+        super::root::make(plan).map_err(|(what, source)| fail(&what, source))?;
+    }
     let opened: Vec<Opened<'_>> =
         plan.mounts.iter().map(|planned| Opened::new(planned, run_dir)).collect::<Result<_, _>>()?;
     let mut made = Vec::new();
@@ -215,7 +218,7 @@ fn said_by_kernel(context: &OwnedFd) -> String {
     }
 }
 
-fn make_dir(path: &Path) -> io::Result<()> {
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 

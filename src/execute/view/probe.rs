@@ -2,11 +2,69 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::{Mounted, Top, View};
-use crate::execute::cancel::Cancel;
+use crate::execute::cancel::{Cancel, GRACE, Signals};
 use crate::execute::runner::{Ending, Job, run};
+
+/// How steps are to get their views.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Wanted {
+    /// By namespaces where there are any.
+    #[default]
+    Auto,
+    Namespaces,
+    /// Without, one step at a time.
+    Exclusive,
+}
+
+/// What is wanted, and what was found when it was first needed.
+pub struct Views {
+    wanted: Wanted,
+    dir: PathBuf,
+    found: OnceLock<Availability>,
+}
+
+impl Views {
+    /// `dir` is where it is tried: the answer depends on the file system.
+    pub fn new(wanted: Wanted, dir: PathBuf) -> Self {
+        Self { wanted, dir, found: OnceLock::new() }
+    }
+
+    /// Does a view take the prefix for itself here?
+    pub fn is_exclusive(&self) -> bool {
+        match self.wanted {
+            Wanted::Exclusive => true,
+            Wanted::Namespaces => false,
+            Wanted::Auto => *self.try_it() != Availability::Available,
+        }
+    }
+
+    /// Why there can't be views as they were wanted.
+    pub fn refusal(&self) -> Option<&str> {
+        match self.wanted {
+            Wanted::Exclusive | Wanted::Auto => None,
+            Wanted::Namespaces => match self.try_it() {
+                Availability::Available => None,
+                Availability::Not(why) => Some(why),
+            },
+        }
+    }
+
+    /// What was found, if it was tried.
+    pub fn found(&self) -> Option<&Availability> {
+        self.found.get()
+    }
+
+    fn try_it(&self) -> &Availability {
+        self.found.get_or_init(|| match Cancel::new(Signals::LeftAlone, GRACE) {
+            Ok(cancel) => available(&self.dir, None, &cancel),
+            Err(e) => Availability::Not(format!("cannot try it: {e}")),
+        })
+    }
+}
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Availability {
@@ -38,7 +96,7 @@ fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Optio
     };
     let top = Top { upper: below("upper")?, work: below("work")? };
     let mounted = Mounted { at: below("prefix")?, layers: vec![below("layer")?], top: Some(top) };
-    let view = View { prefixes: vec![mounted], binds: Vec::new(), run_dir: below("run")? };
+    let view = View { prefixes: vec![mounted], run_dir: below("run")?, ..View::default() };
     let path: [(OsString, OsString); 0] = [];
     let job = Job {
         // The mounts are made and looked at without any command.

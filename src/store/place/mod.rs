@@ -5,7 +5,8 @@
 //! 2. what is in the way and belongs to nobody is moved aside;
 //! 3. `begin`: the caller writes down what it is about to own;
 //! 4. what the old record owns and the new tree has not is removed, emptied directories with it;
-//! 5. files are written elsewhere, checked against their digests, renamed into place;
+//! 5. files are written and checked against their digests: at their place where nothing is, else elsewhere, and
+//!    renamed over what is there;
 //! 6. modes of directories, the deepest first, since they may forbid all of the above.
 //!
 //! Unchanged bytes keep their file. Nothing is written through a symbolic link: one in a parent
@@ -25,15 +26,18 @@ use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Node, path_order};
 
 use super::error::{StoreError, failed};
+use super::relocate::Mend;
 use super::state::State;
 
-pub(super) use write::Pack;
+pub(super) use write::{Pack, Reading};
 
 /// One path as it shall be.
 pub(super) struct Piece<'a> {
     pub path: &'a Path,
     pub node: &'a Node,
     pub bytes: Bytes<'a>,
+    /// What is changed in the bytes on their way.
+    pub mend: Option<&'a Mend>,
 }
 
 /// Where the bytes of a file come from.

@@ -1,4 +1,5 @@
-//! The bytes of files: out of the store's frames or an unpacked layer, checked, renamed into place.
+//! The bytes of files: out of the store's frames or an unpacked layer, checked as they pass. Where nothing is
+//! yet, a file is written at its place; one that is there is replaced by a rename.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,7 +17,6 @@ use crate::base::tree::Node;
 use super::super::cas::{MAX_FRAME, Store, unpress};
 use super::super::error::{StoreError, failed};
 use super::super::files::{read_full, read_if_there, remove_if_there};
-use super::super::scratch::Scratch;
 use super::super::threads::spread;
 use super::look::Todo;
 use super::{Bytes, Piece, Site};
@@ -104,7 +104,7 @@ enum Unit {
 
 /// Writes all that is to be made but directories, and sets the modes of files. Returns how many, and their bytes.
 pub(super) fn write(site: &Site, pieces: &[Piece], todo: &[Todo]) -> Result<(usize, u64), StoreError> {
-    let writer = Writer::new(site)?;
+    let writer = Writer { site, beside: AtomicBool::new(false) };
     let units = units(pieces, todo);
     let bytes = spread(
         units.len(),
@@ -148,19 +148,11 @@ fn units(pieces: &[Piece], todo: &[Todo]) -> Vec<Unit> {
 
 struct Writer<'a> {
     site: &'a Site<'a>,
-    staging: Option<&'a Scratch>,
     /// The staging directory is on another file system.
     beside: AtomicBool,
-    /// Clones of files don't work here.
-    no_reflinks: AtomicBool,
 }
 
-impl<'a> Writer<'a> {
-    fn new(site: &'a Site<'a>) -> Result<Self, StoreError> {
-        let staging = if site.is_private { None } else { Some(site.state.staging()?) };
-        Ok(Self { site, staging, beside: AtomicBool::new(false), no_reflinks: AtomicBool::new(false) })
-    }
-
+impl Writer<'_> {
     /// Returns the bytes written.
     fn frame(&self, index: usize, files: &[usize], pieces: &[Piece]) -> Result<u64, StoreError> {
         let mut frame = None;
@@ -175,11 +167,15 @@ impl<'a> Writer<'a> {
                 None => frame.insert(pack.load(index)?),
             };
             let bytes = pack.part(slice, index, frame);
-            if Digest::of(bytes) != *digest {
+            if Digest::of(bytes) != *piece.mend.map_or(digest, |mend| &mend.digest) {
                 return Err(pack.lost(index..index + 1));
             }
             let path = self.site.root.join(piece.path);
-            self.put(&path, *mode, &mut |file| file.write_all(bytes).map_err(failed("write", &path)))?;
+            let fill = |file: &mut File| match piece.mend {
+                None => file.write_all(bytes),
+                Some(mend) => mend.into(file).write_all(bytes),
+            };
+            self.put(&path, *mode, &mut |file| fill(file).map_err(failed("write", &path)))?;
             written += size;
         }
         Ok(written)
@@ -187,10 +183,17 @@ impl<'a> Writer<'a> {
 
     fn single(&self, piece: &Piece, buffer: &mut Vec<u8>) -> Result<u64, StoreError> {
         let path = self.site.root.join(piece.path);
+        if let (Node::File { mode, size, .. }, Some(mend)) = (piece.node, piece.mend) {
+            let mut reading = Reading { buffer: std::mem::take(buffer), frame: None };
+            self.put(&path, *mode, &mut |file| reading.pour(piece, &mend.digest, &mut mend.into(file), &path))?;
+            *buffer = reading.buffer;
+            return Ok(*size);
+        }
         match (piece.node, piece.bytes) {
             (Node::Symlink { target }, _) => self.link(&path, target).map(|()| 0),
             (Node::File { mode, size, digest }, Bytes::Stored(pack, slice)) => {
-                self.put(&path, *mode, &mut |file| stream(pack, slice, digest, file, &path)).map(|()| *size)
+                let mut frame = None;
+                self.put(&path, *mode, &mut |file| stream(pack, slice, digest, file, &path, &mut frame)).map(|()| *size)
             }
             (Node::File { mode, size, digest }, Bytes::Layer(dir)) => {
                 let from = dir.join(piece.path);
@@ -203,19 +206,28 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Creates a file under a name of its own, fills it, and renames it to `path`.
+    /// Creates and fills a file. One that is there is replaced at once, by one that was filled elsewhere; where
+    /// there was none, half a file is as well owned by who is writing it as a whole one.
     fn put(
         &self,
         path: &Path,
         mode: u32,
         fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        loop {
-            let temp = self.temp(path);
-            let made = create(&temp, mode, fill);
-            if temp == path {
+        match create_new(path, mode) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.site.is_private => {}
+            file => {
+                let made = file.map_err(failed("make", path)).and_then(|file| fill_in(file, path, mode, fill));
+                if made.is_err() {
+                    remove_if_there(path).map_err(failed("remove", path))?;
+                }
                 return made;
             }
+        }
+        loop {
+            let temp = self.temp(path)?;
+            let file = create_new(&temp, mode).map_err(failed("make", &temp));
+            let made = file.and_then(|file| fill_in(file, &temp, mode, fill));
             let renamed = made.and_then(|()| match fs::rename(&temp, path) {
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => Ok(false),
                 other => other.map(|()| true).map_err(failed("write", path)),
@@ -230,12 +242,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn temp(&self, path: &Path) -> PathBuf {
-        match self.staging {
-            None => path.to_owned(),
-            Some(_) if self.beside.load(Ordering::Relaxed) => temporary(path),
-            Some(staging) => staging.fresh(),
+    fn temp(&self, path: &Path) -> Result<PathBuf, StoreError> {
+        if self.beside.load(Ordering::Relaxed) {
+            return Ok(temporary(path));
         }
+        Ok(self.site.state.staging()?.fresh())
     }
 
     fn link(&self, path: &Path, target: &Path) -> Result<(), StoreError> {
@@ -249,12 +260,12 @@ impl<'a> Writer<'a> {
 
     /// `false` where the file system has no clones.
     fn clone_file(&self, from: &Path, path: &Path, mode: u32) -> Result<bool, StoreError> {
-        if self.no_reflinks.load(Ordering::Relaxed) {
+        if !self.site.state.has_clones() {
             return Ok(false);
         }
-        let temp = self.temp(path);
+        let temp = self.temp(path)?;
         if reflink_copy::reflink(from, &temp).is_err() {
-            self.no_reflinks.store(true, Ordering::Relaxed);
+            self.site.state.has_no_clones();
             remove_if_there(&temp).map_err(failed("remove", &temp))?;
             return Ok(false);
         }
@@ -266,29 +277,82 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn create(path: &Path, mode: u32, fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>) -> Result<(), StoreError> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed("make", path))?;
-    fill(&mut file)?;
-    // After the bytes: writing clears the set-user-id bit.
-    file.set_permissions(fs::Permissions::from_mode(mode & 0o7777)).map_err(failed("set the mode of", path))
+/// Without set-user-id bits: writing would clear them.
+fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(mode & 0o777).open(path)
 }
 
-/// A file of several frames, or none.
-fn stream(pack: &Pack, slice: Slice, digest: &Digest, file: &mut File, path: &Path) -> Result<(), StoreError> {
+fn fill_in(
+    mut file: File,
+    path: &Path,
+    mode: u32,
+    fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    fill(&mut file)?;
+    // The umask may have taken some of it, and it never gives set-user-id bits.
+    let made = file.metadata().map_err(failed("look at", path))?.permissions().mode() & 0o7777;
+    if made != mode & 0o7777 {
+        let permissions = fs::Permissions::from_mode(mode & 0o7777);
+        file.set_permissions(permissions).map_err(failed("set the mode of", path))?;
+    }
+    Ok(())
+}
+
+/// What is kept from one file to the next.
+#[derive(Default)]
+pub(in crate::store) struct Reading {
+    buffer: Vec<u8>,
+    /// The last one, and its number: small files share one.
+    frame: Option<(usize, Vec<u8>)>,
+}
+
+impl Reading {
+    /// The bytes of a file as the step made them, wherever they are, checked.
+    pub(in crate::store) fn pour(
+        &mut self,
+        piece: &Piece,
+        digest: &Digest,
+        to: &mut impl Write,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        match piece.bytes {
+            Bytes::Stored(pack, slice) => stream(pack, slice, digest, to, path, &mut self.frame),
+            Bytes::Layer(dir) => copy(&dir.join(piece.path), digest, to, path, &mut self.buffer),
+            Bytes::None => panic!("BUG: a file has bytes"),
+        }
+    }
+}
+
+/// A file of several frames, or none. `last`: the frame that was loaded last, of the same pack.
+fn stream(
+    pack: &Pack,
+    slice: Slice,
+    digest: &Digest,
+    file: &mut impl Write,
+    path: &Path,
+    last: &mut Option<(usize, Vec<u8>)>,
+) -> Result<(), StoreError> {
     let mut hasher = blake3::Hasher::new();
     let frames = pack.frames_of(slice);
     for index in frames.clone() {
-        let frame = pack.load(index)?;
+        let known = last.take().filter(|(known, _)| *known == index);
+        let frame = known.map_or_else(|| pack.load(index), |(_, frame)| Ok(frame))?;
         let part = pack.part(slice, index, &frame);
         hasher.update(part);
         file.write_all(part).map_err(failed("write", path))?;
+        *last = Some((index, frame));
     }
     if Digest::from_bytes(*hasher.finalize().as_bytes()) != *digest { Err(pack.lost(frames)) } else { Ok(()) }
 }
 
 /// A file of an unpacked layer, checked as it passes.
-fn copy(from: &Path, digest: &Digest, file: &mut File, path: &Path, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+fn copy(
+    from: &Path,
+    digest: &Digest,
+    file: &mut impl Write,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     buffer.resize(MAX_FRAME as usize / 4, 0);
     let mut hasher = blake3::Hasher::new();
     let mut source = File::open(from).map_err(failed("read", from))?;

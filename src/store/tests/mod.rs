@@ -62,7 +62,7 @@ impl Rig {
     }
 
     fn sources<'a>(&'a self, outputs: &'a [PathBuf]) -> Sources<'a> {
-        Sources { workspace: self.root(), outputs, upper: None, except: &[], log: None, place: None }
+        Sources { workspace: self.root(), outputs, upper: None, except: &[], log: None, place: None, placeholders: &[] }
     }
 
     fn save(&self, name: &str, outputs: &[&str]) -> ActionResult {

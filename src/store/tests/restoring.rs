@@ -1,3 +1,4 @@
+use super::super::files::entries_of;
 use super::*;
 
 /// Outputs of many kinds; the same each time.
@@ -34,10 +35,7 @@ fn a_restored_tree_is_exact() {
     );
     assert_eq!((placed.written, placed.bytes), (result.made.outputs.file_count(), result.made.outputs.size()));
     assert_eq!(
-        fs::read_dir(rig.state.dir().join("tmp"))
-            .unwrap()
-            .flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap())
-            .count(),
+        entries_of(&rig.state.dir().join("tmp")).unwrap().iter().flat_map(|d| entries_of(&d.path()).unwrap()).count(),
         0
     );
     wipe(&rig, "out");

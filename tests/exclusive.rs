@@ -1,0 +1,93 @@
+//! All that `sysroots.rs` says of sysroots holds without namespaces too; and what is different there.
+
+// The sandbox asks for it by the name of this crate.
+#[path = "sysroots.rs"]
+mod sysroots;
+
+use sysroots::sandbox::Sandbox;
+
+const TASKS: &str = "
+[sysroots.s]
+path = 'prefix'
+[tasks.a]
+sysroot = 's'
+inputs = ['in']
+run = '{ran} a; mkdir -p {{ sysroot.prefix }}/lib; cp in {{ sysroot.prefix }}/lib/a; {gate a}'
+[tasks.b]
+sysroot = 's'
+needs = ['a']
+inputs = ['in']
+run = '{ran} b; {gate b}; ln {{ sysroot.prefix }}/lib/a {{ sysroot.prefix }}/lib/b'
+[tasks.other]
+sysroot = 's'
+inputs = ['in']
+run = '{ran} other; {gate other}; ls -A {{ sysroot.prefix }} > {{ sysroot.prefix }}/other'
+[tasks.all]
+needs = ['b', 'other']
+";
+
+fn with_tasks() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(TASKS).file("in", "1\n").env("BCACHE_JOBS", "4");
+    sandbox
+}
+
+#[test]
+fn one_step_has_the_sysroot_at_a_time() {
+    let sandbox = with_tasks();
+    sandbox.file("prefix/mine", "of the user");
+    let build = sandbox.start("build all");
+    for gate in ["a", "other", "b"] {
+        // Whichever comes first is alone: the others have not begun.
+        sandbox.open(gate);
+    }
+    build.wait().counts("0 fresh, 0 restored, 3 ran").success();
+    assert_eq!((sandbox.read("prefix/other"), sandbox.read("prefix/mine")), ("other\n".into(), "of the user".into()));
+    assert_eq!(sandbox.tree("prefix").len(), 6);
+}
+
+#[test]
+fn a_hard_link_to_a_file_of_a_need_does_not_tie_the_layers_together() {
+    let sandbox = with_tasks();
+    for gate in ["a", "other", "b"] {
+        sandbox.open(gate);
+    }
+    sandbox.run("build b").counts("0 fresh, 0 restored, 2 ran").success();
+    sandbox.append(
+        "tasks.toml",
+        "[tasks.c]\nsysroot = 's'\nneeds = ['b']\ninputs = ['in']\nrun = 'echo more >> {{ sysroot.prefix }}/lib/a'\n",
+    );
+    let changed = "`c@host` changed `lib/a`, which belongs to `a@host`";
+    assert!(sandbox.run("build c").said().contains(changed));
+    sandbox.remove("prefix").run("build b").counts("0 fresh, 2 restored, 0 ran").success();
+    assert_eq!((sandbox.read("prefix/lib/a"), sandbox.read("prefix/lib/b")), ("1\n".to_owned(), "1\n".to_owned()));
+}
+
+#[test]
+fn what_was_made_without_namespaces_answers_only_without_them() {
+    let sandbox = with_tasks();
+    for gate in ["a", "other", "b"] {
+        sandbox.open(gate);
+    }
+    sandbox.run("build a").counts("0 fresh, 0 restored, 1 ran").success();
+    sandbox.open("a").env("BCACHE_VIEWS", "namespaces");
+    sandbox.run("build a").counts("0 fresh, 0 restored, 1 ran").success();
+    sandbox.run("build a").counts("1 fresh, 0 restored, 0 ran").success();
+    // What was made with them is as good here.
+    sandbox.env("BCACHE_VIEWS", "exclusive").run("build a").counts("1 fresh, 0 restored, 0 ran").success();
+}
+
+#[test]
+fn a_way_to_keep_steps_apart_that_does_not_exist_is_a_usage_error() {
+    let sandbox = with_tasks();
+    sandbox
+        .env("BCACHE_VIEWS", "magic")
+        .run("build a")
+        .stderr(
+            "
+error: BCACHE_VIEWS is `magic`, which is no way to keep steps apart
+  help: write auto, namespaces or exclusive
+",
+        )
+        .exit(2);
+}
