@@ -41,6 +41,8 @@ pub enum Kind {
     Layer,
     /// A declared output.
     Output,
+    /// A file that a run was found to have read.
+    Discovered,
     /// The installed packages that the step could notice, by one digest over them.
     Host,
 }
@@ -62,6 +64,9 @@ impl Component {
         Self { kind, name: name.into(), digest: Digest::of(shown.as_bytes()), shown }
     }
 }
+
+/// How a discovered file that is not there is shown.
+pub const ABSENT: &str = "absent";
 
 /// Everything that can change the result of a step, in an order that has a meaning where the
 /// declaration's has (commands, needs) and is sorted by name where it has none.
@@ -93,6 +98,18 @@ impl Action {
         let mut components = self.components.clone();
         components.push(Component { kind: Kind::Setting, name: PLACE.to_owned(), digest, shown });
         Self { components }
+    }
+
+    /// The same with what a run was found to have read.
+    pub fn with(&self, discovered: Vec<Component>) -> Self {
+        let mut components = self.components.clone();
+        components.extend(discovered);
+        Self { components }
+    }
+
+    /// Names of the files that the run was found to have read.
+    pub fn discovered(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().filter(|c| c.kind == Kind::Discovered).map(|c| c.name.as_str())
     }
 
     pub fn is_bound(&self) -> bool {
@@ -127,6 +144,8 @@ pub struct ActionResult {
     pub key: ActionKey,
     /// For lists; a result is found by its key alone.
     pub step: StepId,
+    /// The workspace whose path the outputs hold, as it is shown: for lists too.
+    pub bound_to: Option<String>,
     pub made: Made,
     pub cost: Cost,
     /// Seconds since 1970.

@@ -1,6 +1,7 @@
 //! Paths: joined and cleaned by their text alone, shown unambiguously.
 
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 /// `base` joined with `path`, `.` and `..` resolved by text (links are not looked at).
@@ -43,6 +44,31 @@ pub fn escaped(path: &Path) -> String {
         }
     }
     text
+}
+
+/// The path that [`escaped`] gave this text for; `None` for a text that it never gives.
+pub fn unescaped(text: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                bytes.push(b'\\');
+                after
+            }
+            (b'\\', [b'x', high, low, after @ ..]) => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+                after
+            }
+            (b'\\', _) => return None,
+            _ => {
+                bytes.push(byte);
+                after
+            }
+        };
+    }
+    Some(OsString::from_vec(bytes).into())
 }
 
 /// `#[serde(with = "…")]` for a path that may be no UTF-8: serde's own way refuses those. In our formats
@@ -103,5 +129,16 @@ mod tests {
         assert_eq!(shown(b"a\\x0ab"), "a\\\\x0ab");
         assert_eq!(shown(b"a\xff"), "a\\xff");
         assert_eq!(shown("é".as_bytes()), "é");
+    }
+
+    #[test]
+    fn the_path_can_be_told_from_what_is_shown() {
+        for bytes in [&b"a b"[..], b"a\nb\\", b"\\x0a", b"a\xff/\x80", "é\u{85}".as_bytes()] {
+            let path = Path::new(OsStr::from_bytes(bytes));
+            assert_eq!(unescaped(&escaped(path)).as_deref(), Some(path));
+        }
+        for text in ["\\", "\\x", "\\x1", "\\xzz", "\\n"] {
+            assert_eq!(unescaped(text), None, "{text}");
+        }
     }
 }

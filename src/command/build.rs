@@ -176,11 +176,12 @@ impl Context {
         };
         let answer = act(&build)?;
         if build.tally.changed.load(Ordering::SeqCst) {
-            if build.tally.has_run() {
+            if build.tally.has_run() || build.tally.has_kept() {
                 build.syncer.begin_last();
             }
             self.settle(opened, alive)?;
             build.syncer.end()?;
+            build.tally.confirm_kept(opened.state)?;
         }
         Ok(answer)
     }

@@ -30,6 +30,7 @@ impl Context {
             let used = UNIX_EPOCH + Duration::from_nanos(u64::try_from(used).unwrap_or(0));
             duration(Duration::from_secs(now.duration_since(used).unwrap_or_default().as_secs()))
         };
+        let place = |bound: Option<&str>| bound.map_or_else(String::new, |path| format!(", only in {path}"));
         let rows: Vec<Vec<String>> = listed
             .iter()
             .map(|l| {
@@ -38,7 +39,7 @@ impl Context {
                     l.step.to_string(),
                     count(l.files, "file"),
                     size(l.bytes),
-                    format!("used {} ago", ago(l.last_used)),
+                    format!("used {} ago{}", ago(l.last_used), place(l.bound_to.as_deref())),
                 ]
             })
             .collect();

@@ -38,7 +38,7 @@ impl Context {
         for prefix in opened.prefixes {
             removed += prefix.retain(|_| false)?;
         }
-        for name in ["work", "t", "proofs", "logs", "made", "files", "versions", "tools"] {
+        for name in ["work", "kept", "t", "proofs", "logs", "made", "files", "versions", "tools"] {
             let path = opened.state.dir().join(name);
             remove_tree(&path).map_err(CommandError::io(format!("remove `{}`", path.display())))?;
         }
@@ -56,6 +56,7 @@ impl Context {
             if let Some(prefix) = step.sysroot {
                 removed += opened.prefixes[prefix.index()].retain(|owner| *owner != step.id)?;
             }
+            opened.state.forget_last_use(&step.id)?;
             remove_tree(&step.work).map_err(CommandError::io(format!("remove `{}`", step.work.display())))?;
         }
         Ok(removed)

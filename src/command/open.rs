@@ -205,6 +205,11 @@ impl Context {
                 ignored.join(", ")
             ));
         }
+        if let Some(from) = &state.moved_from {
+            let from = crate::base::paths::escaped(from);
+            let text = format!("this worktree was moved or copied from {from}: what holds its path is made again");
+            self.reporter.on(Event::Note { text });
+        }
         if let Some(old) = &state.set_aside {
             self.reporter.on(Event::Note {
                 text: format!("the state was of another version: moved to {}", workspace.graph.shown(old)),

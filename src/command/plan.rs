@@ -129,9 +129,11 @@ impl Context {
             }
             Err(reasons) => {
                 let action = &judged.assembled.action;
-                let is_exclusive = || opened.graph.step(ix).has_views() && opened.views.is_exclusive();
-                let stored =
-                    !forced && matches!(answer(opened.store, opened.graph, action, &is_exclusive)?, Answer::Hit(..));
+                let step = opened.graph.step(ix);
+                let asks = !forced && !step.builds_on_itself();
+                let is_exclusive = || step.has_views() && opened.views.is_exclusive();
+                let answer = || answer(opened.store, opened.bench, step, action, &is_exclusive);
+                let stored = asks && matches!(answer()?, Answer::Hit(..));
                 let verdict = if stored { Verdict::Cached } else { Verdict::Stale };
                 Ok(Foreseen { verdict, reasons: explain(reasons) })
             }
@@ -160,10 +162,14 @@ fn last_time(opened: &Opened, ix: StepIx) -> String {
         crate::action::Origin::Restored => "was last restored",
         crate::action::Origin::Ran | crate::action::Origin::Begun => "last ran",
     };
-    let rows: Vec<WhyRow> = record
+    let mut rows: Vec<WhyRow> = record
         .reasons
         .iter()
         .map(|text| WhyRow { component: "because".to_owned(), text: text.clone(), files: Vec::new() })
         .collect();
+    if record.action.is_bound() {
+        let text = "what it made holds the path of the workspace: it answers only here".to_owned();
+        rows.push(WhyRow { component: "place".to_owned(), text, files: Vec::new() });
+    }
     tables::why(&format!("{id} is fresh; it {verb}"), &rows)
 }

@@ -18,7 +18,7 @@ use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
 use crate::store::{
-    Before, KeyLock, LayerSource, Layers, Part, Permit, Prefix, Relocation, State, StepLock, Store, StoreError,
+    Before, KeyLock, LastUse, LayerSource, Layers, Part, Permit, Prefix, Relocation, State, StepLock, Store, StoreError,
 };
 
 use super::cancel::Cancel;
@@ -89,6 +89,8 @@ pub struct Tally {
     pub(super) running: AtomicUsize,
     /// Was it said that there are no namespaces?
     pub(super) said_exclusive: std::sync::atomic::AtomicBool,
+    /// What steps left that build on themselves.
+    pub(super) kept: Mutex<Vec<LastUse>>,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -194,7 +196,6 @@ impl Build<'_> {
         if let Ok(made) = &judged.fresh {
             return Ok(self.is_fresh(ix, made.clone()));
         }
-        // Nothing is stored of a step that builds on what it left before.
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         self.end_orphans()?;
         let record = self.records.reread(&step.id)?;
@@ -242,14 +243,18 @@ impl Build<'_> {
         mut shares: Vec<StepLock>,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let key = judged.assembled.action.key();
-        if self.forced(ix).is_none() && self.restore(ix, &judged, &reasons)? {
+        let action = &judged.assembled.action;
+        // Two worktrees don't wait for each other where neither can use what the other makes.
+        let key = if step.builds_on_itself() { action.bound_to(&self.graph.root).key() } else { action.key() };
+        // What builds on itself is in no store.
+        let asks = self.forced(ix).is_none() && !step.builds_on_itself();
+        if asks && self.restore(ix, &judged, &reasons)? {
             return Ok(Attempt::Done);
         }
         let Some(key_lock) = self.store.try_lock_key(&key).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Lock));
         };
-        let permit = if self.forced(ix).is_none() {
+        let permit = if asks {
             match self.answer(step, &judged)? {
                 // Whoever had the lock has stored it.
                 Answer::Hit(..) if self.restore(ix, &judged, &reasons)? => return Ok(Attempt::Done),
@@ -340,7 +345,7 @@ impl Build<'_> {
     }
 
     fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
-        Ok(answer(self.store, self.graph, &judged.assembled.action, &|| self.is_exclusive(step))?)
+        Ok(answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?)
     }
 
     /// A lock is free again at the moment in which its holder is killed, and what that has started may live on.
@@ -357,7 +362,7 @@ impl Build<'_> {
         };
         let old = still_owned(self.graph, step, judged.record.clone());
         if let Some(old) = old.as_deref().filter(|old| is_left_behind(old)) {
-            self.clear_left_behind(step, old)?;
+            self.clear_left_behind(step, old, step.clean)?;
         }
         let known = before(old.as_deref()).tree;
         self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;

@@ -1,5 +1,6 @@
 //! A step's verdict in this worktree: what the pure [`plan`](crate::plan) decides, from what is here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
 use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
+use crate::fingerprint::discovered;
 use crate::fingerprint::files::{FileError, Files};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
@@ -102,8 +104,31 @@ pub enum Answer {
     Miss(Permit),
 }
 
-/// `is_exclusive` is asked only where there is no better answer.
+/// What runs were found to have read joins a base action set by set, each file as it is now. `is_exclusive` is
+/// asked only where there is no better answer.
 pub fn answer(
+    store: &Store,
+    bench: &Workbench,
+    step: &Step,
+    action: &Action,
+    is_exclusive: &dyn Fn() -> bool,
+) -> Result<Answer, StoreError> {
+    if step.depfiles.is_empty() {
+        return answer_to(store, bench.graph, action, is_exclusive);
+    }
+    let key = action.key();
+    for set in store.path_sets(&key)? {
+        // What can't be digested answers to nothing.
+        let names = set.iter().map(String::as_str);
+        let Ok(found) = discovered::components(bench.files, &bench.graph.root, names) else { continue };
+        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, &action.with(found), is_exclusive)? {
+            return Ok(hit);
+        }
+    }
+    Ok(Answer::Miss(store.replace(&key)))
+}
+
+fn answer_to(
     store: &Store,
     graph: &Graph,
     action: &Action,
@@ -187,8 +212,7 @@ impl Judge<'_> {
         record: Option<&Arc<StepRecord>>,
         forced: Option<&str>,
     ) -> Result<Result<Arc<Made>, Vec<Reason>>, JudgeError> {
-        let marked = record.and_then(|record| self.marked_as(action, &record.action));
-        let action = marked.as_ref().unwrap_or(action);
+        let action = &*self.like_recorded(step, action, record)?;
         let disk = match record {
             Some(record) if forced.is_none() && record.origin != Origin::Begun && record.key == action.key() => {
                 self.disk(step, record)?
@@ -202,13 +226,28 @@ impl Judge<'_> {
         }))
     }
 
-    /// The action with the marks that its recorded result bears: what holds the path of the workspace is fresh in
-    /// no other, and what was made in the prefixes themselves only where there are no views.
-    fn marked_as(&self, action: &Action, recorded: &Action) -> Option<Action> {
-        if recorded.is_exclusive() {
-            return self.views.is_exclusive().then(|| action.exclusive());
+    /// The action with what only the record says: which files a run has read, as they are now; that the result holds
+    /// the path of the workspace, so that it is fresh in no other; that it was made in the prefixes themselves, so
+    /// that it is fresh only where there are no views.
+    fn like_recorded<'a>(
+        &self,
+        step: &Step,
+        action: &'a Action,
+        record: Option<&Arc<StepRecord>>,
+    ) -> Result<Cow<'a, Action>, FileError> {
+        let (root, mut action) = (&self.graph().root, Cow::Borrowed(action));
+        let Some(record) = record else { return Ok(action) };
+        if !step.depfiles.is_empty() {
+            let found = discovered::components(self.bench.files, root, record.action.discovered())?;
+            action = Cow::Owned(action.with(found));
         }
-        recorded.is_bound().then(|| action.bound_to(&self.graph().root))
+        if record.action.is_bound() {
+            action = Cow::Owned(action.bound_to(root));
+        }
+        if record.action.is_exclusive() && self.views.is_exclusive() {
+            action = Cow::Owned(action.exclusive());
+        }
+        Ok(action)
     }
 
     /// Are the files there with their sums? That is all there is to it.

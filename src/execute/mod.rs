@@ -9,6 +9,9 @@
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
+//! | `discovering` | depfiles, before and after a run |
+//! | `kept` | what a step left for its next run, and whether that may build on it |
+//! | `moment` | the clock of file stamps |
 //! | [`ownership`] | whose is what lies in a step's outputs |
 //! | [`durable`] | what ended steps left, on the disk once a second |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
@@ -26,6 +29,7 @@
 
 pub mod build;
 pub mod cancel;
+mod discovering;
 pub mod durable;
 mod exclusive;
 pub mod explain;
@@ -33,7 +37,9 @@ pub mod fetch;
 pub mod inside;
 pub mod jobserver;
 pub mod judging;
+mod kept;
 pub mod log;
+mod moment;
 pub mod orphans;
 pub mod ownership;
 pub mod prepare;

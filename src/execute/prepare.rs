@@ -19,6 +19,7 @@ use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
 
 use super::build::{Build, StepError, before};
+use super::discovering;
 use super::ownership::{matching, strays};
 use super::runner::{self, Ending, Job};
 use super::unpack;
@@ -26,18 +27,24 @@ use super::view::hiding::{self, Hiding, Shown};
 use super::view::{Mounted, Top, View};
 
 impl Build<'_> {
-    /// Takes away what the step made before; `begin` writes down that it does. What nobody made moves aside.
+    /// Takes away what the step made before, unless the run `takes_over` that; `begin` writes down that it does. What
+    /// nobody made moves aside.
     pub(super) fn clear_outputs(
         &self,
         step: &Step,
         old: Option<&StepRecord>,
+        takes_over: bool,
         begin: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StepError> {
         self.check_parents(step)?;
+        let stays = takes_over && !step.clean;
+        if !takes_over {
+            self.clear_depfiles(step, |d| old.is_some_and(|old| discovering::was_declared(&old.action, d)))?;
+        }
         if let Some(old) = old.filter(|old| is_left_behind(old)) {
             begin()?;
-            self.clear_left_behind(step, old)?;
-        } else if step.clean {
+            self.clear_left_behind(step, old, !stays)?;
+        } else if !stays {
             // Before the record says that a run was begun: what lies here then counts as left by a killed one.
             remove_recorded(&self.graph.root, before(old))?;
             self.move_strays(step, &[])?;
@@ -65,14 +72,14 @@ impl Build<'_> {
 
     /// What a killed run or restore left: removed where the step makes it still. Where it made it by another
     /// manifest, somebody else may have put it there since: moved aside.
-    pub(super) fn clear_left_behind(&self, step: &Step, old: &StepRecord) -> Result<(), StepError> {
-        if step.clean {
+    pub(super) fn clear_left_behind(&self, step: &Step, old: &StepRecord, clean: bool) -> Result<(), StepError> {
+        if clean {
             remove_recorded(&self.graph.root, before(Some(old)))?;
+            self.remove_outputs(step)?;
         }
-        self.discard(step)?;
         let covers = |step: &Step, path: &Path| step.outputs.iter().any(|o| o.pattern.covers(path));
         let is_now = |text: &String| step.outputs.iter().any(|o| o.pattern.shown == *text);
-        for text in old.begun.iter().filter(|text| step.clean && !is_now(text)) {
+        for text in old.begun.iter().filter(|text| clean && !is_now(text)) {
             let Ok(pattern) = Pattern::new(text, &self.graph.root, &self.graph.root, step.span) else { continue };
             let output = OutputPattern { pattern, sha256: None, optional: true };
             let left = self.matching(&output)?;
@@ -98,9 +105,10 @@ impl Build<'_> {
 
     /// Removes all that lies in the step's outputs: a run that failed or was killed made it.
     pub(super) fn discard(&self, step: &Step) -> Result<(), StepError> {
-        if !step.clean {
-            return Ok(());
-        }
+        if step.clean { self.remove_outputs(step) } else { Ok(()) }
+    }
+
+    pub(super) fn remove_outputs(&self, step: &Step) -> Result<(), StepError> {
         for output in &step.outputs {
             for path in self.matching(output)? {
                 remove_tree(&path).map_err(StepError::write(&path))?;
@@ -116,8 +124,9 @@ impl Build<'_> {
 
     /// No output may be reached through a link: it could lead out of the workspace.
     fn check_parents(&self, step: &Step) -> Result<(), StepError> {
-        for output in &step.outputs {
-            let path = output.pattern.fixed_part();
+        let depfiles = step.depfiles.iter().filter(|d| !d.fixed_part().starts_with(&step.work));
+        for pattern in step.outputs.iter().map(|output| &output.pattern).chain(depfiles) {
+            let path = pattern.fixed_part();
             let inner = path.strip_prefix(&self.graph.root).unwrap_or(&path);
             let mut at = self.graph.root.clone();
             let parents = inner.parent().into_iter().flat_map(Path::components);
@@ -141,11 +150,16 @@ impl Build<'_> {
                 fs::create_dir_all(dir).map_err(StepError::write(dir))?;
             }
         }
-        Ok(())
+        discovering::make_dirs(step)
     }
 
-    /// Everything that the commands expect to find.
-    pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled) -> Result<Option<View>, StepError> {
+    /// Everything that the commands expect to find. A run that `takes_over` finds its build directory as it was left.
+    pub(super) fn prepare(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        takes_over: bool,
+    ) -> Result<Option<View>, StepError> {
         let step = self.graph.step(ix);
         empty_dir(&assembled.tmp)?;
         if let Some(home) = &assembled.home {
@@ -155,6 +169,9 @@ impl Build<'_> {
             link_tools(dir, links)?;
         }
         if step.source.is_some() {
+            if !(takes_over && step.keeps_build_dir) {
+                fresh_dir(&step.work.join("build"))?;
+            }
             self.unpack(step, assembled)?;
         }
         if !step.has_views() || self.is_exclusive(step) {
@@ -165,7 +182,6 @@ impl Build<'_> {
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
         let source = step.source.as_ref().expect("BUG: only steps with a source are unpacked");
-        fresh_dir(&step.work.join("build"))?;
         if matches!(source.from, SourceFrom::Path { .. }) {
             return Ok(());
         }
@@ -500,7 +516,14 @@ impl Build<'_> {
         // All of it is emptied before the next run anyway.
         let _ = empty_dir(&assembled.tmp);
         if step.has_views() || step.source.is_some() {
-            let _ = remove_tree(&step.work);
+            let kept = step.keeps_build_dir.then(|| step.work.join("build"));
+            for entry in fs::read_dir(&step.work).into_iter().flatten().flatten() {
+                if Some(entry.path()) != kept {
+                    let _ = remove_tree(&entry.path());
+                }
+            }
+            // Not where something is kept in it.
+            let _ = fs::remove_dir(&step.work);
         }
     }
 }

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
+use crate::base::stat::Instant as FileTime;
 use crate::event::{Event, Failure, Stream};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
-use crate::store::{Layers, Snapshot, Sources, Stuck};
+use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
 
 use super::build::{Build, Permission, StepError};
 use super::explain;
@@ -61,9 +62,12 @@ impl Build<'_> {
             cost: old.as_ref().map(|r| r.cost).unwrap_or_default(),
             stored: false,
         };
-        self.clear_outputs(step, old.as_deref(), || self.begin(step, old.as_deref(), &record).map(|_| ()))?;
+        let takes_over = self.takes_over(ix, assembled)?;
+        let begin = || self.begin(step, old.as_deref(), &record).map(|_| ());
+        self.clear_outputs(step, old.as_deref(), takes_over, begin)?;
+        let begun = Begun { start: self.start_of(step, assembled)?, takes_over };
         let _memory = self.reserve_memory(old.as_ref().and_then(|r| r.cost.peak_memory));
-        let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens);
+        let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens, begun);
         let finished = match finished {
             Ok(finished) => finished,
             Err(error) => {
@@ -74,7 +78,7 @@ impl Build<'_> {
         // 0 stands for "never timed".
         let millis = (finished.took.as_millis() as u64).max(1);
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
-        match self.keep(ix, assembled, &finished, record, permission) {
+        match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
                 self.tally.ran.fetch_add(1, Ordering::SeqCst);
                 let stderr = Arc::from(finished.stderr);
@@ -103,17 +107,20 @@ impl Build<'_> {
         assembled: &Assembled,
         last: Option<Cost>,
         tokens: &Tokens,
+        begun: Begun,
     ) -> Result<Finished, StepError> {
         let step = self.graph.step(ix);
+        let mut takes_over = begun.takes_over;
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
         // The task of `run` has the terminal, cached or not.
         let attached = self.options.attached == Some(ix);
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
-            let view = self.prepare(ix, assembled)?;
+            let view = self.prepare(ix, assembled, takes_over)?;
             let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
             let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
+            self.note_use(ix, assembled, &finished.ending, begun.start)?;
             match &finished.ending {
                 Ending::Success => return Ok(finished),
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -121,7 +128,10 @@ impl Build<'_> {
                     left -= 1;
                     let text = format!("{} failed ({}): trying again", step.id, ending_text(ending, step));
                     self.listener.on(Event::Warning { text });
-                    self.discard(step)?;
+                    takes_over = false;
+                    self.state.forget_last_use(&step.id)?;
+                    self.remove_outputs(step)?;
+                    self.clear_depfiles(step, |_| true)?;
                     self.make_output_dirs(step)?;
                 }
                 _ => return Err(self.failed(ix, assembled, &finished)),
@@ -173,41 +183,22 @@ impl Build<'_> {
         ix: StepIx,
         assembled: &Assembled,
         finished: &Finished,
+        start: Option<FileTime>,
         mut record: StepRecord,
         permission: Permission,
     ) -> Result<bool, StepError> {
         let step = self.graph.step(ix);
-        let outputs = self.made_outputs(step)?;
         let upper = step.sysroot.map(|_| step.work.join("top/upper"));
-        let shared = match &upper {
-            Some(upper) => self.collect_layer(ix, upper, finished)?,
-            None => Vec::new(),
-        };
-        let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
-        let sources = Sources {
-            workspace: &self.graph.root,
-            outputs: &outputs,
-            upper: upper.as_deref(),
-            except: &[],
-            log: log.as_deref(),
-            place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
-            placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
-        };
-        // What a tool built on its own old output depends on a history that no key holds.
-        let keeps = step.clean;
-        let (mut snapshot, capture) = if keeps {
-            let capture = sources.capture(self.store)?;
-            (capture.snapshot.clone(), Some(capture))
-        } else {
-            (sources.snapshot()?, None)
-        };
-        self.check_stuck(step, &snapshot.stuck)?;
-        snapshot.made.shared = shared;
+        let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let moved = self.moved(ix, assembled)?;
-        let Snapshot { made, outputs: seen, is_bound, .. } = snapshot;
-        if is_bound {
+        let found = self.discover(ix, assembled, start)?;
+        self.warn_discovered(ix, &found);
+        let moved = self.moved(ix, assembled)?.or(found.moved);
+        let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
+        let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
+        record.action = assembled.action.with(found.components);
+        if bound_to.is_some() {
             record.action = record.action.bound_to(&self.graph.root);
         }
         if self.is_exclusive(step) {
@@ -224,6 +215,9 @@ impl Build<'_> {
             (Some(mut capture), None) => {
                 capture.snapshot.made.shared = made.shared.clone();
                 self.store.commit(permit, capture, &step.id, record.cost)?;
+                if !step.depfiles.is_empty() {
+                    self.store.add_path_set(&assembled.action.key(), &names)?;
+                }
                 true
             }
             _ => false,
@@ -231,6 +225,7 @@ impl Build<'_> {
         if let Some(what) = &moved {
             let text = format!("{} was changed while {} ran: its result is kept here, but not stored", what, step.id);
             self.listener.on(Event::Warning { text });
+            self.state.forget_last_use(&step.id)?;
         }
         record.made = Some(made);
         record.outputs = seen;
@@ -252,6 +247,40 @@ impl Build<'_> {
         let record = self.records.write(record)?;
         self.results.set(ix, Arc::new(record.made.clone().expect("BUG: a run that ended well made something")));
         Ok(())
+    }
+
+    /// What the step made, by digest; and ready to be committed, unless it is for this worktree alone.
+    fn captured(
+        &self,
+        ix: StepIx,
+        upper: Option<&Path>,
+        finished: &Finished,
+    ) -> Result<(Snapshot, Option<Capture>), StepError> {
+        let step = self.graph.step(ix);
+        let outputs = self.made_outputs(step)?;
+        let shared = match upper {
+            Some(upper) => self.collect_layer(ix, upper, finished)?,
+            None => Vec::new(),
+        };
+        let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
+        let sources = Sources {
+            workspace: &self.graph.root,
+            outputs: &outputs,
+            upper,
+            except: &[],
+            log: log.as_deref(),
+            place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
+            placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
+        };
+        let (mut snapshot, capture) = if step.builds_on_itself() {
+            (sources.snapshot()?, None)
+        } else {
+            let capture = sources.capture(self.store)?;
+            (capture.snapshot.clone(), Some(capture))
+        };
+        self.check_stuck(step, &snapshot.stuck)?;
+        snapshot.made.shared = shared;
+        Ok((snapshot, capture))
     }
 
     fn collect_layer(&self, ix: StepIx, upper: &Path, finished: &Finished) -> Result<Vec<SharedFile>, StepError> {
@@ -327,12 +356,8 @@ impl Build<'_> {
         if self.graph.step(ix).class == Class::Fixed {
             return Ok(None);
         }
-        for (path, seen) in &before.seen {
-            let is_dir = seen.stat.is_some_and(|s| s.kind == crate::base::stat::Kind::Dir);
-            let now = self.bench.files.observe(path).map_err(super::judging::JudgeError::from)?;
-            if !is_dir && (now.stat != seen.stat || now.digest != seen.digest) {
-                return Ok(Some(self.graph.shown(path)));
-            }
+        if let Some(path) = self.seen_otherwise(before)? {
+            return Ok(Some(self.graph.shown(path)));
         }
         let after = match self.judge().assemble(ix) {
             Ok(after) => after,
@@ -340,6 +365,18 @@ impl Build<'_> {
         };
         let differences = crate::plan::reason::differences(&before.action, &after.action);
         Ok(differences.first().map(|r| r.component().map_or_else(|| "its action".to_owned(), |c| c.name.clone())))
+    }
+
+    /// The first of the files that were looked at before the run and look different now.
+    pub(super) fn seen_otherwise<'b>(&self, before: &'b Assembled) -> Result<Option<&'b Path>, StepError> {
+        for (path, seen) in &before.seen {
+            let is_dir = seen.stat.is_some_and(|s| s.kind == crate::base::stat::Kind::Dir);
+            let now = self.bench.files.observe(path).map_err(super::judging::JudgeError::from)?;
+            if !is_dir && (now.stat != seen.stat || now.digest != seen.digest) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// Keeps what the needs made, so that their next change can be told file by file.
@@ -371,6 +408,10 @@ impl Build<'_> {
         };
         let attached = self.options.attached == Some(ix) || company == Company::Alone && self.options.may_attach;
         let assembled = self.judge().assemble(ix).map_err(super::judging::JudgeError::from)?;
+        if step.builds_on_itself() {
+            // With arguments and another environment: what it leaves is not for the cached step to build on.
+            self.state.forget_last_use(&step.id)?;
+        }
         self.warn_own_jobs(step);
         self.make_output_dirs(step)?;
         self.listener.on(Event::Running { step: step.id.clone(), last: None, attached, uncached: true });
@@ -446,7 +487,7 @@ impl Build<'_> {
         missed.iter().map(|name| format!("{name} is installed but not declared: add it to tools")).collect()
     }
 
-    fn plain_failure(&self, step: &Step, headline: String) -> StepError {
+    pub(super) fn plain_failure(&self, step: &Step, headline: String) -> StepError {
         let path = self.state.log_path(&step.id);
         let log = read_end(&path);
         let log_file = (!log.is_empty()).then_some(path);
@@ -472,6 +513,14 @@ impl Build<'_> {
         *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += bytes;
         Reserved { tally: &self.tally, bytes }
     }
+}
+
+/// How a run begins.
+#[derive(Clone, Copy)]
+struct Begun {
+    /// On the clock of file stamps, where somebody will ask.
+    start: Option<FileTime>,
+    takes_over: bool,
 }
 
 struct Reserved<'a> {

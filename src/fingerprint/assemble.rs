@@ -256,6 +256,16 @@ impl Parts<'_> {
         self.text(Part::Setting, "runner", if step.has_views() { "local, in views" } else { "local" });
         self.text(Part::Setting, "root", if bench.is_root { "yes" } else { "no" });
         self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
+        // Only where they are used, so that the keys of others stay.
+        for depfile in &step.depfiles {
+            self.text(Part::Setting, "depfile", bench.mark(&depfile.shown));
+        }
+        if step.keeps_build_dir {
+            self.text(Part::Setting, "build-dir", "keep");
+        }
+        if !step.clean {
+            self.text(Part::Setting, "clean", "false");
+        }
         if step.has_views() {
             for (i, prefix) in bench.graph.prefixes.iter().enumerate() {
                 let is_placed = bench.graph.is_placed_by(step, PrefixIx(i as u32));

@@ -32,6 +32,7 @@ pub struct Walk<'a> {
     /// Directories that globs do not enter.
     skipped: Vec<&'a Path>,
     own: &'a [OutputPattern],
+    depfiles: &'a [Pattern],
     excludes: Vec<&'a Pattern>,
 }
 
@@ -41,6 +42,7 @@ impl<'a> Walk<'a> {
             files,
             skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(),
             own: &step.outputs,
+            depfiles: &step.depfiles,
             excludes: step.inputs.iter().filter(|i| i.exclude).map(|i| &i.pattern).collect(),
         }
     }
@@ -51,6 +53,7 @@ impl<'a> Walk<'a> {
             files,
             skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(),
             own: &[],
+            depfiles: &[],
             excludes: Vec::new(),
         }
     }
@@ -206,7 +209,11 @@ impl<'a> Walk<'a> {
         if name == ".git" || name == ".bcache" {
             return true;
         }
-        let passes = |path: &Path| self.skipped.contains(&path) || self.own.iter().any(|o| o.pattern.matches(path));
+        let passes = |path: &Path| {
+            self.skipped.contains(&path)
+                || self.own.iter().any(|o| o.pattern.matches(path))
+                || self.depfiles.iter().any(|d| d.matches(path))
+        };
         // A link may lead to where the step's own outputs lie.
         let real = above.last().filter(|dir| path.parent() != Some(dir)).map(|dir| dir.join(name));
         passes(path) || real.is_some_and(|real| passes(&real))

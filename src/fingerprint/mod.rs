@@ -6,6 +6,8 @@
 //! the proof ([`proof`]) that the next run checks instead of thinking again.
 
 pub mod assemble;
+pub mod depfile;
+pub mod discovered;
 pub mod env;
 pub mod files;
 pub mod git;

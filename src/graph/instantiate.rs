@@ -7,9 +7,9 @@ use crate::base::ids::{HOST, StepId, StepIx};
 use crate::base::paths::join_clean;
 use crate::base::span::{Span, Spanned};
 use crate::base::text::nearest;
-use crate::manifest::error::{Errors, Problem};
+use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::{Expander, Scope, TargetFacts, layered_vars};
-use crate::manifest::model::{self, Manifest, Task, Text};
+use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 
 use super::pattern::Pattern;
 use super::request::Request;
@@ -17,7 +17,7 @@ use super::{
     Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
     SourceFrom, Step, ToolUse, placeholder, shell,
 };
-use super::{cycle, outputs, reach};
+use super::{cycle, depfiles, outputs, reach};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -59,6 +59,7 @@ impl<'a> Builder<'a> {
         }
         self.check_prefixes();
         let owners = outputs::Owners::new(&self.steps, &self.prefixes, &self.manifest.root, &mut self.problems);
+        depfiles::check(&self.steps, &owners, &mut self.problems);
         reach::find_needs(&mut self.steps, &owners);
         let order = cycle::order(&self.steps, &mut self.problems);
         if !self.problems.is_empty() {
@@ -190,7 +191,9 @@ impl<'a> Builder<'a> {
         let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
         let cwd = elsewhere.seen(&cwd);
         let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
-        Step {
+        // Checksums are the whole key, or there is none: then nothing that was read counts.
+        let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
+        let step = Step {
             class,
             span: task.span,
             desc: task.desc.clone(),
@@ -212,6 +215,8 @@ impl<'a> Builder<'a> {
             sysroot,
             layers: Vec::new(),
             clean: task.clean,
+            keeps_build_dir: matches!(task.build_dir, BuildDir::Keep(_)),
+            depfiles,
             timeout: task.timeout,
             retries: task.retries,
             jobs: task.jobs,
@@ -219,7 +224,9 @@ impl<'a> Builder<'a> {
             confirm: task.confirm.clone(),
             host: host_choice(manifest, task),
             id,
-        }
+        };
+        self.working_copy(task, &step);
+        step
     }
 
     fn class(&mut self, id: &StepId, task: &Task) -> Class {
@@ -244,6 +251,28 @@ impl<'a> Builder<'a> {
             Class::Fixed
         } else {
             Class::Cached
+        }
+    }
+
+    /// What goes only with a working copy as the source, and what does not go with one.
+    fn working_copy(&mut self, task: &Task, step: &Step) {
+        let source = step.source.as_ref();
+        let copy = source.filter(|source| matches!(source.from, SourceFrom::Path { .. }));
+        if let (BuildDir::Keep(span), None) = (task.build_dir, copy) {
+            let text = format!("`{}` can't keep its build directory: its source is no working copy", step.id.task);
+            let problem = Problem::new("bcache::graph::build_dir", text, span).label("what survives edits needs edits");
+            let help = match source {
+                Some(_) => "write `source = { path = … }`; any other source is unpacked anew for each run",
+                None => "give it a `source = { path = … }`",
+            };
+            self.problems.push(problem.help(help));
+        }
+        let Some(copy) = copy.filter(|copy| !copy.patches.is_empty()) else { return };
+        let patches = copy.patches.iter().map(|patch| patch.shown.as_str()).collect::<Vec<_>>().join(", ");
+        let at = place(&self.manifest.files, copy.span);
+        let text = format!("{at}: the source of `{}` is a working copy: not applied to it: {patches}", step.id.task);
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
         }
     }
 
@@ -525,6 +554,19 @@ impl<'a> Fill<'a, '_> {
             }
         }
         outputs
+    }
+
+    /// In the workspace like outputs, or in the step's own build directory.
+    fn depfiles(&mut self, expander: &mut Expander, task: &Task, work: &Path) -> Vec<Pattern> {
+        let mut depfiles = Vec::with_capacity(task.depfiles.len());
+        for text in &task.depfiles {
+            let Some(pattern) = self.pattern(expander, text) else { continue };
+            let path = pattern.fixed_part();
+            if path.starts_with(work) || self.inside(&path, text.span, "a depfile").is_some() {
+                depfiles.push(pattern);
+            }
+        }
+        depfiles
     }
 
     fn env(&mut self, expander: &mut Expander, id: &StepId, task: &Task) -> Vec<(String, String)> {

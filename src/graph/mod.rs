@@ -4,6 +4,7 @@
 //! whatever was asked for; [`Graph::select`] then picks what a request needs.
 
 mod cycle;
+mod depfiles;
 mod elsewhere;
 mod instantiate;
 mod outputs;
@@ -114,6 +115,10 @@ pub struct Step {
     /// All steps whose layers its views hold, in graph order.
     pub layers: Vec<StepIx>,
     pub clean: bool,
+    /// Is the build directory kept for the next run?
+    pub keeps_build_dir: bool,
+    /// Files that say what a run has read.
+    pub depfiles: Vec<Pattern>,
     pub timeout: Option<Duration>,
     pub retries: u32,
     pub jobs: u32,
@@ -123,6 +128,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// Does a run begin with what the last one left? Then no key holds what its result comes from, and it is
+    /// for this worktree alone.
+    pub fn builds_on_itself(&self) -> bool {
+        !self.clean || self.keeps_build_dir
+    }
+
     /// Does the step run in views of the prefixes?
     pub fn has_views(&self) -> bool {
         self.class == Class::Cached && (self.sysroot.is_some() || !self.layers.is_empty())

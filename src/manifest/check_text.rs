@@ -83,7 +83,7 @@ impl Checker<'_> {
         self.vars(&raw.vars, known);
         self.all(raw.inputs.iter().map(|input| &input.pattern), known);
         self.all(raw.outputs.iter().map(|output| &output.path), known);
-        self.all(raw.path.iter().chain(&raw.cwd), known);
+        self.all(raw.path.iter().chain(&raw.cwd).chain(raw.depfiles.iter().flatten()), known);
         self.source(raw.source.as_ref(), known);
     }
 
@@ -93,7 +93,7 @@ impl Checker<'_> {
         self.vars(&task.vars, known);
         self.all(task.inputs.iter().map(|input| &input.pattern), known);
         self.all(task.outputs.iter().map(|output| &output.path), known);
-        self.all(task.path.iter().chain(&task.cwd), known);
+        self.all(task.path.iter().chain(&task.cwd).chain(&task.depfiles), known);
         self.source(task.source.as_ref(), known);
     }
 

@@ -180,6 +180,8 @@ static TASK_KEYS: &[Key] = &[
     key("cwd", Takes::Text, "Directory the commands run in."),
     key("cache", Takes::Bool, "`false`: always runs."),
     key("clean", Takes::Bool, "`false`: old outputs are not removed before a run."),
+    key("build-dir", Takes::WordOrFalse(&["keep"]), "`keep`: of a working copy, survives edits of it."),
+    key("depfile", Takes::Texts, "Files in make's form that say what a run has read."),
     key("timeout", Takes::Duration, "The longest it may run, such as `10m`."),
     key("retries", Takes::Number(0), "Further tries after a failure."),
     key("jobs", Takes::Number(1), "Job tokens it holds while it runs."),
@@ -191,8 +193,6 @@ static TASK_KEYS: &[Key] = &[
         "Installed packages that count, with what they depend on; `false`: none, and nothing is hidden.",
     ),
     later("cargo"),
-    later("build-dir"),
-    later("depfile"),
 ];
 
 pub static SOURCE: Table = Table {

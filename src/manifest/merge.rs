@@ -11,7 +11,7 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 
 use super::error::Problem;
-use super::model::{EnvPass, JobserverChoice, Task, Tool};
+use super::model::{BuildDir, EnvPass, JobserverChoice, Task, Tool};
 use super::raw::{Raw, RawTask};
 use crate::base::span::Spanned;
 
@@ -115,6 +115,8 @@ fn lay_over(below: &mut RawTask, above: &RawTask) {
     replace(&mut below.cwd, &above.cwd);
     replace(&mut below.cache, &above.cache);
     replace(&mut below.clean, &above.clean);
+    replace(&mut below.build_dir, &above.build_dir);
+    replace(&mut below.depfiles, &above.depfiles);
     replace(&mut below.timeout, &above.timeout);
     replace(&mut below.retries, &above.retries);
     replace(&mut below.jobs, &above.jobs);
@@ -181,6 +183,8 @@ fn finish(raw: RawTask) -> Task {
         cwd: raw.cwd,
         cache: raw.cache.unwrap_or(true),
         clean: raw.clean.unwrap_or(true),
+        build_dir: raw.build_dir.unwrap_or(BuildDir::Fresh),
+        depfiles: raw.depfiles.unwrap_or_default(),
         timeout: raw.timeout,
         retries: raw.retries.unwrap_or(0),
         jobs: raw.jobs.unwrap_or(1),

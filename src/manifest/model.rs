@@ -105,6 +105,9 @@ pub struct Task {
     pub cache: bool,
     /// Remove old outputs before a run?
     pub clean: bool,
+    pub build_dir: BuildDir,
+    /// Paths or globs of files that say what a run has read.
+    pub depfiles: Vec<Text>,
     pub timeout: Option<Duration>,
     pub retries: u32,
     /// Tokens that the step holds while it runs, at least 1.
@@ -123,7 +126,11 @@ impl Task {
 
     /// Nothing declared that a verdict could rest on: such a task always runs.
     pub fn has_nothing_to_judge_by(&self) -> bool {
-        self.inputs.is_empty() && self.source.is_none() && self.outputs.is_empty() && self.sysroot.is_none()
+        self.inputs.is_empty()
+            && self.source.is_none()
+            && self.outputs.is_empty()
+            && self.sysroot.is_none()
+            && self.depfiles.is_empty()
     }
 
     pub fn commands(&self) -> impl Iterator<Item = &Command> {
@@ -137,6 +144,15 @@ pub enum Command {
     Shell(Text),
     /// Run without a shell.
     Argv(Vec<Text>),
+}
+
+/// What becomes of a build directory after a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BuildDir {
+    /// A run begins with an empty one.
+    Fresh,
+    /// It survives edits of the working copy. The place of the word `keep`.
+    Keep(Span),
 }
 
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use indexmap::map::Entry;
 
 use super::error::Problem;
 use super::model::{
-    Command, Env, EnvPass, HostChoice, Input, JobserverChoice, ManifestWarning, Output, Settings, Source, Sysroot,
-    Target, Text, Tool, Var, Vars,
+    BuildDir, Command, Env, EnvPass, HostChoice, Input, JobserverChoice, ManifestWarning, Output, Settings, Source,
+    Sysroot, Target, Text, Tool, Var, Vars,
 };
 use crate::base::span::{Span, Spanned};
 
@@ -49,6 +49,8 @@ pub struct RawTask {
     pub cwd: Option<Text>,
     pub cache: Option<bool>,
     pub clean: Option<bool>,
+    pub build_dir: Option<BuildDir>,
+    pub depfiles: Option<Vec<Text>>,
     pub timeout: Option<Duration>,
     pub retries: Option<u32>,
     pub jobs: Option<u32>,
@@ -81,6 +83,8 @@ impl RawTask {
             cwd: None,
             cache: None,
             clean: None,
+            build_dir: None,
+            depfiles: None,
             timeout: None,
             retries: None,
             jobs: None,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::action::{Action, Component, Kind};
+use crate::action::{ABSENT, Action, Component, Kind};
 
 /// One reason. The variants are a closed set: a new one comes with its cause, its sentence and its
 /// code for programs.
@@ -60,6 +60,7 @@ impl Reason {
                     "need-changed",
                     "layer-changed",
                     "output-changed",
+                    "discovered-changed",
                     "host-changed",
                 ],
             ),
@@ -77,6 +78,7 @@ impl Reason {
                     "need-added",
                     "layer-added",
                     "output-added",
+                    "discovered-added",
                     "host-added",
                 ],
             ),
@@ -94,6 +96,7 @@ impl Reason {
                     "need-removed",
                     "layer-removed",
                     "output-removed",
+                    "discovered-removed",
                     "host-removed",
                 ],
             ),
@@ -143,7 +146,7 @@ impl Reason {
 }
 
 /// The word for each kind, in the order of [`Kind`].
-fn kind_code(kind: Kind, words: [&'static str; 12]) -> &'static str {
+fn kind_code(kind: Kind, words: [&'static str; 13]) -> &'static str {
     words[kind as usize]
 }
 
@@ -153,7 +156,7 @@ fn subject(component: &Component) -> String {
         Kind::Command => format!("command {name}"),
         Kind::Env => format!("variable {name}"),
         Kind::Tool => format!("tool {name}"),
-        Kind::Setting | Kind::Source | Kind::Input | Kind::Patch => name.clone(),
+        Kind::Setting | Kind::Source | Kind::Input | Kind::Patch | Kind::Discovered => name.clone(),
         Kind::Prefix => format!("prefix {name}"),
         Kind::Need => format!("{name}'s output"),
         Kind::Layer => format!("{name}'s layer"),
@@ -175,12 +178,20 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Need => "needs",
         Kind::Layer => "layers",
         Kind::Output => "declared outputs",
+        Kind::Discovered => "discovered files",
         Kind::Host => "installed packages",
     }
 }
 
 fn changed(old: &Component, new: &Component) -> String {
     let subject = subject(new);
+    if new.kind == Kind::Discovered {
+        return match (old.shown == ABSENT, new.shown == ABSENT) {
+            (false, true) => format!("{subject}, which it read, is gone"),
+            (true, false) => format!("{subject}, which it looked for, is there now"),
+            _ => format!("{subject}, which it read, changed"),
+        };
+    }
     if old.shown == new.shown || old.shown.is_empty() && new.shown.is_empty() {
         return format!("{subject} changed");
     }
@@ -214,6 +225,11 @@ pub fn differences(old: &Action, new: &Action) -> Vec<Reason> {
     }
     let gone = old.components.iter().filter(|c| before.contains_key(&(c.kind, c.name.as_str())));
     reasons.extend(gone.cloned().map(Reason::Removed));
+    // Which files a run reads is for the run to find: after another change it may read others.
+    if reasons.iter().any(|reason| reason.component().is_some_and(|c| c.kind != Kind::Discovered)) {
+        let is_found = |c: &Component| c.kind == Kind::Discovered;
+        reasons.retain(|reason| !matches!(reason, Reason::Added(c) | Reason::Removed(c) if is_found(c)));
+    }
     if reasons.is_empty() && old.key() != new.key() {
         let moved = old.components.iter().zip(&new.components).find(|(a, b)| a.name != b.name || a.kind != b.kind);
         let kind = moved.map_or(Kind::Setting, |(_, b)| b.kind);

@@ -26,6 +26,7 @@ fn result(action: &Action) -> ActionResult {
     ActionResult {
         key: action.key(),
         step: StepId::new("a", "host"),
+        bound_to: None,
         made: Made::default(),
         cost: Cost::default(),
         created: 0,

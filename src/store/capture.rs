@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::action::{FilePlaces, Frame, Made, Place, Places, Seen, Slice};
 use crate::base::digest::Digest;
+use crate::base::paths::escaped;
 use crate::base::stat::{Instant, Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
 
@@ -65,8 +66,8 @@ pub struct Snapshot {
     pub outputs: Vec<Seen>,
     /// Aligned with `made.layer`; empty without one.
     pub layer: Vec<Seen>,
-    /// Is the path that was searched for in a file or link?
-    pub is_bound: bool,
+    /// The path that was searched for, as it is shown, where a file or link holds it.
+    pub bound_to: Option<String>,
     /// Files that hold a placeholder where none can be replaced: outputs, relative to the workspace, and files of the layer
     /// that hold it in pieces of which one is too small to be found, relative to the prefix.
     pub stuck: Vec<Stuck>,
@@ -245,7 +246,7 @@ impl Look {
             made: Made { outputs: made_outputs.tree, ..Made::default() },
             outputs: made_outputs.seen,
             layer: Vec::new(),
-            is_bound: is_bound || self.links_hold(sources.place),
+            bound_to: sources.place.filter(|place| is_bound || self.links_hold(Some(place))).map(escaped),
             stuck: Vec::new(),
         };
         let path = |walk: &Walk, entry: usize| walk.found[entry].path.clone();

@@ -3,6 +3,7 @@
 //! ```text
 //! $BCACHE_HOME/locks/{gc,usage,keys/,builds/}   never cleared
 //!              v1/results/ab/<key>              sealed `ActionResult`s
+//!                 paths/ab/<base key>           which files runs were found to read
 //!                 frames/ab/<digest>            zstd -1 of a frame's bytes
 //!                 sources/<sha256>              archives as they were fetched
 //!                 incoming/<pid>-<n>/           frames of captures that are under way
@@ -45,7 +46,7 @@ impl Store {
     /// 20 GiB or a tenth of the disk, whichever is smaller.
     pub fn open(home: &Path, limit: Option<u64>) -> Result<Self, StoreError> {
         let (root, locks) = (home.join("v1"), home.join("locks"));
-        for dir in ["results", "frames", "sources"].map(|d| root.join(d)).iter().chain([&locks]) {
+        for dir in ["results", "paths", "frames", "sources"].map(|d| root.join(d)).iter().chain([&locks]) {
             private_dir(dir).map_err(failed("make", dir))?;
         }
         let limit = match limit {

@@ -18,6 +18,7 @@ use super::cas::{Store, unpress};
 use super::error::{StoreError, failed};
 use super::files::{disk_usage, entries_of, read_if_there, remove_if_there, remove_tree};
 use super::lock::{Sharing, try_lock, wait_lock};
+use super::path_sets::{PATH_SETS, PathSet};
 use super::results::RESULT;
 use super::scratch::sweep;
 
@@ -43,6 +44,8 @@ pub struct Listed {
     pub files: usize,
     /// Bytes of the files, uncompressed.
     pub bytes: u64,
+    /// The workspace that alone it answers in, as it is shown.
+    pub bound_to: Option<String>,
     /// Seconds since 1970.
     pub created: u64,
     /// Nanoseconds since 1970.
@@ -91,6 +94,8 @@ struct Census {
     foreign: Vec<Kept>,
     frames: HashMap<Digest, Kept>,
     sources: Vec<Kept>,
+    /// Path sets, which are small and lead to results.
+    paths: Vec<Kept>,
 }
 
 impl Census {
@@ -112,6 +117,15 @@ impl Census {
                 None => census.foreign.push(kept),
             }
         }
+        for kept in files_two_deep(&store.root().join("paths"))? {
+            let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
+                Ok(_) => census.paths.push(kept),
+                Err(Unreadable::Version(_)) => census.foreign.push(kept),
+                Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
+                Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
+            }
+        }
         census.sources = files_in(&store.root().join("sources"))?;
         Ok(census)
     }
@@ -123,6 +137,7 @@ impl Census {
             .chain(&self.foreign)
             .chain(self.frames.values())
             .chain(&self.sources)
+            .chain(&self.paths)
             .map(|kept| kept.size)
             .sum()
     }
@@ -229,6 +244,7 @@ impl Store {
         census.results.sort_by_key(|(kept, _)| std::cmp::Reverse(kept.used));
         let listed = |(kept, result): (Kept, ActionResult)| Listed {
             key: result.key,
+            bound_to: result.bound_to,
             step: result.step,
             files: files(&result.made),
             bytes: bytes(&result.made),
@@ -299,7 +315,7 @@ impl Store {
     /// Empties the store. Locks stay.
     pub fn clear(&self) -> Result<(), StoreError> {
         let _lock = self.own()?;
-        for part in ["results", "frames", "sources", "incoming"] {
+        for part in ["results", "paths", "frames", "sources", "incoming"] {
             let dir = self.root().join(part);
             for entry in entries_of(&dir).map_err(failed("list", &dir))? {
                 let path = entry.path();
@@ -333,6 +349,7 @@ fn by_age(census: &Census) -> Vec<Candidate<'_>> {
         .iter()
         .chain(census.foreign.iter().filter(|kept| !is_temporary(&kept.path)))
         .chain(&census.sources)
+        .chain(&census.paths)
         .map(|kept| Candidate { kept, result: None });
     let mut all: Vec<_> = results.chain(others).collect();
     all.sort_by_key(|candidate| candidate.kept.used);

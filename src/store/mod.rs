@@ -6,9 +6,10 @@
 //! | `walk`, `capture` | reading what a step made |
 //! | `restore`, `place/` | putting it back |
 //! | `places`, `relocate` | placeholders in layers, found and replaced |
+//! | `path_sets` | what runs were found to read, by their base key |
 //! | `usage`, `gc` | the size limit, collection, verification |
 //! | `lock`, `scratch` | who may do what, and what the dead left |
-//! | `state`, `records` | `.bcache` of a worktree |
+//! | `state`, `records`, `kept` | `.bcache` of a worktree |
 //! | `layers`, `owners`, `prefix/` | unpacked layers, and the union of them that users look at |
 //! | `stand_in` | a prefix with just some layers, for a while |
 //! | `files`, `threads`, `error` | small tools of this room |
@@ -22,10 +23,12 @@ mod cas;
 mod error;
 mod files;
 mod gc;
+mod kept;
 mod layers;
 mod lock;
 mod needle;
 mod owners;
+mod path_sets;
 mod place;
 mod places;
 mod prefix;
@@ -49,9 +52,11 @@ pub use cas::Store;
 pub use error::StoreError;
 pub use files::remove_tree;
 pub use gc::{Damaged, GcReport, Listed, Stats, Verified};
+pub use kept::{LastUse, this_boot};
 pub use layers::Layers;
 pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, Layer, check_owners};
+pub use path_sets::PathSet;
 pub use place::Placed;
 pub use prefix::{How, LayerSource, Prefix, PrefixReport, Stranger};
 pub use relocate::{Mends, Moved, Relocation};

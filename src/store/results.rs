@@ -19,7 +19,7 @@ use super::error::{StoreError, failed};
 use super::files::{publish_private, read_if_there, remove_if_there, rename_into, touch};
 use super::walk::is_inner;
 
-pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 2 };
+pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 3 };
 
 #[derive(Debug)]
 pub enum Lookup {
@@ -89,6 +89,7 @@ impl Store {
             let result = ActionResult {
                 key: permit.key,
                 step: step.clone(),
+                bound_to: snapshot.bound_to,
                 made: snapshot.made,
                 cost,
                 created: now(),

@@ -10,10 +10,12 @@
 //!         prefixes/<prefix>/<step>  what a step has in a prefix (sealed)
 //!         locks/                    of steps and prefixes
 //!         work/                     build directories
+//!         kept/<step>               what a kept one was last used with (sealed)
 //!         tmp/<pid>-<n>/            files on their way to their place
 //! ```
-//! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps
-//! its state and is told so: what depends on the path is for others to drop.
+//! A state of another version is moved to `.bcache.old-<n>`. A worktree that was moved or copied keeps its records,
+//! which hold paths only where the key does, and is told so; what holds paths otherwise is dropped: build directories,
+//! links to tools, proofs, and what was remembered of files and programs.
 
 use std::fs;
 use std::io;
@@ -34,7 +36,7 @@ use crate::base::stat::{self, Kind, Stat};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
-use super::files::{private_dir, read_if_there};
+use super::files::{private_dir, read_if_there, remove_tree};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
 use super::scratch::{Scratch, sweep};
 
@@ -54,8 +56,8 @@ pub struct State {
     staging: OnceLock<Scratch>,
     /// Did a clone of a file fail here?
     no_clones: AtomicBool,
-    /// Was it made for another path, and the worktree moved or copied since?
-    pub moved: bool,
+    /// The path that it was made for, where the worktree was moved or copied since.
+    pub moved_from: Option<PathBuf>,
     /// A state of another version was moved here.
     pub set_aside: Option<PathBuf>,
 }
@@ -69,7 +71,7 @@ impl State {
             dir,
             staging: OnceLock::new(),
             no_clones: AtomicBool::new(false),
-            moved: false,
+            moved_from: None,
             set_aside: None,
         };
         match state.header()? {
@@ -95,7 +97,10 @@ impl State {
         let format = self.dir.join("format");
         match self.header()? {
             Some(header) if header.root == self.root => return Ok(()),
-            Some(_) => self.moved = true,
+            Some(header) => {
+                self.drop_bound()?;
+                self.moved_from = Some(header.root);
+            }
             None if format.exists() => self.set_aside = Some(self.move_away()?),
             None => {}
         }
@@ -104,6 +109,15 @@ impl State {
         publish(&ignore, b"*\n").map_err(failed("write", &ignore))?;
         let header = Header { root: self.root.clone() };
         publish(&format, &FORMAT.seal(&header)).map_err(failed("write", &format))
+    }
+
+    /// Before the header says that this is its place: a kill in between and it is done again.
+    fn drop_bound(&self) -> Result<(), StoreError> {
+        for name in ["kept", "work", "t", "tools", "proofs", "files", "versions"] {
+            let path = self.dir.join(name);
+            remove_tree(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
     }
 
     fn move_away(&self) -> Result<PathBuf, StoreError> {

@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::error::Problem;
 use super::super::keys::{Key, Table};
-use super::super::model::JobserverChoice;
+use super::super::model::{BuildDir, JobserverChoice};
 use super::super::raw::{RawTask, define};
 use super::{NamedEntry, Pair, Reader, unhandled};
 use crate::base::span::{Span, Spanned};
@@ -55,6 +55,8 @@ impl Reader<'_> {
             "cwd" => task.cwd = self.path(pair),
             "cache" => task.cache = self.bool(pair),
             "clean" => task.clean = self.bool(pair),
+            "build-dir" => task.build_dir = self.build_dir(pair),
+            "depfile" => task.depfiles = Some(self.paths(pair)),
             "timeout" => task.timeout = self.duration(pair),
             "retries" => task.retries = self.number(pair),
             "jobs" => task.jobs = self.number(pair),
@@ -85,17 +87,33 @@ impl Reader<'_> {
             DeValue::Boolean(false) => Some(JobserverChoice::Off),
             DeValue::String(word) if word == "pipe" => Some(JobserverChoice::Pipe),
             DeValue::String(word) if word == "fifo" => Some(JobserverChoice::Fifo),
-            value => {
-                let written = match value {
-                    DeValue::String(word) => format!("`\"{word}\"`"),
-                    DeValue::Boolean(true) => "`true`".into(),
-                    other => super::document::type_of(other).into(),
-                };
-                let Key { name, takes, .. } = pair.key;
-                let message = format!("`{name}` takes {}, not {written}", takes.shown());
-                self.bad_value(message, self.span_of(pair.value), "");
+            _ => {
+                self.another_word(pair);
                 None
             }
         }
+    }
+
+    fn build_dir(&mut self, pair: &Pair) -> Option<BuildDir> {
+        match pair.value.get_ref() {
+            DeValue::Boolean(false) => Some(BuildDir::Fresh),
+            DeValue::String(word) if word == "keep" => Some(BuildDir::Keep(self.span_of(pair.value))),
+            _ => {
+                self.another_word(pair);
+                None
+            }
+        }
+    }
+
+    /// It is none of the words that the key takes.
+    fn another_word(&mut self, pair: &Pair) {
+        let written = match pair.value.get_ref() {
+            DeValue::String(word) => format!("`\"{word}\"`"),
+            DeValue::Boolean(true) => "`true`".into(),
+            other => super::document::type_of(other).into(),
+        };
+        let Key { name, takes, .. } = pair.key;
+        let message = format!("`{name}` takes {}, not {written}", takes.shown());
+        self.bad_value(message, self.span_of(pair.value), "");
     }
 }

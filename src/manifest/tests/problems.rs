@@ -38,7 +38,7 @@ timeout = \"10 minutes\"
 run = \"make {{ vars.otp }}\"
 [tasks.\"a/b\"]
 ";
-    let more = "[tasks.a]\nextends = \"nothing\"\noutput = \"x\"\nrun = [[]]\ndepfile = \"d\"\n";
+    let more = "[tasks.a]\nextends = \"nothing\"\noutput = \"x\"\nrun = [[]]\ncargo = \"d\"\n";
     let errors = Dir::new(&[("tasks.toml", first), ("more.toml", more)]).load().unwrap_err();
     insta::assert_snapshot!(problems_of(&errors));
     assert_eq!(errors.problems.len(), 14);
@@ -137,8 +137,6 @@ toolchain = \"zig\"
 path = \"s\"
 [tasks.a]
 cargo = { workspace = \"w\" }
-build-dir = \"keep\"
-depfile = \"d\"
 inputs = [{ git = \"third_party/api\", paths = [\"schema/\"] }]
 run = \"x\"
 "

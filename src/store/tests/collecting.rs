@@ -127,3 +127,19 @@ fn list_is_by_last_use_and_clear_leaves_the_locks() {
     assert!(rig.store.try_lock_key(&key("x")).unwrap().is_none());
     drop(lock);
 }
+
+#[test]
+fn path_sets_are_the_newest_first_and_go_like_results() {
+    let rig = Rig::new();
+    let set = |name: &str| vec![name.to_owned(), "/usr/include/x.h".to_owned()];
+    assert_eq!(rig.store.path_sets(&key("k")).unwrap(), [[""; 0]; 0]);
+    for name in ["1", "2", "1", "3"] {
+        rig.store.add_path_set(&key("k"), &set(name)).unwrap();
+    }
+    assert_eq!(rig.store.path_sets(&key("k")).unwrap(), [set("3"), set("1"), set("2")]);
+    assert_eq!(rig.store.path_sets(&key("other")).unwrap(), [[""; 0]; 0]);
+    let stats = rig.store.stats().unwrap();
+    assert!(stats.used > 0 && stats.results == 0);
+    assert_eq!(rig.store.gc(0).unwrap().dropped, 1);
+    assert_eq!(rig.store.path_sets(&key("k")).unwrap(), [[""; 0]; 0]);
+}

@@ -242,12 +242,13 @@ fn the_format_of_a_result_is_pinned() {
     let result = ActionResult {
         key: key("k"),
         step: step("s"),
+        bound_to: None,
         made: Made { outputs, ..Made::default() },
         cost: Cost { millis: 7, peak_memory: Some(8) },
         created: 9,
         content: Content { frames: vec![frame], log: None, files: vec![Slice { start: 0, len: 1 }] },
     };
-    assert_eq!(Digest::of(&results::RESULT.seal(&result)).short(), "c683c31f49c0");
+    assert_eq!(Digest::of(&results::RESULT.seal(&result)).short(), "c6bfaa0277f1");
 }
 
 #[test]

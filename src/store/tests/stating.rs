@@ -49,7 +49,7 @@ fn the_state_ignores_itself_and_opens_again() {
     let rig = Rig::new();
     assert_eq!(rig.read(".bcache/.gitignore"), "*\n");
     let again = State::open(rig.root()).unwrap();
-    assert!(!again.moved && again.set_aside.is_none());
+    assert!(again.moved_from.is_none() && again.set_aside.is_none());
 }
 
 #[test]
@@ -70,11 +70,14 @@ fn a_state_of_another_version_is_set_aside() {
 fn a_moved_worktree_is_told_so_once_and_keeps_its_records() {
     let rig = Rig::new();
     rig.state.write_record(&record("a")).unwrap();
+    let bound = ["kept/a@host", "work/host/a/build/config.status", "tools/x/cc", "proofs/x", "files", "versions"];
+    bound.iter().for_each(|path| drop(rig.write(&format!(".bcache/{path}"), "")));
     let other = rig.dir.path().join("other");
     fs::rename(rig.root(), &other).unwrap();
     let state = State::open(&other).unwrap();
-    assert!(state.moved && state.read_record(&step("a")).unwrap().is_some());
-    assert!(!State::open(&other).unwrap().moved);
+    assert!(state.moved_from.as_deref() == Some(rig.root()) && state.read_record(&step("a")).unwrap().is_some());
+    assert!(bound.iter().all(|path| !state.dir().join(path).exists()));
+    assert!(State::open(&other).unwrap().moved_from.is_none());
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn a_state_that_was_begun_and_not_ended_is_taken_over() {
     let rig = Rig::new();
     fs::remove_file(rig.path(".bcache/format")).unwrap();
     let state = State::open(rig.root()).unwrap();
-    assert!(!state.moved && state.set_aside.is_none() && rig.path(".bcache/format").exists());
+    assert!(state.moved_from.is_none() && state.set_aside.is_none() && rig.path(".bcache/format").exists());
 }
 
 #[test]
@@ -119,4 +122,30 @@ fn each_thing_set_aside_has_a_place_of_its_own() {
 fn a_sync_reaches_both_file_systems() {
     let rig = Rig::new();
     rig.state.disks(&rig.store).unwrap().sync().unwrap();
+}
+
+#[test]
+fn a_last_use_counts_in_its_place_and_until_it_is_synced_in_its_boot() {
+    let rig = Rig::new();
+    let used = |unsynced: &str| LastUse {
+        step: step("a"),
+        root: rig.root().to_owned(),
+        action: Action::default(),
+        ended: crate::base::stat::Instant(7),
+        unsynced: Some(unsynced.to_owned()),
+    };
+    let (here, before) = (used(&this_boot()), used("an earlier one"));
+    rig.state.set_last_use(&before).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), None);
+    rig.state.confirm_last_use(&before).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), None);
+    rig.state.set_last_use(&here).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), Some(here.clone()));
+    rig.state.confirm_last_use(&here).unwrap();
+    let kept = LastUse { unsynced: None, ..here };
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), Some(kept.clone()));
+    rig.state.set_last_use(&LastUse { root: "/elsewhere".into(), ..kept }).unwrap();
+    assert_eq!(rig.state.last_use(&step("a")).unwrap(), None);
+    rig.state.forget_last_use(&step("a")).unwrap();
+    rig.state.forget_last_use(&step("a")).unwrap();
 }

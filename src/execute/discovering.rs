@@ -1,0 +1,265 @@
+//! What a run has read, by its depfiles: they are out of the way before it, and read after it.
+//!
+//! Left out is what the key knows already (inputs, the source, outputs of needs, layers in the step's views) and what
+//! the run itself made: its outputs, and all in its own directories. Everything else that is named counts, wherever it
+//! lies. What changed since the run began may have been read in another state than it has now: then the
+//! result is not stored.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::action::{ABSENT, Action, Component, Kind};
+use crate::base::ids::StepIx;
+use crate::base::stat::{Instant, Kind as FileKind, Stat};
+use crate::event::Event;
+use crate::fingerprint::assemble::Assembled;
+use crate::fingerprint::discovered::{self, components, name_of};
+use crate::graph::pattern::Pattern;
+use crate::graph::{OutputPattern, Step};
+use crate::store::remove_tree;
+
+use super::build::{Build, StepError};
+use super::judging::JudgeError;
+use super::moment::Clock;
+
+/// What a run was found to have read.
+#[derive(Default)]
+pub(super) struct Discovered {
+    pub components: Vec<Component>,
+    /// A file that changed since the run began.
+    pub moved: Option<String>,
+}
+
+impl Build<'_> {
+    /// When the run of a step with depfiles begins, on the clock of file stamps.
+    pub(super) fn start_of(&self, step: &Step, assembled: &Assembled) -> Result<Option<Instant>, StepError> {
+        if step.depfiles.is_empty() {
+            return Ok(None);
+        }
+        self.clock(assembled)?.begin().map(Some).map_err(StepError::write(&assembled.tmp))
+    }
+
+    pub(super) fn clock(&self, assembled: &Assembled) -> Result<Clock, StepError> {
+        let dir = assembled.tmp.parent().unwrap_or(&assembled.tmp);
+        Clock::of(dir).map_err(StepError::write(dir))
+    }
+
+    /// Takes away what the last run wrote, so that it is not read for this one's. What may be somebody else's, since
+    /// the last run had no such depfile, moves aside.
+    pub(super) fn clear_depfiles(&self, step: &Step, is_ours: impl Fn(&Pattern) -> bool) -> Result<(), StepError> {
+        for pattern in cleared_alone(step) {
+            for path in depfiles(pattern)? {
+                if is_ours(pattern) {
+                    remove_tree(&path).map_err(StepError::write(&path))?;
+                } else {
+                    let relative = path.strip_prefix(&self.graph.root).unwrap_or(&path);
+                    let aside = self.state.set_aside(&path, relative)?;
+                    self.say_aside(&aside);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the depfiles name, after a run that began at `start` and ended well.
+    pub(super) fn discover(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        start: Option<Instant>,
+    ) -> Result<Discovered, StepError> {
+        let step = self.graph.step(ix);
+        let Some(start) = start else { return Ok(Discovered::default()) };
+        let mut paths = Vec::new();
+        for pattern in &step.depfiles {
+            let found = depfiles(pattern)?;
+            if found.is_empty() {
+                let headline = format!("declared depfile `{}` was not made", pattern.shown);
+                return Err(self.plain_failure(step, headline));
+            }
+            paths.extend(found);
+        }
+        let named =
+            discovered::named(&paths, &step.cwd).map_err(|error| self.plain_failure(step, error.to_string()))?;
+        self.digest(ix, assembled, really(step, named), start)
+    }
+
+    /// The same after a run that failed: `None` where its depfiles do not say what it has read so far. Those of a
+    /// glob belong each to one thing that was made; a single one is whole only when the run wrote it.
+    pub(super) fn discover_of_failed(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        start: Option<Instant>,
+    ) -> Result<Option<Discovered>, StepError> {
+        let step = self.graph.step(ix);
+        let Some(start) = start else { return Ok(Some(Discovered::default())) };
+        let mut paths = Vec::new();
+        for pattern in &step.depfiles {
+            let found = depfiles(pattern)?;
+            let is_new = |path: &PathBuf| Stat::read(path).is_ok_and(|s| s.is_some_and(|s| s.ctime >= start.0));
+            if !pattern.is_glob() && !found.iter().any(is_new) {
+                return Ok(None);
+            }
+            paths.extend(found);
+        }
+        match discovered::named(&paths, &step.cwd) {
+            Ok(named) => self.digest(ix, assembled, really(step, named), start).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn digest(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        mut named: BTreeSet<PathBuf>,
+        start: Instant,
+    ) -> Result<Discovered, StepError> {
+        let known = Known::of(self, ix, assembled);
+        named.retain(|path| !known.has(path));
+        let root = &self.graph.root;
+        let moved = discovered::moved_since(&named, start).map(|path| self.graph.shown(path));
+        let names: BTreeSet<String> = named.iter().map(|path| name_of(root, path)).collect();
+        let components = components(self.bench.files, root, names.iter().map(String::as_str));
+        Ok(Discovered { components: components.map_err(JudgeError::from)?, moved })
+    }
+
+    /// Says what in a depfile makes one wonder.
+    pub(super) fn warn_discovered(&self, ix: StepIx, found: &Discovered) {
+        let step = self.graph.step(ix);
+        let absent: Vec<&Component> = found.components.iter().filter(|c| c.shown == ABSENT).collect();
+        if let Some(first) = absent.first() {
+            let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };
+            let cwd = self.graph.shown(&step.cwd);
+            let cwd = if cwd.is_empty() { "the workspace".to_owned() } else { format!("`{cwd}`") };
+            let text =
+                format!("{}: its depfile names {}{more}, not there when looked for from {cwd}", step.id, first.name);
+            self.listener.on(Event::Warning { text });
+        }
+        let needed = self.all_needs(ix);
+        let mut said = HashSet::new();
+        for component in found.components.iter().filter(|c| !c.name.starts_with('/')) {
+            let Some(path) = discovered::path_of(&self.graph.root, &component.name) else { continue };
+            let makes = |other: &Step| other.outputs.iter().any(|o| o.pattern.covers(&path));
+            let maker = self.graph.indices().find(|other| *other != ix && makes(self.graph.step(*other)));
+            let Some(maker) = maker.filter(|maker| !needed.contains(maker) && said.insert(*maker)) else { continue };
+            let other = self.graph.step(maker);
+            let text = format!(
+                "{} read {}, which {} makes and which may change behind its back: put {} into its `needs`",
+                step.id, component.name, other.id, other.id.task
+            );
+            self.listener.on(Event::Warning { text });
+        }
+    }
+
+    /// Needs, and what they need.
+    fn all_needs(&self, ix: StepIx) -> HashSet<StepIx> {
+        let mut needed = HashSet::new();
+        let mut open = vec![ix];
+        while let Some(at) = open.pop() {
+            open.extend(self.graph.step(at).needs.iter().map(|n| n.step).filter(|need| needed.insert(*need)));
+        }
+        needed
+    }
+}
+
+/// Where the files are that the step saw by these names.
+fn really(step: &Step, named: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    if step.elsewhere.is_empty() {
+        return named;
+    }
+    named.into_iter().map(|path| step.elsewhere.real(&path)).collect()
+}
+
+/// What a step's key holds without its depfiles, and what the step made.
+struct Known<'a> {
+    seen: HashSet<&'a Path>,
+    /// Own directories, and prefixes in views.
+    below: Vec<&'a Path>,
+    /// Own outputs and those of needs.
+    outputs: Vec<&'a OutputPattern>,
+    depfiles: &'a [Pattern],
+}
+
+impl<'a> Known<'a> {
+    fn of(build: &'a Build, ix: StepIx, assembled: &'a Assembled) -> Self {
+        let (graph, step) = (build.graph, build.graph.step(ix));
+        let mut below = vec![step.work.as_path(), assembled.tmp.as_path()];
+        if step.has_views() {
+            below.extend(graph.prefixes.iter().flat_map(|prefix| [prefix.path.as_path(), prefix.seen()]));
+        }
+        let needs = graph.flat_needs(ix).into_iter().map(|need| graph.step(need));
+        let outputs = needs.chain([step]).flat_map(|s| &s.outputs).collect();
+        let seen = assembled.seen.iter().map(|(path, _)| path.as_path()).collect();
+        Self { seen, below, outputs, depfiles: &step.depfiles }
+    }
+
+    /// By the name that it goes by here, or behind links.
+    fn has(&self, path: &Path) -> bool {
+        self.holds(path) || fs::canonicalize(path).is_ok_and(|real| real != *path && self.holds(&real))
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        self.seen.contains(path)
+            || self.below.iter().any(|dir| path.starts_with(dir))
+            || self.outputs.iter().any(|output| output.pattern.covers(path))
+            || self.depfiles.iter().any(|depfile| depfile.matches(path))
+    }
+}
+
+/// Depfiles that lie neither in the build directory nor in outputs: these are emptied whole, or stay whole.
+fn cleared_alone(step: &Step) -> impl Iterator<Item = &Pattern> {
+    let elsewhere =
+        |path: &Path| !path.starts_with(&step.work) && !step.outputs.iter().any(|output| output.pattern.covers(path));
+    step.depfiles.iter().filter(move |pattern| elsewhere(&pattern.fixed_part()))
+}
+
+/// What lies where a depfile is declared, in order. Past what is remembered of files: a build directory is gone soon.
+fn depfiles(pattern: &Pattern) -> Result<Vec<PathBuf>, StepError> {
+    let mut found = Vec::new();
+    let start = pattern.fixed_part();
+    if pattern.is_glob() {
+        below(&start, pattern, &mut found).map_err(StepError::write(&start))?;
+        found.sort();
+    } else if Stat::read(&start).map_err(StepError::write(&start))?.is_some_and(|s| s.kind != FileKind::Dir) {
+        found.push(start);
+    }
+    Ok(found)
+}
+
+fn below(dir: &Path, pattern: &Pattern, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if !kind.is_dir() {
+            found.extend(Some(path).filter(|path| pattern.matches(path)));
+        } else if pattern.may_match_below(&path) {
+            below(&path, pattern, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The directories that depfiles come into.
+pub(super) fn make_dirs(step: &Step) -> Result<(), StepError> {
+    for pattern in cleared_alone(step) {
+        let path = pattern.fixed_part();
+        let dir = if pattern.is_glob() { Some(path.as_path()) } else { path.parent() };
+        if let Some(dir) = dir {
+            fs::create_dir_all(dir).map_err(StepError::write(dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// Did the action that last worked here declare this depfile?
+pub(super) fn was_declared(action: &Action, pattern: &Pattern) -> bool {
+    let is_it = |c: &Component| c.name == "depfile" && c.shown == pattern.shown;
+    action.components.iter().any(|c| c.kind == Kind::Setting && is_it(c))
+}

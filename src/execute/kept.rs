@@ -1,0 +1,198 @@
+//! Steps that build on what their last run left: a kept build directory, or outputs that are not cleaned.
+//!
+//! What make and its like trust is time stamps, and what configure scripts found stays found. So what was left is
+//! built on only when nothing but the step's own sources changed since, and these in a way that stamps show: a file that
+//! was *edited* is newer than the end of the last run. Anything else begins from nothing: another command,
+//! variable, tool, layer or need; a source file that appeared (it may hide another), is gone, or has an old stamp (`touch -r`, a
+//! backup, an edit while the last run was under way).
+//!
+//! The sources are the files of the working copy; of a step that has none, its inputs. Files as editors leave them
+//! about may come and go.
+//!
+//! A run that failed by itself leaves what can be built on, as under make. After one that was killed, timed out or
+//! interrupted a file may be half made and look finished: nothing is written down of it, and the next begins
+//! from nothing.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use crate::action::{ABSENT, Action, Component, Kind};
+use crate::base::ids::StepIx;
+use crate::base::stat::{Instant, Kind as FileKind, Stat};
+use crate::event::Event;
+use crate::fingerprint::assemble::Assembled;
+use crate::fingerprint::discovered::{components, path_of};
+use crate::graph::{SourceFrom, Step};
+use crate::plan::reason::differences;
+use crate::store::{LastUse, State, StoreError, this_boot};
+
+use super::build::{Build, StepError, Tally};
+use super::judging::JudgeError;
+use super::runner::Ending;
+
+impl Build<'_> {
+    /// May the run that begins now build on what the last one left? From here on nothing is known of that, until
+    /// the run has ended.
+    pub(super) fn takes_over(&self, ix: StepIx, assembled: &Assembled) -> Result<bool, StepError> {
+        let step = self.graph.step(ix);
+        if !step.builds_on_itself() {
+            return Ok(false);
+        }
+        let used = self.state.last_use(&step.id)?;
+        self.state.forget_last_use(&step.id)?;
+        if step.keeps_build_dir && !step.work.join("build").is_dir() {
+            return Ok(false);
+        }
+        let forced = self.forced(ix).filter(|_| self.options.attached != Some(ix));
+        let reason = match (used, forced) {
+            (None, _) if !step.keeps_build_dir => return Ok(false),
+            (None, _) => Some("its last run was interrupted, or something changed while it ran".to_owned()),
+            (_, Some(by)) => Some(format!("forced by {by}")),
+            (Some(used), None) => self.obstacle(step, assembled, &used)?,
+        };
+        if let Some(reason) = &reason {
+            let text = format!("{} begins from nothing: {reason}", step.id);
+            self.listener.on(Event::Note { text });
+        }
+        Ok(reason.is_none())
+    }
+
+    /// Why what was left can't be built on.
+    fn obstacle(&self, step: &Step, assembled: &Assembled, used: &LastUse) -> Result<Option<String>, StepError> {
+        let root = &self.graph.root;
+        let found = components(self.bench.files, root, used.action.discovered()).map_err(JudgeError::from)?;
+        let now = assembled.action.with(found);
+        let (old_sources, old) = divided(step, root, &used.action);
+        let (sources, new) = divided(step, root, &now);
+        if old.key() != new.key() {
+            let first = differences(&old, &new).into_iter().next();
+            return Ok(Some(first.map_or_else(|| "its action changed".to_owned(), |reason| reason.sentence(None))));
+        }
+        let mut before: HashMap<(Kind, &str), &Component> =
+            old_sources.iter().map(|c| ((c.kind, c.name.as_str()), c)).collect();
+        for source in &sources {
+            let reason = match before.remove(&(source.kind, source.name.as_str())) {
+                None if is_of_an_editor(&source.name) => continue,
+                None => "is new",
+                Some(known) if known.digest == source.digest => continue,
+                Some(known) if known.shown == ABSENT => "is new",
+                Some(_) if source.shown == ABSENT => "is gone",
+                Some(_) if self.is_newer(&source.name, used.ended)? => continue,
+                Some(_) => "changed, and is not newer than the last run",
+            };
+            return Ok(Some(format!("{} {reason}", source.name)));
+        }
+        let mut gone: Vec<&str> = before.into_keys().map(|(_, name)| name).filter(|n| !is_of_an_editor(n)).collect();
+        gone.sort_unstable();
+        Ok(gone.first().map(|name| format!("{name} is gone")))
+    }
+
+    /// Would make see it? Of a link it sees the stamp of what is behind it.
+    fn is_newer(&self, name: &str, ended: Instant) -> Result<bool, StepError> {
+        let Some(path) = path_of(&self.graph.root, name) else { return Ok(false) };
+        let stat = Stat::read(&path).map_err(StepError::write(&path))?;
+        Ok(stat.is_some_and(|stat| stat.kind == FileKind::File && stat.mtime > ended.0))
+    }
+
+    /// After a run that came to an end by itself: what it worked with, so that the next one can build on what it
+    /// left. Returns when an edit gets a later stamp than anything of the run.
+    pub(super) fn note_use(
+        &self,
+        ix: StepIx,
+        assembled: &Assembled,
+        ending: &Ending,
+        start: Option<Instant>,
+    ) -> Result<(), StepError> {
+        let step = self.graph.step(ix);
+        if !step.builds_on_itself() {
+            return Ok(());
+        }
+        let mut clock = self.clock(assembled)?;
+        let ended = clock.now().map_err(StepError::write(&assembled.tmp))?;
+        let found = match ending {
+            Ending::Success => Some(self.discover(ix, assembled, start)?),
+            // So a shell says that a command of it was killed.
+            Ending::Code { code: 129.., .. } => None,
+            Ending::Code { .. } => self.discover_of_failed(ix, assembled, start)?,
+            Ending::Signal { .. }
+            | Ending::TimedOut
+            | Ending::Cancelled
+            | Ending::CannotStart { .. }
+            | Ending::ViewLost { .. } => None,
+        };
+        let Some(found) = found.filter(|found| found.moved.is_none()) else { return Ok(()) };
+        if self.seen_otherwise(assembled)?.is_none() {
+            let action = assembled.action.with(found.components);
+            let (root, unsynced) = (self.graph.root.clone(), Some(this_boot()));
+            let used = LastUse { step: step.id.clone(), root, action, ended, unsynced };
+            self.state.set_last_use(&used)?;
+            self.tally.kept.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+        }
+        clock.pass(ended).map_err(StepError::write(&assembled.tmp))?;
+        Ok(())
+    }
+}
+
+impl Tally {
+    pub fn has_kept(&self) -> bool {
+        !self.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// The disk was synced: what steps left for their next runs is there to stay.
+    pub fn confirm_kept(&self, state: &State) -> Result<(), StoreError> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().try_for_each(|used| state.confirm_last_use(used))
+    }
+}
+
+/// The sources, whose edits are seen, and all else of the action.
+fn divided(step: &Step, root: &Path, action: &Action) -> (Vec<Component>, Action) {
+    let copy = step.source.as_ref().filter(|source| matches!(source.from, SourceFrom::Path { .. }));
+    let is_source = |c: &Component| match (c.kind, copy) {
+        (Kind::Source, Some(_)) => true,
+        (Kind::Input | Kind::Discovered, Some(copy)) => {
+            path_of(root, &c.name).is_some_and(|path| path.starts_with(&copy.dir))
+        }
+        (Kind::Input, None) => true,
+        (Kind::Discovered, None) => !c.name.starts_with('/'),
+        (
+            Kind::Command
+            | Kind::Env
+            | Kind::Tool
+            | Kind::Setting
+            | Kind::Prefix
+            | Kind::Source
+            | Kind::Host
+            | Kind::Patch
+            | Kind::Need
+            | Kind::Layer
+            | Kind::Output,
+            _,
+        ) => false,
+    };
+    let (sources, others) = action.components.iter().cloned().partition(is_source);
+    (sources, Action { components: others })
+}
+
+/// Swap and backup files of editors: no build is meant to look at them.
+fn is_of_an_editor(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let is_swap = name.starts_with('.') && name.rsplit('.').next().is_some_and(|e| e.len() == 3 && e.starts_with("sw"));
+    is_swap || name.ends_with('~') || name.starts_with(".#") || name.starts_with('#') && name.ends_with('#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_editors_leave_about_is_known_by_its_name() {
+        for name in ["src/.main.c.swp", "a/.b.swo", "main.c~", ".#main.c", "x/#main.c#"] {
+            assert!(is_of_an_editor(name), "{name}");
+        }
+        for name in ["main.c", "#notes", "swp", "a.swp", ".swift", "src~/main.c"] {
+            assert!(!is_of_an_editor(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Discovered inputs: files that a run was found to have read, by what its depfiles say.
+//!
+//! They can't be known before a first run, so they are no part of the *base* action. The names are kept beside it, here
+//! in the record and for others in the store; at a lookup each named file is digested as it is now, and
+//! base and digests together make the key. A file of the workspace goes by its relative path, so that another
+//! worktree looks at its own; any other by its absolute one.
+//!
+//! A file counts by what opening it gives: kind, executable bit and bytes behind all links. A directory counts by
+//! being one, and a file that is not there by its absence.
+//!
+//! **Known limit.** A header that appears *earlier* on the include path than the one that was read is in no
+//! depfile.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component as Step, Path, PathBuf};
+
+use crate::action::{ABSENT, Component, Kind as Part};
+use crate::base::paths::{escaped, join_clean, unescaped};
+use crate::base::stat::{Instant, Kind, Stat};
+
+use super::depfile::{self, NoRule};
+use super::files::{FileError, Files, Observation};
+use super::inputs;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DepfileError {
+    #[error("cannot read depfile `{}`: {error}", escaped(path))]
+    Read { path: PathBuf, error: io::Error },
+    #[error("`{}` is no depfile: {error}", escaped(path))]
+    NoRule { path: PathBuf, error: NoRule },
+}
+
+/// What depfiles name, absolute; a relative name starts at `cwd`.
+pub fn named(depfiles: &[PathBuf], cwd: &Path) -> Result<BTreeSet<PathBuf>, DepfileError> {
+    let mut found = BTreeSet::new();
+    for path in depfiles {
+        let text = std::fs::read(path).map_err(|error| DepfileError::Read { path: path.clone(), error })?;
+        let names = depfile::parse(&text).map_err(|error| DepfileError::NoRule { path: path.clone(), error })?;
+        found.extend(names.iter().map(|name| plain(&cwd.join(name))));
+    }
+    Ok(found)
+}
+
+/// Without `.` and `..`, where that leads to the same file: the directories in between may be gone when the
+/// name is looked at again. Else (`..` behind a link) as it is.
+fn plain(path: &Path) -> PathBuf {
+    if !path.components().any(|c| c == Step::ParentDir) {
+        return path.components().collect();
+    }
+    let Some(clean) = join_clean(Path::new("/"), path) else { return path.to_owned() };
+    let real = |path: &Path| {
+        let parent = std::fs::canonicalize(path.parent()?).ok()?;
+        Some(parent.join(path.file_name().unwrap_or(OsStr::new(".."))))
+    };
+    match real(path) {
+        there @ Some(_) if real(&clean) != there => path.to_owned(),
+        _ => clean,
+    }
+}
+
+/// Names as they are kept: relative to the workspace where the path lies in it.
+pub fn name_of(root: &Path, path: &Path) -> String {
+    escaped(path.strip_prefix(root).unwrap_or(path))
+}
+
+pub fn path_of(root: &Path, name: &str) -> Option<PathBuf> {
+    unescaped(name).map(|path| root.join(path))
+}
+
+/// The named files as they are now, in the order of the names. A name that nobody gives counts as absent.
+pub fn components<'n>(
+    files: &Files,
+    root: &Path,
+    names: impl Iterator<Item = &'n str>,
+) -> Result<Vec<Component>, FileError> {
+    let component = |name: &str| {
+        let seen = match path_of(root, name) {
+            Some(path) => look(files, &path)?,
+            None => Observation { stat: None, settled: true, digest: None },
+        };
+        let mut component = inputs::component(Part::Discovered, name.to_owned(), &seen);
+        if seen.stat.is_none() {
+            ABSENT.clone_into(&mut component.shown);
+        }
+        Ok(component)
+    };
+    names.map(component).collect()
+}
+
+/// What opening the path would give. A file that can't be had is absent: so it was for the run.
+fn look(files: &Files, path: &Path) -> Result<Observation, FileError> {
+    let of_kind = |stat: Option<Stat>| Observation { stat, settled: true, digest: None };
+    let looked = match files.resolve(path) {
+        Ok(real) => match files.look(&real) {
+            Ok(Some(stat)) if stat.kind == Kind::File => files.observe(&real),
+            other => other.map(of_kind),
+        },
+        Err(FileError::Special { path }) => files.look(&path).map(of_kind),
+        Err(e) => Err(e),
+    };
+    match looked {
+        Err(FileError::LinkLoop { .. } | FileError::Read { .. }) => Ok(of_kind(None)),
+        other => other,
+    }
+}
+
+/// The first of the files that changed since a moment, or could have: what was read is then not known. `ctime`
+/// alone says it, since any program can set the other stamp.
+pub fn moved_since(paths: &BTreeSet<PathBuf>, start: Instant) -> Option<&Path> {
+    let mut checked: HashSet<PathBuf> = HashSet::new();
+    for path in paths {
+        // What is behind links, and the links on the way.
+        let behind = std::fs::canonicalize(path).ok();
+        for at in behind.iter().map(PathBuf::as_path).chain(path.ancestors()) {
+            // What can't be looked at is absent, as everywhere here.
+            let stat = if checked.insert(at.to_owned()) { Stat::read(at).ok().flatten() } else { None };
+            if stat.is_some_and(|stat| is_young(&stat, start)) {
+                return Some(path);
+            }
+        }
+    }
+    None
+}
+
+/// Of a directory only that it is there is of interest. A file system that counts in seconds says it too early.
+fn is_young(stat: &Stat, start: Instant) -> bool {
+    let coarse = stat.ctime % 1_000_000_000 == 0 && start.0.saturating_sub(stat.ctime) < 2_000_000_000;
+    stat.kind != Kind::Dir && (stat.ctime >= start.0 || coarse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn set(files: &Files, root: &Path, names: &[&str]) -> Vec<Component> {
+        components(files, root, names.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn what_is_absent_has_a_digest_of_its_own_and_a_directory_counts_by_being_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let names = ["d", "f", "link", "loop"];
+        let digests =
+            || set(&Files::default(), &root, &names).into_iter().map(|c| (c.digest, c.shown)).collect::<Vec<_>>();
+        let none = digests();
+        assert!(none.iter().all(|(digest, shown)| *digest == none[0].0 && shown == ABSENT));
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("f"), "1").unwrap();
+        symlink("f", root.join("link")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let first = digests();
+        assert_eq!(first[1], first[2]);
+        assert_ne!(first[0], first[1]);
+        assert_eq!(first[3], none[3]);
+        fs::write(root.join("d/inner"), "").unwrap();
+        fs::write(root.join("f"), "2").unwrap();
+        let second = digests();
+        assert_eq!(second[0], first[0]);
+        assert!(second[1] != first[1] && second[1] == second[2]);
+    }
+
+    #[test]
+    fn names_are_relative_in_the_workspace_and_absolute_elsewhere() {
+        let root = Path::new("/work/tree");
+        for (path, name) in [("/work/tree/src/a.h", "src/a.h"), ("/usr/include/a.h", "/usr/include/a.h")] {
+            assert_eq!(name_of(root, Path::new(path)), name);
+            assert_eq!(path_of(root, name), Some(path.into()));
+        }
+    }
+
+    #[test]
+    fn two_dots_are_taken_away_unless_they_follow_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("far/inner")).unwrap();
+        fs::create_dir(root.join("near")).unwrap();
+        symlink("far/inner", root.join("link")).unwrap();
+        for (name, wanted) in
+            [("near/../x.h", "x.h"), ("./x.h", "x.h"), ("link/../x.h", "link/../x.h"), ("gone/../x.h", "x.h")]
+        {
+            assert_eq!(plain(&root.join(name)), root.join(wanted), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_change_since_the_start_is_seen_also_behind_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::write(root.join("f"), "1").unwrap();
+        symlink("f", root.join("link")).unwrap();
+        let changed = Stat::read(&root.join("link")).unwrap().unwrap().ctime;
+        let paths = BTreeSet::from([root.join("gone"), root.join("link"), root.clone()]);
+        let moved = |start: i64| moved_since(&paths, Instant(start)).map(Path::to_owned);
+        assert_eq!(moved(changed), Some(root.join("link")));
+        assert_eq!(moved(changed + 3_000_000_000), None);
+    }
+}
