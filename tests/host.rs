@@ -304,3 +304,58 @@ warning: [ROOT]/dpkg/status was changed while t@host ran: its result is kept her
         )
         .success();
 }
+
+/// Made in a mount namespace of its own, so that the machine's `/opt` stays as it is.
+const IN_OPT: &str = r#"
+set -eu
+mount -t tmpfs tmpfs /opt
+mkdir -p /opt/tool/bin /opt/tool/include /opt/other /opt/ws /opt/home
+printf '#!/bin/sh\necho version 1\n' > /opt/tool/bin/mytool
+cp /opt/tool/bin/mytool /opt/tool/bin/undeclared
+chmod 755 /opt/tool/bin/*
+cat > /opt/ws/tasks.toml
+chown -R "$USER_ID" /opt/ws /opt/home
+cd /opt/ws
+export PATH=/opt/tool/bin:/usr/bin:/bin HOME=/opt/home BCACHE_HOME=/opt/home/store
+setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups "$1" build || exit 1
+cat prefix/seen made
+"#;
+
+#[test]
+fn a_workspace_in_opt_stays_and_a_tool_there_is_seen_without_what_configure_looks_for() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    if !rustix::process::geteuid().is_root() || !Path::new(REAL).join("status").exists() {
+        return;
+    }
+    let manifest = "
+[bcache]
+version = 1
+default = 't'
+[sysroots.s]
+path = 'prefix'
+[tasks.t]
+sysroot = 's'
+tools = ['mytool']
+outputs = ['made']
+run = 'mytool > made; cd /opt; ls . tool tool/bin > {{ sysroot.prefix }}/seen'
+";
+    let (dir, bin) = (tempfile::tempdir().unwrap(), env!("CARGO_BIN_EXE_cargo-bcache"));
+    let copy = dir.path().join("cargo-bcache");
+    fs::copy(bin, &copy).unwrap();
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for user in ["0", "54321"] {
+        let mut shell = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", IN_OPT, "sh"])
+            .arg(&copy)
+            .env("USER_ID", user)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        shell.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+        let output = shell.wait_with_output().unwrap();
+        let seen = ".:\nhome\ntool\nws\n\ntool:\nbin\n\ntool/bin:\nmytool\nversion 1\n";
+        assert_eq!(String::from_utf8_lossy(&output.stdout), seen, "user {user}");
+    }
+}

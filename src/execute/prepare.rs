@@ -343,6 +343,7 @@ impl Build<'_> {
         Ok(View {
             prefixes,
             binds: hiding.binds,
+            whiteouts: hiding.whiteouts,
             elsewhere,
             roots: roots.into_iter().collect(),
             run_dir: step.work.join("run"),

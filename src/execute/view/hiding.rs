@@ -8,7 +8,8 @@
 //!
 //! What is hidden is covered by a *whiteout* in a directory that is laid over the real one. An ordinary user may
 //! make whiteouts since Linux 5.8, before views were possible for him at all. The directory of whiteouts is made
-//! once for each list of hidden names (`.bcache/covers/<digest>`), and is renamed into place whole.
+//! once for each list of hidden names (`.bcache/covers/<digest>`), and is renamed into place whole; where the state lies
+//! in what is covered, it is made in memory for each step.
 //!
 //! Of an installation by hand the headers, pkg-config, CMake and aclocal files are hidden, and the programs that
 //! are not declared: a tool comes with what it needs itself, not with what configure scripts look for.
@@ -16,7 +17,7 @@
 //! The workspace and the user's home stay as they are where they lie in a hidden place.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -62,6 +63,8 @@ pub struct Shown<'a> {
 pub struct Hiding {
     pub mounts: Vec<Mounted>,
     pub binds: Vec<PathBuf>,
+    /// For mounts whose whiteouts can't be kept on the disk.
+    pub whiteouts: Vec<(PathBuf, Vec<PathBuf>)>,
 }
 
 /// The mounts that hide what `shown` does not name. Whiteouts are made below `covers`.
@@ -90,7 +93,11 @@ pub fn hide(covers: &Path, shown: &Shown) -> io::Result<Hiding> {
         wanted.walk(&dir, whole, &mut hidden)?;
         let hidden: Vec<PathBuf> =
             hidden.iter().filter_map(|path| path.strip_prefix(&dir).ok().map(Path::to_owned)).collect();
-        if !hidden.is_empty() {
+        // The layers of an overlay may not lie in each other.
+        if covers.starts_with(&dir) && !hidden.is_empty() {
+            hiding.mounts.push(Mounted { at: dir.clone(), layers: vec![dir.clone()], top: None });
+            hiding.whiteouts.push((dir.clone(), hidden));
+        } else if !hidden.is_empty() {
             hiding.mounts.push(over(covers, &dir, &hidden)?);
         }
         hiding.binds.extend(shown.kept.iter().filter(|path| path.starts_with(&dir) && path.exists()).cloned());
@@ -99,20 +106,14 @@ pub fn hide(covers: &Path, shown: &Shown) -> io::Result<Hiding> {
 }
 
 /// Names of the programs in `dir` that are hidden; none where it is a link, or not there.
-pub fn hidden_programs(dir: &Path, shown: &Shown) -> io::Result<Vec<std::ffi::OsString>> {
+pub fn hidden_programs(dir: &Path, shown: &Shown) -> io::Result<Vec<OsString>> {
     if !fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir()) {
         return Ok(Vec::new());
     }
-    let mut hidden = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let path = dir.join(&name);
-        if !shown.programs.contains(&path) && !shown.identity.may_be_seen(&path) {
-            hidden.push(name);
-        }
-    }
-    hidden.sort();
-    Ok(hidden)
+    let unseen = shown.identity.unseen(dir)?;
+    let is_own =
+        |name: &&OsString| shown.programs.iter().any(|own| own.parent() == Some(dir) && own.file_name() == Some(name));
+    Ok(unseen.iter().filter(|name| !is_own(name)).cloned().collect())
 }
 
 /// What of a directory of installations by hand is to be seen.
@@ -233,15 +234,7 @@ fn over(covers: &Path, dir: &Path, hidden: &[PathBuf]) -> io::Result<Mounted> {
 fn make_cover(cover: &Path, hidden: &[PathBuf]) -> io::Result<()> {
     let half = temporary(cover);
     fs::create_dir_all(&half)?;
-    let made = hidden.iter().try_for_each(|path| {
-        let at = half.join(path);
-        fs::create_dir_all(at.parent().unwrap_or(&half))?;
-        match mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0) {
-            // A process with our number died here before.
-            Err(rustix::io::Errno::EXIST) => Ok(()),
-            other => Ok(other?),
-        }
-    });
+    let made = hidden.iter().try_for_each(|path| whiteout(&half.join(path)));
     let made = made.and_then(|()| match fs::rename(&half, cover) {
         // Another build has made it meanwhile.
         Err(_) if cover.is_dir() => remove_tree(&half),
@@ -252,6 +245,18 @@ fn make_cover(cover: &Path, hidden: &[PathBuf]) -> io::Result<()> {
         let _ = remove_tree(&half);
     }
     made
+}
+
+/// What hides the name below it.
+pub(super) fn whiteout(at: &Path) -> io::Result<()> {
+    if let Some(above) = at.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match mknodat(CWD, at, FileType::CharacterDevice, Mode::empty(), 0) {
+        // A process with our number died here before.
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Forgets all but the covers that were used last. No view may be up.

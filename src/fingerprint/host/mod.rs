@@ -46,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
+use crate::base::stat::{Instant, Stat};
 use crate::manifest::model::HostChoice;
 
 use super::env::Outside;
@@ -161,6 +162,8 @@ pub struct Identity {
     /// Packages whose programs may be seen.
     visible: Members,
     pub packages: usize,
+    /// By directory: what [`Identity::unseen`] found, and when the directory was as it was then.
+    unseen: Mutex<HashMap<PathBuf, (Stat, Arc<Vec<OsString>>)>>,
 }
 
 /// A package and its version, or an alternative and what it stands for.
@@ -411,7 +414,14 @@ impl Known {
         let count = list.len();
         list.extend(self.alternatives_of(&counted));
         list.sort();
-        Identity { digest: digest(&list), list, installed: self.installed.clone(), visible: whole, packages: count }
+        Identity {
+            digest: digest(&list),
+            list,
+            installed: self.installed.clone(),
+            visible: whole,
+            packages: count,
+            unseen: Mutex::default(),
+        }
     }
 
     /// Alternatives that lead to programs of these packages.
@@ -451,6 +461,28 @@ fn alternatives() -> io::Result<Vec<(OsString, OsString)>> {
 }
 
 impl Identity {
+    /// Names of what lies in a directory of programs and may not be seen, in order.
+    pub fn unseen(&self, dir: &Path) -> io::Result<Arc<Vec<OsString>>> {
+        let (now, stat) = (Instant::now(), Stat::read(dir)?);
+        let mut known = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, names)) = known.get(dir).filter(|(then, _)| Some(*then) == stat) {
+            return Ok(names.clone());
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let name = entry?.file_name();
+            if !self.may_be_seen(&dir.join(&name)) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let names = Arc::new(names);
+        if let Some(stat) = stat.filter(|stat| stat.is_settled(now)) {
+            known.insert(dir.to_owned(), (stat, names.clone()));
+        }
+        Ok(names)
+    }
+
     /// Is what lies at `path` (behind its links, where no package owns them) of a package that counts?
     pub fn may_be_seen(&self, path: &Path) -> bool {
         let of_a_member = |owners: &[PackageIx]| owners.iter().any(|ix| self.visible.contains(*ix));

@@ -1,6 +1,5 @@
 use super::packages::Packages;
 use super::*;
-use crate::base::stat::Stat;
 
 /// A made-up dpkg database.
 struct Database {
