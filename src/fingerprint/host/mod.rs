@@ -162,8 +162,14 @@ pub struct Identity {
     /// Packages whose programs may be seen.
     visible: Members,
     pub packages: usize,
-    /// By directory: what [`Identity::unseen`] found, and when the directory was as it was then.
-    unseen: Mutex<HashMap<PathBuf, (Stat, Arc<Vec<OsString>>)>>,
+    /// By directory: what [`Identity::unseen`] found.
+    unseen: Mutex<HashMap<PathBuf, Unseen>>,
+}
+
+struct Unseen {
+    /// As the directory was then.
+    dir: Stat,
+    names: Arc<Vec<OsString>>,
 }
 
 /// A package and its version, or an alternative and what it stands for.
@@ -465,8 +471,8 @@ impl Identity {
     pub fn unseen(&self, dir: &Path) -> io::Result<Arc<Vec<OsString>>> {
         let (now, stat) = (Instant::now(), Stat::read(dir)?);
         let mut known = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, names)) = known.get(dir).filter(|(then, _)| Some(*then) == stat) {
-            return Ok(names.clone());
+        if let Some(known) = known.get(dir).filter(|known| Some(known.dir) == stat) {
+            return Ok(known.names.clone());
         }
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
@@ -478,7 +484,7 @@ impl Identity {
         names.sort();
         let names = Arc::new(names);
         if let Some(stat) = stat.filter(|stat| stat.is_settled(now)) {
-            known.insert(dir.to_owned(), (stat, names.clone()));
+            known.insert(dir.to_owned(), Unseen { dir: stat, names: names.clone() });
         }
         Ok(names)
     }
