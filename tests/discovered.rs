@@ -489,3 +489,57 @@ run = '{{ran}} cc; cat prefix/lib.h {0} > o; echo o: prefix/lib.h {0} > o.d'
         sandbox.ran_times("cc", 2);
     }
 }
+
+#[test]
+fn a_relocatable_step_names_things_where_it_saw_them() {
+    for sandbox in [Some(Sandbox::new()), Sandbox::of_a_user()].into_iter().flatten() {
+        let header = beside(&sandbox, "x.h", "one");
+        let other = sandbox.worktree("another/place");
+        for tree in [&sandbox, &other] {
+            tree.tasks(&format!(
+                "
+[sysroots.s]
+path = 'prefix'
+relocatable = true
+[tasks.lib]
+sysroot = 's'
+inputs = ['lib.h']
+run = 'cp lib.h {{{{ sysroot.prefix }}}}/lib.h'
+[tasks.pkg]
+sysroot = 's'
+needs = ['lib']
+source = {{ path = 'pkg' }}
+depfile = '{{{{ step.build }}}}/*.d'
+run = '''
+{{ran}} pkg
+cat {{{{ step.source }}}}/a {0} > made
+cp made {{{{ sysroot.prefix }}}}/o
+echo o: {{{{ step.source }}}}/a made $PWD/made {{{{ sysroot.prefix }}}}/lib.h {0} > x.d
+'''
+",
+                header.display()
+            ))
+            .file("lib.h", "1")
+            .file("pkg/a", "1");
+        }
+        sandbox
+            .run("build pkg")
+            .stderr(
+                "
+     Running lib@host
+     Running pkg@host
+    Finished pkg@host in [TIME]: 0 fresh, 0 restored, 2 ran
+",
+            )
+            .success();
+        sandbox.run("build pkg").counts("2 fresh, 0 restored, 0 ran").success();
+        other.run("build pkg").counts("0 fresh, 2 restored, 0 ran").success();
+        beside(&sandbox, "x.h", "two");
+        other.run("build pkg").counts("1 fresh, 0 restored, 1 ran").success();
+        assert_eq!(other.read("prefix/o"), "1two");
+        sandbox.run("build pkg").counts("1 fresh, 1 restored, 0 ran").success();
+        beside(&sandbox, "x.h", "one");
+        other.run("build pkg").counts("1 fresh, 1 restored, 0 ran").success();
+        sandbox.ran_times("pkg", 2);
+    }
+}

@@ -398,3 +398,44 @@ run = 't=$(cat $(echo $PATH | cut -d : -f 2)/where); echo $t:$P > $P/both; ln -s
         assert_eq!(sandbox.read("other/link"), t.to_str().unwrap());
     }
 }
+
+#[test]
+fn what_a_step_says_is_shown_with_the_real_paths() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(
+        "
+[sysroots.s]
+path = 'prefix'
+relocatable = true
+[tasks.t]
+sysroot = 's'
+env = { P = '{{ sysroot.prefix }}' }
+run = 'echo in $P >&2; cp {{ sysroot.prefix }}/none .'
+",
+    );
+    sandbox
+        .run("build t")
+        .stderr(
+            "
+     Running t@host
+error: t@host failed: the command ended with exit code 1
+  command: echo in $P >&2; cp [ROOT]/work/prefix/none .
+  output of t@host:
+in [ROOT]/work/prefix
+cp: cannot stat '[ROOT]/work/prefix/none': No such file or directory
+  log: [ROOT]/work/.bcache/logs/t@host
+  help: the whole log: cargo bcache log t
+      Failed t@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
+",
+        )
+        .exit(1);
+    sandbox
+        .run("log t")
+        .stdout(
+            "
+in [ROOT]/work/prefix
+cp: cannot stat '[ROOT]/work/prefix/none': No such file or directory
+",
+        )
+        .success();
+}

@@ -8,6 +8,7 @@ use crate::store::State;
 
 use super::Context;
 use super::error::CommandError;
+use super::open::relocation;
 
 impl Context {
     pub(super) fn list(&self) -> Result<Exit, CommandError> {
@@ -30,6 +31,7 @@ impl Context {
         let workspace = self.workspace(std::slice::from_ref(task), None)?;
         let selection = workspace.graph.select(&workspace.manifest, &workspace.request)?;
         let state = State::open(&workspace.graph.root)?;
+        let relocation = relocation(&workspace.graph);
         let mut found = false;
         for ix in selection.named {
             let id = &workspace.graph.step(ix).id;
@@ -37,12 +39,12 @@ impl Context {
             match std::fs::read(&path) {
                 Ok(bytes) => {
                     found = true;
-                    self.answer(&bytes)?;
+                    self.answer(&relocation.shown(bytes))?;
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                     if let Some(log) = self.stored_log(&state, id)? {
                         found = true;
-                        self.answer(&log)?;
+                        self.answer(&relocation.shown(log))?;
                     }
                 }
                 Err(error) => return Err(CommandError::Io { what: format!("read `{}`", path.display()), error }),

@@ -168,8 +168,7 @@ impl Context {
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
         put_right(&state, &prefixes)?;
         let views = Views::new(self.wanted_views()?, state.dir().join("work"));
-        let placeholder = |p: &'_ graph::Prefix| p.placeholder.clone().map(|text| (text, p.path.clone()));
-        let relocation = Relocation::new(graph.prefixes.iter().filter_map(placeholder));
+        let relocation = relocation(graph);
         let warnings = self.warnings(workspace, &selection, &state);
         let opened = Opened {
             workspace,
@@ -217,6 +216,12 @@ impl Context {
         }
         texts
     }
+}
+
+/// What placeholders stand for here.
+pub(super) fn relocation(graph: &Graph) -> Relocation {
+    let placeholder = |prefix: &graph::Prefix| Some((prefix.placeholder.clone()?, prefix.path.clone()));
+    Relocation::new(graph.prefixes.iter().filter_map(placeholder))
 }
 
 /// A build that was killed may have left a prefix elsewhere.

@@ -316,13 +316,6 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Would the step's last peak fit beside what runs?
-    fn has_room(&self, step: &Step) -> bool {
-        let Some(peak) = self.records.get(&step.id).and_then(|r| r.cost.peak_memory) else { return true };
-        let used = *self.tally.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        used == 0 || used.saturating_add(peak) <= total_memory()
-    }
-
     fn is_fresh(&self, ix: StepIx, made: Arc<Made>) -> Attempt {
         self.results.set(ix, made);
         self.tally.fresh.fetch_add(1, Ordering::SeqCst);
@@ -587,19 +580,6 @@ fn with_causes(error: &StepError) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Bytes of memory that this machine has.
-fn total_memory() -> u64 {
-    static TOTAL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *TOTAL.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib = text
-            .lines()
-            .find_map(|l| l.strip_prefix("MemTotal:"))
-            .and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map_or(u64::MAX, |kib| kib * 1024)
-    })
 }
 
 /// Digests of all layers that records own: what is kept unpacked.

@@ -115,11 +115,14 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
-        mut named: BTreeSet<PathBuf>,
+        named: BTreeSet<PathBuf>,
         start: Instant,
     ) -> Result<Discovered, StepError> {
         let known = Known::of(self, ix, assembled);
-        named.retain(|path| !known.has(path));
+        // Where things are, not where the step saw them.
+        let elsewhere = &self.graph.step(ix).elsewhere;
+        let named: BTreeSet<PathBuf> =
+            named.iter().map(|path| elsewhere.real(path)).filter(|path| !known.has(path)).collect();
         let root = &self.graph.root;
         let moved = discovered::moved_since(&named, start).map(|path| self.graph.shown(path));
         let names: BTreeSet<String> = named.iter().map(|path| name_of(root, path)).collect();

@@ -11,6 +11,7 @@
 //! | [`explain`] | reasons in words |
 //! | `discovering` | depfiles, before and after a run |
 //! | `kept` | what a step left for its next run, and whether that may build on it |
+//! | `memory` | who waits for memory |
 //! | `moment` | the clock of file stamps |
 //! | [`ownership`] | whose is what lies in a step's outputs |
 //! | [`durable`] | what ended steps left, on the disk once a second |
@@ -39,6 +40,7 @@ pub mod jobserver;
 pub mod judging;
 mod kept;
 pub mod log;
+mod memory;
 mod moment;
 pub mod orphans;
 pub mod ownership;

@@ -81,7 +81,7 @@ impl Build<'_> {
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
                 self.tally.ran.fetch_add(1, Ordering::SeqCst);
-                let stderr = Arc::from(finished.stderr);
+                let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
                     step: step.id.clone(),
                     took: finished.took,
@@ -461,7 +461,7 @@ impl Build<'_> {
             }
             _ => step.commands.last(),
         };
-        let log = finished.log.as_deref().map(read_end).unwrap_or_default();
+        let log = self.relocation.shown(finished.log.as_deref().map(read_end).unwrap_or_default());
         let headline = ending_text(&finished.ending, step);
         let mut advice = self.hidden_programs_missed(step, assembled, &[headline.as_bytes(), b"\n", &log].concat());
         if finished.log.is_some() {
@@ -469,7 +469,7 @@ impl Build<'_> {
         }
         let failure = Failure {
             headline,
-            command: command.map(|c| c.shown().replace(JOBS_MARKER, "N")),
+            command: command.map(|c| self.shown_command(c)),
             log: Arc::from(log),
             log_file: finished.log.clone(),
             advice,
@@ -487,9 +487,14 @@ impl Build<'_> {
         missed.iter().map(|name| format!("{name} is installed but not declared: add it to tools")).collect()
     }
 
+    fn shown_command(&self, command: &Command) -> String {
+        let text = self.relocation.shown(command.shown().replace(JOBS_MARKER, "N").into_bytes());
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     pub(super) fn plain_failure(&self, step: &Step, headline: String) -> StepError {
         let path = self.state.log_path(&step.id);
-        let log = read_end(&path);
+        let log = self.relocation.shown(read_end(&path));
         let log_file = (!log.is_empty()).then_some(path);
         let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice: Vec::new() };
         StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
@@ -507,12 +512,6 @@ impl Build<'_> {
             }
         }
     }
-
-    fn reserve_memory(&self, peak: Option<u64>) -> Reserved<'_> {
-        let bytes = peak.unwrap_or(0);
-        *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += bytes;
-        Reserved { tally: &self.tally, bytes }
-    }
 }
 
 /// How a run begins.
@@ -521,17 +520,6 @@ struct Begun {
     /// On the clock of file stamps, where somebody will ask.
     start: Option<FileTime>,
     takes_over: bool,
-}
-
-struct Reserved<'a> {
-    tally: &'a super::build::Tally,
-    bytes: u64,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        *self.tally.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner) -= self.bytes;
-    }
 }
 
 fn argv(command: &Command, jobs: usize) -> Vec<OsString> {

@@ -7,7 +7,7 @@ use crate::base::ids::{HOST, StepId, StepIx};
 use crate::base::paths::join_clean;
 use crate::base::span::{Span, Spanned};
 use crate::base::text::nearest;
-use crate::manifest::error::{Errors, Problem, place};
+use crate::manifest::error::{Errors, Problem};
 use crate::manifest::expand::{Expander, Scope, TargetFacts, layered_vars};
 use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 
@@ -17,7 +17,7 @@ use super::{
     Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
     SourceFrom, Step, ToolUse, placeholder, shell,
 };
-use super::{cycle, depfiles, outputs, reach};
+use super::{cycle, depfiles, outputs, reach, working_copy};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -73,7 +73,7 @@ impl<'a> Builder<'a> {
             by_id: HashMap::new(),
         };
         cycle::reorder(&mut graph, &order);
-        find_layers(&mut graph);
+        super::find_layers(&mut graph);
         Ok(graph)
     }
 
@@ -225,7 +225,9 @@ impl<'a> Builder<'a> {
             host: host_choice(manifest, task),
             id,
         };
-        self.working_copy(task, &step);
+        let (problem, warning) = working_copy::check(task, &step, &manifest.files);
+        self.problems.extend(problem);
+        self.warnings.extend(warning.filter(|text| !self.warnings.contains(text)));
         step
     }
 
@@ -251,28 +253,6 @@ impl<'a> Builder<'a> {
             Class::Fixed
         } else {
             Class::Cached
-        }
-    }
-
-    /// What goes only with a working copy as the source, and what does not go with one.
-    fn working_copy(&mut self, task: &Task, step: &Step) {
-        let source = step.source.as_ref();
-        let copy = source.filter(|source| matches!(source.from, SourceFrom::Path { .. }));
-        if let (BuildDir::Keep(span), None) = (task.build_dir, copy) {
-            let text = format!("`{}` can't keep its build directory: its source is no working copy", step.id.task);
-            let problem = Problem::new("bcache::graph::build_dir", text, span).label("what survives edits needs edits");
-            let help = match source {
-                Some(_) => "write `source = { path = … }`; any other source is unpacked anew for each run",
-                None => "give it a `source = { path = … }`",
-            };
-            self.problems.push(problem.help(help));
-        }
-        let Some(copy) = copy.filter(|copy| !copy.patches.is_empty()) else { return };
-        let patches = copy.patches.iter().map(|patch| patch.shown.as_str()).collect::<Vec<_>>().join(", ");
-        let at = place(&self.manifest.files, copy.span);
-        let text = format!("{at}: the source of `{}` is a working copy: not applied to it: {patches}", step.id.task);
-        if !self.warnings.contains(&text) {
-            self.warnings.push(text);
         }
     }
 
@@ -408,26 +388,6 @@ fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
     let defined = |word: &str| script.functions.iter().any(|f| f == word);
     for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
         found(word, false, span);
-    }
-}
-
-/// Which layers a step's views hold: those of all steps that it needs, directly or not.
-fn find_layers(graph: &mut Graph) {
-    let mut seen: Vec<Vec<StepIx>> = Vec::with_capacity(graph.steps.len());
-    for at in 0..graph.steps.len() {
-        let mut layers: Vec<StepIx> = Vec::new();
-        for need in &graph.steps[at].needs {
-            layers.extend(&seen[need.step.index()]);
-            if graph.step(need.step).sysroot.is_some() {
-                layers.push(need.step);
-            }
-        }
-        layers.sort();
-        layers.dedup();
-        seen.push(layers);
-    }
-    for (step, layers) in graph.steps.iter_mut().zip(seen) {
-        step.layers = layers;
     }
 }
 

@@ -13,6 +13,7 @@ pub mod placeholder;
 mod reach;
 pub mod request;
 pub mod shell;
+mod working_copy;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -277,5 +278,25 @@ impl Graph {
     /// A path as people see it.
     pub fn shown(&self, path: &Path) -> String {
         crate::base::paths::escaped(path.strip_prefix(&self.root).unwrap_or(path))
+    }
+}
+
+/// Which layers a step's views hold: those of all steps that it needs, directly or not.
+fn find_layers(graph: &mut Graph) {
+    let mut seen: Vec<Vec<StepIx>> = Vec::with_capacity(graph.steps.len());
+    for at in 0..graph.steps.len() {
+        let mut layers: Vec<StepIx> = Vec::new();
+        for need in &graph.steps[at].needs {
+            layers.extend(&seen[need.step.index()]);
+            if graph.step(need.step).sysroot.is_some() {
+                layers.push(need.step);
+            }
+        }
+        layers.sort();
+        layers.dedup();
+        seen.push(layers);
+    }
+    for (step, layers) in graph.steps.iter_mut().zip(seen) {
+        step.layers = layers;
     }
 }

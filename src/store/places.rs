@@ -164,8 +164,8 @@ impl<'a> Scan<'a> {
 }
 
 /// Is a piece without the one before or after it? Equal pieces of several literals may be there once, and the last of a
-/// literal may overlap the one before, so: each piece goes on where another ends, but for the first, and for a last one that
-/// begins inside of another.
+/// literal may overlap the one before, so: each piece goes on where another ends, but for the first, and for a last one
+/// that begins inside of another. For each that nothing goes on from there is such a last one.
 fn has_gap<'p>(pieces: impl Iterator<Item = &'p Place>, length: usize) -> bool {
     let spans: BTreeSet<(u32, u32)> = pieces.map(|p| (p.start, p.start + p.len)).collect();
     let begins = |at: u32| spans.range((at, 0)..(at + 1, 0)).next().is_some();
@@ -177,8 +177,11 @@ fn has_gap<'p>(pieces: impl Iterator<Item = &'p Place>, length: usize) -> bool {
         let inside = |other: &(u32, u32)| other.0 < from && from < other.1 && other.1 < length;
         from == 0 || ends.contains(&from) || to == length && spans.iter().any(inside)
     };
-    let leads_on = |to: u32| to == length || begins(to) || overlapping.iter().any(|last| last.0 < to);
-    spans.iter().any(|(from, to)| !is_led_to(*from, *to) || !leads_on(*to))
+    let open: Vec<u32> = ends.iter().copied().filter(|to| *to < length && !begins(*to)).collect();
+    let is_closed = |to: &u32| overlapping.iter().any(|last| last.0 < *to);
+    spans.iter().any(|(from, to)| !is_led_to(*from, *to))
+        || !open.iter().all(is_closed)
+        || open.len() > overlapping.len()
 }
 
 #[cfg(test)]
@@ -274,6 +277,9 @@ mod tests {
             (&[(0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (0, 16), (16, 35)], true),
             (&[(0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (3, 11), (11, 19), (19, 40)], true),
             (&[(0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (0, 16), (16, 35), (31, 40)], false),
+            // One last piece for two literals.
+            (&[(0, 11), (11, 27), (27, 35), (0, 16), (16, 37), (31, 40)], true),
+            (&[(0, 11), (11, 27), (27, 35), (0, 16), (16, 37), (31, 40), (32, 40)], false),
         ] {
             assert_eq!(scan(&all, &[&join(spans)]).unwrap().has_gap, gap, "{spans:?}");
         }

@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -133,6 +134,12 @@ impl Relocation {
         Cow::Owned(mended)
     }
 
+    /// What a step wrote, for people: with the real paths.
+    pub fn shown(&self, said: Vec<u8>) -> Vec<u8> {
+        let pairs = self.placeholders.iter().zip(&self.real);
+        pairs.fold(said, |said, (name, real)| replaced(&said, name.as_bytes(), real.as_os_str().as_bytes()))
+    }
+
     fn known(&self, state: &State, tree: &Tree) -> Result<Option<Tree>, StoreError> {
         let path = kept_path(state, tree);
         let bytes = read_if_there(&path).map_err(failed("read", &path))?;
@@ -212,11 +219,7 @@ impl Relocation {
     }
 
     fn target(&self, target: &Path) -> Option<PathBuf> {
-        let mut bytes = target.as_os_str().as_bytes().to_vec();
-        for (placeholder, real) in self.placeholders.iter().zip(&self.real) {
-            bytes = replaced(&bytes, placeholder.as_bytes(), real.as_os_str().as_bytes());
-        }
-        let moved = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+        let moved = PathBuf::from(OsString::from_vec(self.shown(target.as_os_str().as_bytes().to_vec())));
         (moved != target).then_some(moved)
     }
 }
