@@ -13,7 +13,7 @@ use crate::base::tree::Tree;
 
 /// Part of every key. A change to what is in a key, or how it is fed, is a new version
 /// (pinned by golden tests, said in `CHANGELOG.md`).
-pub const KEY_DOMAIN: &str = "bcache action 1";
+pub const KEY_DOMAIN: &str = "bcache action 2";
 
 /// What a part of a key is about. The order of the variants is part of the key format.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub enum Kind {
     Output,
     /// A file that a run was found to have read.
     Discovered,
+    /// The installed packages that the step could notice, by one digest over them.
+    Host,
 }
 
 /// One thing that can change the result: which, its digest, and how to show it to a person.

@@ -20,11 +20,13 @@ use crate::execute::durable::Syncer;
 use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
+use crate::execute::view::hiding;
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::proof::{self, Answer};
 use crate::graph::{Class, Step};
+use crate::manifest::model::HostChoice;
 use crate::store::{Layers, has_killed_build};
 
 use super::Context;
@@ -118,6 +120,7 @@ impl Context {
             if build.tally.has_run() {
                 build.syncer.begin_last();
             }
+            self.say_unknown_host(opened, &ended.counts)?;
             if options.forced.is_empty() {
                 // One who forces asks for a run, the next time too.
                 self.keep_proof(opened, request, &ended.counts);
@@ -190,6 +193,19 @@ impl Context {
             build.tally.confirm_kept(opened.state)?;
         }
         Ok(answer)
+    }
+
+    /// Once in a worktree: what is installed here can't be known.
+    fn say_unknown_host(&self, opened: &Opened, counts: &Counts) -> Result<(), CommandError> {
+        let told = opened.state.dir().join("told-unknown-host");
+        let mut steps = opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
+        let counts_for = |step: &Step| step.class == Class::Cached && step.host != HostChoice::Off;
+        if counts.ran == 0 || !steps.any(counts_for) || opened.bench.host.is_known()? || told.exists() {
+            return Ok(());
+        }
+        let text = "no package database that can be read here: steps are judged by their tools alone".to_owned();
+        self.reporter.on(Event::Note { text });
+        std::fs::write(&told, "").map_err(CommandError::io("write the state"))
     }
 
     pub(super) fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {
@@ -270,6 +286,7 @@ impl Context {
             let records = opened.state.all_records()?;
             Layers::of(opened.state).remove_unused(&layers_in_use(&records))?;
             explain::forget_unused(opened.state, &records);
+            hiding::forget_old(&opened.state.dir().join(hiding::COVERS));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::execute::view::probe::{Views, Wanted};
 use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
 use crate::fingerprint::files::Files;
+use crate::fingerprint::host::Host;
 use crate::fingerprint::tools::Tools;
 use crate::fingerprint::{env, git};
 use crate::graph::{self, Class, Graph, Request, Selection, Step};
@@ -156,14 +157,16 @@ impl Context {
         let memory = Memory::of(&state);
         let files = Files::load(&memory.files);
         let tools = Tools::load(&files, &self.outside, &memory.tools);
-        let host = host_triple();
+        let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
+        let host_triple = host_triple();
         let bench = Workbench {
             graph,
             files: &files,
             outside: &self.outside,
             tools: &tools,
+            host: &host,
             state: state.dir(),
-            host_triple: &host,
+            host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
         };
         let records = Records::load(&state)?;

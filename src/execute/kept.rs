@@ -163,6 +163,7 @@ fn divided(step: &Step, root: &Path, action: &Action) -> (Vec<Component>, Action
             | Kind::Setting
             | Kind::Prefix
             | Kind::Source
+            | Kind::Host
             | Kind::Patch
             | Kind::Need
             | Kind::Layer

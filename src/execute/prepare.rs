@@ -13,7 +13,7 @@ use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{Node, Tree};
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::git;
+use crate::fingerprint::{env, git};
 use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
@@ -23,6 +23,7 @@ use super::discovering;
 use super::ownership::{matching, strays};
 use super::runner::{self, Ending, Job};
 use super::unpack;
+use super::view::hiding::{self, Hiding, Shown};
 use super::view::{Mounted, Top, View};
 
 /// For whom the place of a step is prepared.
@@ -352,11 +353,60 @@ impl Build<'_> {
             prefixes.push(Mounted { at: prefix.seen().to_owned(), layers, top });
         }
         assert!(step.id == self.graph.step(ix).id, "BUG: the view of another step");
+        let hiding = self.hiding(step, assembled)?;
+        prefixes.extend(hiding.mounts);
         let elsewhere = assembled.elsewhere.mounts.clone();
         let placeholders = self.graph.prefixes.iter().filter_map(|prefix| prefix.placeholder.as_deref().map(Path::new));
         let outside = placeholders.chain(elsewhere.iter().map(|(_, there)| there.as_path()));
         let roots: BTreeSet<OsString> = outside.filter_map(top_name).collect();
-        Ok(View { prefixes, elsewhere, roots: roots.into_iter().collect(), run_dir: step.work.join("run") })
+        Ok(View {
+            prefixes,
+            binds: hiding.binds,
+            whiteouts: hiding.whiteouts,
+            elsewhere,
+            roots: roots.into_iter().collect(),
+            run_dir: step.work.join("run"),
+        })
+    }
+
+    /// What of the machine the step is not to see.
+    fn hiding(&self, step: &Step, assembled: &Assembled) -> Result<Hiding, StepError> {
+        let covers = self.covers();
+        match self.shown(step, assembled) {
+            Some(shown) => hiding::hide(&covers, &shown).map_err(StepError::write(&covers)),
+            None => Ok(Hiding::default()),
+        }
+    }
+
+    /// What of the machine the step is to see; `None` where nothing is hidden.
+    pub(super) fn shown<'s>(&'s self, step: &'s Step, assembled: &'s Assembled) -> Option<Shown<'s>> {
+        let hosted = assembled.host.as_ref().filter(|_| step.has_views() && !self.is_exclusive(step))?;
+        let outside = self.bench.outside;
+        let homes = ["HOME", "CARGO_HOME", "RUSTUP_HOME"]
+            .iter()
+            .filter_map(|name| outside.get(name).map(PathBuf::from))
+            .filter(|home| home.is_absolute());
+        let source = step.source.as_ref().map(|source| match &source.from {
+            SourceFrom::Path { path } | SourceFrom::Archive { path, .. } => path.clone(),
+            SourceFrom::Url { .. } | SourceFrom::Git { .. } => source.dir.clone(),
+        });
+        let inputs = step.inputs.iter().map(|input| input.pattern.fixed_part());
+        // Certificates of somebody's own: passed, and so to be found.
+        let plumbing = outside.all().iter().filter(|(name, _)| name.to_str().is_some_and(env::is_plumbing));
+        let certificates = plumbing.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute());
+        let read =
+            inputs.chain(source).chain(certificates).chain([step.cwd.clone()]).chain(step.scripts.iter().cloned());
+        Some(Shown {
+            identity: &hosted.identity,
+            programs: &hosted.programs,
+            path: &step.path,
+            read: read.collect(),
+            kept: homes.chain([self.graph.root.clone()]).filter_map(|home| home.canonicalize().ok()).collect(),
+        })
+    }
+
+    pub(super) fn covers(&self) -> PathBuf {
+        self.state.dir().join(hiding::COVERS)
     }
 
     pub(super) fn top(&self, step: &Step) -> Result<Top, StepError> {

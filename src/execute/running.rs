@@ -28,6 +28,7 @@ use super::prepare::Place;
 use super::runner::{self, Ending, Finished, Job};
 use super::scheduler::{Attempt, Company, Wait};
 use super::style;
+use super::view::hiding;
 use super::view::layer::{Lower, collect};
 
 /// Bytes of a failed step's log that go into the event.
@@ -135,7 +136,7 @@ impl Build<'_> {
                     self.clear_depfiles(step, |_| true)?;
                     self.make_output_dirs(step)?;
                 }
-                _ => return Err(self.failed(ix, &finished)),
+                _ => return Err(self.failed(ix, assembled, &finished)),
             }
         }
     }
@@ -231,6 +232,7 @@ impl Build<'_> {
         record.made = Some(made);
         record.outputs = seen;
         record.stored = stored;
+        self.remember_host(assembled);
         self.remember(ix, record, moved.is_some())?;
         Ok(stored)
     }
@@ -390,6 +392,14 @@ impl Build<'_> {
         }
     }
 
+    /// Keeps the packages that its action holds by one digest.
+    pub(super) fn remember_host(&self, assembled: &Assembled) {
+        if let Some(hosted) = &assembled.host {
+            // As above.
+            let _ = explain::remember_host(self.state, &hosted.identity);
+        }
+    }
+
     /// A step that always runs: it inherits the environment, and nothing of it is stored.
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
@@ -419,7 +429,7 @@ impl Build<'_> {
                 Ending::Success => break finished,
                 Ending::Cancelled => return Err(StepError::Cancelled),
                 _ if left > 0 => left -= 1,
-                _ => return Err(self.failed(ix, &finished)),
+                _ => return Err(self.failed(ix, &assembled, &finished)),
             }
         };
         let outputs = self.made_outputs(step)?;
@@ -446,7 +456,7 @@ impl Build<'_> {
         Ok(Attempt::Done)
     }
 
-    fn failed(&self, ix: StepIx, finished: &Finished) -> StepError {
+    fn failed(&self, ix: StepIx, assembled: &Assembled, finished: &Finished) -> StepError {
         let step = self.graph.step(ix);
         if let (Some(code), true) = (code_of(&finished.ending), self.options.attached == Some(ix)) {
             *self.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(code);
@@ -458,19 +468,30 @@ impl Build<'_> {
             _ => step.commands.last(),
         };
         let log = self.relocation.shown(finished.log.as_deref().map(read_end).unwrap_or_default());
-        let mut advice = Vec::new();
+        let headline = ending_text(&finished.ending, step);
+        let mut advice = self.hidden_programs_missed(step, assembled, &[headline.as_bytes(), b"\n", &log].concat());
         if finished.log.is_some() {
             advice.push(format!("the whole log: {} log {}", self.options.recall, shown_step(step)));
         }
         advice.extend(self.look_around(step));
         let failure = Failure {
-            headline: ending_text(&finished.ending, step),
+            headline,
             command: command.map(|c| self.shown_command(c)),
             log: Arc::from(log),
             log_file: finished.log.clone(),
             advice,
         };
         StepError::Failed { failure: Box::new(failure), took: finished.took }
+    }
+
+    /// Programs that are hidden from the step, and that its log complains about.
+    fn hidden_programs_missed(&self, step: &Step, assembled: &Assembled, log: &[u8]) -> Vec<String> {
+        let Some(shown) = self.shown(step, assembled) else { return Vec::new() };
+        let dirs = crate::fingerprint::env::SYSTEM_PATH.map(Path::new);
+        let hidden = dirs.iter().flat_map(|dir| hiding::hidden_programs(dir, &shown).unwrap_or_default());
+        let hidden: std::collections::HashSet<OsString> = hidden.collect();
+        let missed = hiding::missed(log, |word| hidden.contains(word));
+        missed.iter().map(|name| format!("{name} is installed but not declared: add it to tools")).collect()
     }
 
     fn shown_command(&self, command: &Command) -> String {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::action::{Action, Component, Kind as Part, Made};
 use crate::base::digest::{Digest, Hasher};
@@ -10,9 +11,11 @@ use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
 use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step, ToolUse, placeholder};
 use crate::manifest::expand::TargetFacts;
+use crate::manifest::model::HostChoice;
 
 use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
+use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
 use super::source;
 use super::tools::{Place, ToolError, Tools, is_program};
@@ -23,6 +26,7 @@ pub struct Workbench<'a> {
     pub files: &'a Files,
     pub outside: &'a Outside,
     pub tools: &'a Tools<'a>,
+    pub host: &'a Host<'a>,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
     pub host_triple: &'a str,
@@ -43,8 +47,16 @@ pub struct Assembled {
     pub tmp: PathBuf,
     /// The private home, where the step has one.
     pub home: Option<PathBuf>,
+    pub host: Option<Hosted>,
     /// That of the step, and where it sees the links.
     pub elsewhere: Elsewhere,
+}
+
+/// What a step knows of the machine.
+pub struct Hosted {
+    pub identity: Arc<Identity>,
+    /// Its own programs, and all links that lead to them.
+    pub programs: Vec<PathBuf>,
 }
 
 /// A directory, and the links in it: name and what it leads to.
@@ -91,6 +103,7 @@ impl Workbench<'_> {
             parts.produced(needs, layers);
             parts.outputs();
         }
+        let host = parts.host(&located)?;
         let Parts { components, seen, .. } = parts;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located)?;
@@ -113,6 +126,7 @@ impl Workbench<'_> {
             patches: described,
             tmp,
             home,
+            host,
             elsewhere,
         })
     }
@@ -321,6 +335,30 @@ impl Parts<'_> {
         parts.sort_by(|a, b| a.name.cmp(&b.name));
         self.components.extend(parts);
         Ok(located)
+    }
+
+    /// The installed packages that the step could notice.
+    fn host(&mut self, located: &[(String, Place)]) -> Result<Option<Hosted>, AssembleError> {
+        let (bench, step) = (self.bench, self.step);
+        if step.class != Class::Cached || step.host == HostChoice::Off {
+            return Ok(None);
+        }
+        let programs = host::programs(bench.files, bench.tools, step, located)?;
+        let asked = host::Asked { programs: &programs, has_views: step.has_views(), choice: &step.host };
+        let Some(identity) = bench.host.identity(&asked)? else {
+            self.text(Part::Host, "packages", "unknown");
+            return Ok(None);
+        };
+        // Of its directories, the stamps are looked at when the action is put together again.
+        self.seen.extend(bench.host.facts()?.into_iter().filter(|(_, seen)| seen.digest.is_some()));
+        self.components.push(Component {
+            kind: Part::Host,
+            name: "packages".to_owned(),
+            digest: identity.digest,
+            shown: crate::base::text::count(identity.packages, "package"),
+        });
+        let programs = programs.into_iter().flat_map(|(_, links)| links).collect();
+        Ok(Some(Hosted { identity, programs }))
     }
 
     fn patch_program(&self) -> Option<ToolUse> {

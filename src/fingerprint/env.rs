@@ -142,7 +142,8 @@ fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {
     path
 }
 
-fn is_plumbing(name: &str) -> bool {
+/// Does the variable say how the network is reached?
+pub fn is_plumbing(name: &str) -> bool {
     PLUMBING.contains(&name)
         || PLUMBING_PREFIXES.iter().any(|p| name.starts_with(p))
         || name.to_ascii_lowercase().ends_with("_proxy")

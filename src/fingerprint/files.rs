@@ -172,6 +172,13 @@ impl Files {
         Ok(stat)
     }
 
+    /// The same as a fact: it holds as long as the stat record is this one.
+    pub fn look_closely(&self, path: &Path) -> Result<Observation, FileError> {
+        let now = Instant::now();
+        let stat = self.look(path)?;
+        Ok(Observation { stat, settled: stat.is_none_or(|s| s.is_settled(now)), digest: None })
+    }
+
     /// The content of what is at `path`, links not followed.
     pub fn observe(&self, path: &Path) -> Result<Observation, FileError> {
         for _ in 0..3 {
@@ -259,10 +266,17 @@ impl Files {
 
     /// Follows the links at `path`'s last component to what they lead to, each of them seen.
     pub fn resolve(&self, path: &Path) -> Result<PathBuf, FileError> {
+        Ok(self.chain(path)?.pop().expect("BUG: a chain has an end"))
+    }
+
+    /// `path`, each link that it leads through, and last what it leads to.
+    pub fn chain(&self, path: &Path) -> Result<Vec<PathBuf>, FileError> {
         let mut at = path.to_owned();
+        let mut chain = Vec::new();
         for _ in 0..40 {
+            chain.push(at.clone());
             if self.observe(&at)?.stat.is_none_or(|s| s.kind != Kind::Symlink) {
-                return Ok(at);
+                return Ok(chain);
             }
             let target = std::fs::read_link(&at).map_err(|error| FileError::Read { path: at.clone(), error })?;
             let next = at.parent().unwrap_or(Path::new("/")).join(&target);

@@ -11,6 +11,7 @@ pub mod discovered;
 pub mod env;
 pub mod files;
 pub mod git;
+pub mod host;
 pub mod inputs;
 pub mod proof;
 pub mod source;

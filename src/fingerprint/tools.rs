@@ -41,6 +41,9 @@ pub enum ToolError {
     Version { tool: String, command: String, cause: String },
 }
 
+/// Where people install without a package manager.
+pub const HAND_MADE: [&str; 2] = ["/usr/local", "/opt"];
+
 /// Where a program is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -173,10 +176,14 @@ impl<'a> Tools<'a> {
             .ok()?
     }
 
-    /// A script, or a program that answers to many names by starting others.
+    /// A script, a program that answers to many names by starting others, or one of no package.
     fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
         let real_name = place.real.file_name().unwrap_or_default();
         if real_name == "rustup" && name != "rustup" {
+            return true;
+        }
+        // Of no package: what else belongs to it is known by its version, if at all.
+        if HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
             return true;
         }
         let is_script = || {

@@ -222,6 +222,7 @@ impl<'a> Builder<'a> {
             jobs: task.jobs,
             jobserver: task.jobserver,
             confirm: task.confirm.clone(),
+            host: host_choice(manifest, task),
             id,
         };
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
@@ -292,6 +293,12 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+/// The task's own word (or its templates'), else that of its sysroot.
+fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
+    let of_sysroot = || manifest.sysroots.get(&task.sysroot.as_ref()?.value)?.host.clone();
+    task.host.clone().or_else(of_sysroot).unwrap_or(model::HostChoice::Whole)
 }
 
 /// What a step that installs into a relocatable prefix sees elsewhere.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::span::Span;
 use crate::manifest::error::Errors;
-use crate::manifest::model::{JobserverChoice, Manifest, Tool};
+use crate::manifest::model::{HostChoice, JobserverChoice, Manifest, Tool};
 
 pub use elsewhere::Elsewhere;
 pub use instantiate::JOBS_MARKER;
@@ -125,6 +125,7 @@ pub struct Step {
     pub jobs: u32,
     pub jobserver: JobserverChoice,
     pub confirm: Option<String>,
+    pub host: HostChoice,
 }
 
 impl Step {

@@ -38,6 +38,8 @@ pub enum Takes {
     Commit,
     /// A word of these, or `false`.
     WordOrFalse(&'static [&'static str]),
+    /// Names of packages, one or a list, or `false`.
+    NamesOrFalse,
     /// One string or a list of them.
     Plains,
     /// The same, with `{{ … }}`.
@@ -74,6 +76,7 @@ impl Takes {
                 let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
                 format!("{} or `false`", words.join(", "))
             }
+            Self::NamesOrFalse => "a string, a list of strings or `false`".into(),
             Self::Plains | Self::Texts | Self::EnvNames => "a string or a list of strings".into(),
             Self::Commands => "a string, or a list of strings and lists of strings".into(),
             Self::Env => "a table of strings".into(),
@@ -148,7 +151,7 @@ pub static SYSROOT: Table = Table {
         key("env", Takes::Env, "Environment of every step that installs into it."),
         key("shared-files", Takes::Plains, "Files in the prefix that several steps may write."),
         key("relocatable", Takes::Bool, "Built at a placeholder path, so that other checkouts can use the results."),
-        later("host"),
+        key("host", Takes::NamesOrFalse, "Of every step that installs into it; see a task's `host`."),
     ],
 };
 
@@ -184,8 +187,12 @@ static TASK_KEYS: &[Key] = &[
     key("jobs", Takes::Number(1), "Job tokens it holds while it runs."),
     key("jobserver", Takes::WordOrFalse(&["pipe", "fifo"]), "How it is told of the jobserver."),
     key("confirm", Takes::Plain, "A question asked before it runs."),
+    key(
+        "host",
+        Takes::NamesOrFalse,
+        "Installed packages that count, with what they depend on; `false`: none, and nothing is hidden.",
+    ),
     later("cargo"),
-    later("host"),
 ];
 
 pub static SOURCE: Table = Table {

@@ -122,6 +122,7 @@ fn lay_over(below: &mut RawTask, above: &RawTask) {
     replace(&mut below.jobs, &above.jobs);
     replace(&mut below.jobserver, &above.jobserver);
     replace(&mut below.confirm, &above.confirm);
+    replace(&mut below.host, &above.host);
 }
 
 fn replace<T: Clone>(below: &mut Option<T>, above: &Option<T>) {
@@ -189,5 +190,6 @@ fn finish(raw: RawTask) -> Task {
         jobs: raw.jobs.unwrap_or(1),
         jobserver: raw.jobserver.unwrap_or(JobserverChoice::Auto),
         confirm: raw.confirm,
+        host: raw.host,
     }
 }

@@ -72,6 +72,7 @@ pub struct Sysroot {
     pub env: Env,
     /// Paths relative to the prefix.
     pub shared_files: Vec<Spanned<String>>,
+    pub host: Option<HostChoice>,
     /// Built at a placeholder path, the same for every checkout?
     pub relocatable: bool,
 }
@@ -113,6 +114,8 @@ pub struct Task {
     pub jobs: u32,
     pub jobserver: JobserverChoice,
     pub confirm: Option<String>,
+    /// Stronger than the sysroot's.
+    pub host: Option<HostChoice>,
 }
 
 impl Task {
@@ -206,5 +209,16 @@ pub enum JobserverChoice {
     Auto,
     Pipe,
     Fifo,
+    Off,
+}
+
+/// How much of what is installed on this machine counts for a step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostChoice {
+    /// All that the step could notice.
+    Whole,
+    /// Packages of these names, with what they depend on.
+    Named(Vec<String>),
+    /// Nothing; and then nothing is hidden.
     Off,
 }

@@ -7,8 +7,8 @@ use indexmap::map::Entry;
 
 use super::error::Problem;
 use super::model::{
-    BuildDir, Command, Env, EnvPass, Input, JobserverChoice, ManifestWarning, Output, Settings, Source, Sysroot,
-    Target, Text, Tool, Var, Vars,
+    BuildDir, Command, Env, EnvPass, HostChoice, Input, JobserverChoice, ManifestWarning, Output, Settings, Source,
+    Sysroot, Target, Text, Tool, Var, Vars,
 };
 use crate::base::span::{Span, Spanned};
 
@@ -56,6 +56,7 @@ pub struct RawTask {
     pub jobs: Option<u32>,
     pub jobserver: Option<JobserverChoice>,
     pub confirm: Option<String>,
+    pub host: Option<HostChoice>,
 }
 
 impl RawTask {
@@ -89,6 +90,7 @@ impl RawTask {
             jobs: None,
             jobserver: None,
             confirm: None,
+            host: None,
         }
     }
 }

@@ -63,6 +63,7 @@ fn takes(takes: Takes) -> Map<String, Value> {
             let words = words.iter().map(|word| json!(word)).chain([json!(false)]).collect::<Vec<_>>();
             json!({ "enum": words })
         }
+        Takes::NamesOrFalse => json!({ "anyOf": [one_or_list(string), { "const": false }] }),
         Takes::Plains | Takes::Texts => one_or_list(string),
         Takes::EnvNames => one_or_list(env_name),
         Takes::Commands => {

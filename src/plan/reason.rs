@@ -61,6 +61,7 @@ impl Reason {
                     "layer-changed",
                     "output-changed",
                     "discovered-changed",
+                    "host-changed",
                 ],
             ),
             Self::Added(new) => kind_code(
@@ -78,6 +79,7 @@ impl Reason {
                     "layer-added",
                     "output-added",
                     "discovered-added",
+                    "host-added",
                 ],
             ),
             Self::Removed(old) => kind_code(
@@ -95,6 +97,7 @@ impl Reason {
                     "layer-removed",
                     "output-removed",
                     "discovered-removed",
+                    "host-removed",
                 ],
             ),
             Self::Reordered { .. } => "reordered",
@@ -115,6 +118,10 @@ impl Reason {
             Self::OutputMissing { path } => format!("output {path} is missing"),
             Self::OutputModified { path } => format!("output {path} was changed"),
             Self::OutputStray { path } => format!("{path} lies in its output directory and is not its own"),
+            Self::Changed { new, .. } if new.kind == Kind::Host => match detail {
+                Some(detail) => format!("installed packages changed: {detail}"),
+                None => "installed packages changed".to_owned(),
+            },
             Self::Changed { old, new } => with(changed(old, new)),
             Self::Added(new) => with(format!("{} is new", subject(new))),
             Self::Removed(old) => format!("{} is gone", subject(old)),
@@ -139,7 +146,7 @@ impl Reason {
 }
 
 /// The word for each kind, in the order of [`Kind`].
-fn kind_code(kind: Kind, words: [&'static str; 12]) -> &'static str {
+fn kind_code(kind: Kind, words: [&'static str; 13]) -> &'static str {
     words[kind as usize]
 }
 
@@ -154,6 +161,7 @@ fn subject(component: &Component) -> String {
         Kind::Need => format!("{name}'s output"),
         Kind::Layer => format!("{name}'s layer"),
         Kind::Output => format!("declared output {name}"),
+        Kind::Host => "the list of installed packages".to_owned(),
     }
 }
 
@@ -171,6 +179,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Layer => "layers",
         Kind::Output => "declared outputs",
         Kind::Discovered => "discovered files",
+        Kind::Host => "installed packages",
     }
 }
 

@@ -43,7 +43,7 @@ pub const WORD: &str = "__inside";
 /// Makes the helper mount as before Linux 6.8, so that tests can see that it works.
 pub const CLASSIC: &str = "classic";
 
-pub const SPEC: Format = Format { magic: b"bc-spec\n", version: 1 };
+pub const SPEC: Format = Format { magic: b"bc-spec\n", version: 2 };
 pub const REPORT: Format = Format { magic: b"bc-told\n", version: 1 };
 
 /// What the helper is to do. Paths are [`OsString`]s, since serde refuses paths that are not UTF-8.

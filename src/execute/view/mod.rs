@@ -28,6 +28,8 @@
 //! A view that somebody takes away from outside (by removing the directory that it lies over) is noticed
 //! after the commands, and fails the step: what it wrote went elsewhere.
 
+#[cfg(unix)]
+pub mod hiding;
 pub mod layer;
 #[cfg(target_os = "linux")]
 pub mod mount;
@@ -36,7 +38,7 @@ pub mod probe;
 mod root;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct View {
     pub prefixes: Vec<Mounted>,
+    /// Places that are put back as they are, where something above them is laid over.
+    pub binds: Vec<PathBuf>,
+    /// What is hidden of a directory of `prefixes` that the state itself lies in, where no layer of whiteouts can be kept.
+    pub whiteouts: Vec<(PathBuf, Vec<PathBuf>)>,
     /// Directories that the step sees at another path too: where they are, where it sees them. Both absolute.
     pub elsewhere: Vec<(PathBuf, PathBuf)>,
     /// Places at the root of the file system, made for this step alone if they are not there.
@@ -89,11 +95,22 @@ pub struct PlannedMount {
     pub layers: Vec<OsString>,
     /// Upper and work.
     pub top: Option<(OsString, OsString)>,
+    /// No overlay: what is at the place already, put back.
+    pub is_bind: bool,
+    /// Paths that are hidden, below `at`.
+    pub whiteouts: Vec<OsString>,
 }
 
 impl View {
     pub fn plan(&self) -> Plan {
-        let mut mounts: Vec<PlannedMount> = self.prefixes.iter().map(Mounted::plan).collect();
+        let bind = |at: &PathBuf| PlannedMount { is_bind: true, ..PlannedMount::at(at) };
+        let mut mounts: Vec<PlannedMount> =
+            self.prefixes.iter().map(Mounted::plan).chain(self.binds.iter().map(bind)).collect();
+        for (at, hidden) in &self.whiteouts {
+            let mount = mounts.iter_mut().find(|mount| mount.at == at.as_os_str());
+            mount.expect("BUG: what is hidden is hidden by a mount").whiteouts =
+                hidden.iter().map(|path| path.clone().into()).collect();
+        }
         // A prefix inside another one is mounted after it.
         mounts.sort_by(|a, b| a.at.cmp(&b.at));
         let pair = |(from, to): &(PathBuf, PathBuf)| (from.clone().into(), to.clone().into());
@@ -107,12 +124,18 @@ impl View {
     }
 }
 
+impl PlannedMount {
+    fn at(at: &Path) -> Self {
+        Self { at: at.into(), layers: Vec::new(), top: None, is_bind: false, whiteouts: Vec::new() }
+    }
+}
+
 impl Mounted {
     fn plan(&self) -> PlannedMount {
         PlannedMount {
-            at: self.at.clone().into(),
             layers: self.layers.iter().map(|layer| layer.clone().into()).collect(),
             top: self.top.as_ref().map(|top| (top.upper.clone().into(), top.work.clone().into())),
+            ..PlannedMount::at(&self.at)
         }
     }
 }

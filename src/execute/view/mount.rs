@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind_recursive, mount_change, move_mount,
 };
 
 use super::{Plan, PlannedMount};
@@ -68,8 +68,10 @@ pub fn mount_view(plan: &Plan, user: bool) -> Result<Vec<Made>, MountError> {
     if !plan.roots.is_empty() {
         super::root::make(plan).map_err(|(what, source)| fail(&what, source))?;
     }
-    let opened: Vec<Opened<'_>> =
-        plan.mounts.iter().map(|planned| Opened::new(planned, run_dir)).collect::<Result<_, _>>()?;
+    let opened: Vec<Opened<'_>> = (0..)
+        .zip(&plan.mounts)
+        .map(|(number, planned)| Opened::new(planned, run_dir, number))
+        .collect::<Result<_, _>>()?;
     let mut made = Vec::new();
     for (number, opened) in opened.into_iter().enumerate() {
         made.push(opened.mount(plan, user, number)?);
@@ -85,7 +87,7 @@ pub fn mount_proc() -> bool {
 }
 
 impl<'a> Opened<'a> {
-    fn new(planned: &'a PlannedMount, run_dir: &Path) -> Result<Self, MountError> {
+    fn new(planned: &'a PlannedMount, run_dir: &Path, number: usize) -> Result<Self, MountError> {
         let at = Path::new(&planned.at);
         let fail = |path: &Path, source: io::Error| MountError {
             at: at.to_owned(),
@@ -96,9 +98,17 @@ impl<'a> Opened<'a> {
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| fail(path, e.into()))
         };
+        if planned.is_bind {
+            return Ok(Self { planned, layers: vec![open(at)?], top: None });
+        }
         make_dir(at).map_err(|e| fail(at, e))?;
         let mut layers: Vec<OwnedFd> =
             planned.layers.iter().rev().map(|layer| open(Path::new(layer))).collect::<Result<_, _>>()?;
+        if !planned.whiteouts.is_empty() {
+            let cover = run_dir.join(format!("cover-{number}"));
+            whiteouts(&cover, &planned.whiteouts).map_err(|e| fail(&cover, e))?;
+            layers.insert(0, open(&cover)?);
+        }
         let top = match &planned.top {
             None => None,
             Some((upper, work)) => Some((open(Path::new(upper))?, open(Path::new(work))?)),
@@ -117,6 +127,12 @@ impl<'a> Opened<'a> {
         let at = PathBuf::from(&self.planned.at);
         let fail = |what: String, source: io::Error| MountError { at: at.clone(), what, source };
         let mut spare = None;
+        if self.planned.is_bind {
+            mount_bind_recursive(name_of(&self.layers[0]), &at)
+                .map_err(|e| fail("putting it back".to_owned(), e.into()))?;
+            let identity = Identity::of(&at).map_err(|e| fail("looking at it".to_owned(), e))?;
+            return Ok(Made { at, identity, spare });
+        }
         match self.overlay(&at, self.top.as_ref(), plan.classic, user) {
             Ok(()) => {}
             Err((_, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::REMOTE)) if self.top.is_some() => {
@@ -253,6 +269,13 @@ fn spare_top(run_dir: &Path, number: usize, real: &Path) -> io::Result<(SpareTop
     };
     let dirs = (open(&upper)?, open(&work)?);
     Ok((SpareTop { upper, real: real.to_owned() }, dirs))
+}
+
+/// A layer of whiteouts in memory: it must not lie in what it is laid over.
+fn whiteouts(at: &Path, hidden: &[OsString]) -> io::Result<()> {
+    make_dir(at)?;
+    mount("bcache", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?;
+    hidden.iter().try_for_each(|path| super::hiding::whiteout(&at.join(path)))
 }
 
 fn copy_dir(from: &Path, to: &Path, below: &Path, removed: &mut Vec<OsString>) -> io::Result<()> {

@@ -7,7 +7,7 @@ use toml::de::{DeInteger, DeValue};
 use super::super::document::Value;
 use super::super::error::Problem;
 use super::super::keys::{Key, Takes};
-use super::super::model::{Env, Text, Var};
+use super::super::model::{Env, HostChoice, Text, Var};
 use super::{Pair, Reader};
 use crate::base::span::Spanned;
 
@@ -92,6 +92,16 @@ impl Reader<'_> {
             self.problems.push(Problem::new("bcache::manifest::bad_name", message, name.span));
         }
         good
+    }
+
+    /// Names of packages, or `false`.
+    pub(super) fn host(&mut self, pair: &Pair) -> Option<HostChoice> {
+        if let DeValue::Boolean(false) = pair.value.get_ref() {
+            return Some(HostChoice::Off);
+        }
+        let values = self.one_or_list(pair);
+        let names: Vec<_> = values.iter().filter_map(|value| self.plain_in(pair.key, value)).collect();
+        Some(HostChoice::Named(names.into_iter().map(|name| name.value).collect()))
     }
 
     pub(super) fn bool(&mut self, pair: &Pair) -> Option<bool> {

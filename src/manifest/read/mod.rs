@@ -175,11 +175,12 @@ impl Reader<'_> {
     fn sysroot(&mut self, name: &Spanned<String>, table: &DeTable<'_>) -> Sysroot {
         let path = Spanned::new(String::new(), name.span);
         let (env, shared_files) = (Default::default(), Vec::new());
-        let mut sysroot = Sysroot { span: name.span, path, env, shared_files, relocatable: false };
+        let mut sysroot = Sysroot { span: name.span, path, env, shared_files, host: None, relocatable: false };
         for pair in self.pairs(table, &keys::SYSROOT, name.span) {
             match pair.key.name {
                 "path" => sysroot.path = self.path(&pair).unwrap_or(sysroot.path),
                 "env" => sysroot.env = self.env(&pair),
+                "host" => sysroot.host = self.host(&pair),
                 "shared-files" => sysroot.shared_files = self.shared_files(&pair),
                 "relocatable" => sysroot.relocatable = self.bool(&pair).unwrap_or(false),
                 other => unhandled(other),

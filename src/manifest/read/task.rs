@@ -62,6 +62,7 @@ impl Reader<'_> {
             "jobs" => task.jobs = self.number(pair),
             "jobserver" => task.jobserver = self.jobserver(pair),
             "confirm" => task.confirm = self.prose(pair),
+            "host" => task.host = self.host(pair),
             other => unhandled(other),
         }
     }

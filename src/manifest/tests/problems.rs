@@ -135,12 +135,8 @@ triple = \"aarch64-unknown-linux-gnu\"
 toolchain = \"zig\"
 [sysroots.s]
 path = \"s\"
-host = false
-[templates.t]
-host = [\"gcc-12\"]
 [tasks.a]
 cargo = { workspace = \"w\" }
-host = false
 inputs = [{ git = \"third_party/api\", paths = [\"schema/\"] }]
 run = \"x\"
 "
