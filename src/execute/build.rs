@@ -29,6 +29,7 @@ use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
+use super::running::total_memory;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 use super::view::probe::Views;
 use super::watch::Watch;
@@ -582,19 +583,6 @@ fn with_causes(error: &StepError) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Bytes of memory that this machine has.
-fn total_memory() -> u64 {
-    static TOTAL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *TOTAL.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib = text
-            .lines()
-            .find_map(|l| l.strip_prefix("MemTotal:"))
-            .and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map_or(u64::MAX, |kib| kib * 1024)
-    })
 }
 
 /// Digests of all layers that records own: what is kept unpacked.
