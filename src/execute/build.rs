@@ -29,7 +29,6 @@ use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
-use super::running::total_memory;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 use super::view::probe::Views;
 use super::watch::Watch;

@@ -584,16 +584,3 @@ fn ending_text(ending: &Ending, step: &Step) -> String {
         Ending::ViewLost { at } => format!("its view of `{}` was taken away while it ran", at.display()),
     }
 }
-
-/// Bytes of memory that this machine has.
-pub(super) fn total_memory() -> u64 {
-    static TOTAL: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *TOTAL.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib = text
-            .lines()
-            .find_map(|l| l.strip_prefix("MemTotal:"))
-            .and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.map_or(u64::MAX, |kib| kib * 1024)
-    })
-}

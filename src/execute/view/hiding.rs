@@ -317,10 +317,10 @@ fn named_in<'t>(text: &'t str, lament: &str, named: Named) -> Vec<&'t str> {
         Named::After => &text[at + lament.len()..],
     };
     let is_between = |c: char| !(c.is_alphanumeric() || "._+-".contains(c));
-    let words = part.split(is_between).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty());
+    let mut words = part.split(is_between).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty());
     match named {
         Named::Before | Named::After => words.collect(),
-        Named::JustBefore => words.last().into_iter().collect(),
+        Named::JustBefore => words.next_back().into_iter().collect(),
     }
 }
 
