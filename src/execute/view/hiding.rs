@@ -271,17 +271,20 @@ pub fn forget_old(covers: &Path) {
     }
 }
 
-/// Words by which programs and scripts say that a program is not there.
-const LAMENTS: [&str; 8] = [
+/// What programs and scripts say behind the name of a program that is not there.
+const LAMENTS: [&str; 9] = [
+    ": command not found",
     "not found",
-    "No such file",
-    "found: NO",
+    ": no such file",
+    "found: no",
     "is required",
     "are required",
     "is missing",
     "is needed",
-    "could not find",
+    "is not installed",
 ];
+/// And before it.
+const SEARCHES: [&str; 3] = ["could not find", "cannot find", "can't find"];
 /// Advice on more programs than this helps nobody.
 const NAMED: usize = 3;
 
@@ -290,18 +293,30 @@ pub fn missed(log: &[u8], is_hidden: impl Fn(&OsStr) -> bool) -> Vec<String> {
     let mut missed: Vec<String> = Vec::new();
     for line in log.rsplit(|byte| *byte == b'\n') {
         let text = String::from_utf8_lossy(line);
-        let lower = text.to_lowercase();
-        if !LAMENTS.iter().any(|words| lower.contains(&words.to_lowercase())) {
-            continue;
-        }
-        let is_part = |c: char| !(c.is_alphanumeric() || "._+-".contains(c));
-        for word in text.split(is_part).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty()) {
+        for word in complained_about(&text) {
             if missed.len() < NAMED && !missed.iter().any(|known| known == word) && is_hidden(OsStr::new(word)) {
                 missed.push(word.to_owned());
             }
         }
     }
     missed
+}
+
+/// The word just before a lament, or just behind a search: others in the line are what they are in any sentence.
+fn complained_about(line: &str) -> Vec<&str> {
+    let lower = line.to_ascii_lowercase();
+    let is_apart = |c: char| !(c.is_alphanumeric() || "._+-".contains(c));
+    let words = |text: &'_ str| -> Vec<(usize, usize)> {
+        let begin = text.as_ptr() as usize;
+        let parts = text.split(is_apart).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty());
+        parts.map(|word| (word.as_ptr() as usize - begin, word.len())).collect()
+    };
+    let before = LAMENTS.iter().filter_map(|lament| words(&lower[..lower.find(lament)?]).pop());
+    let behind = SEARCHES.iter().filter_map(|search| {
+        let from = lower.find(search)? + search.len();
+        words(&lower[from..]).first().map(|(at, len)| (from + at, *len))
+    });
+    before.chain(behind).map(|(at, len)| &line[at..at + len]).collect()
 }
 
 #[cfg(test)]
