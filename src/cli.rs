@@ -46,6 +46,7 @@ Examples:
   cargo bcache plan                  what a build would do, and what it would cost
   cargo bcache why qemu              why it would run, or why it last ran
   cargo bcache run lint -- --fix     run a task, with arguments
+  cargo bcache shell qemu            look around where a step runs, or failed
 
 Scripts save cargo's own start-up time by calling `cargo-bcache build` directly.
 Exit codes: 0 fine, 1 a step failed, 2 usage, 3 manifest, 4 something is missing, 5 store or state, 130 interrupted.";
@@ -191,6 +192,18 @@ pub enum Command {
         #[arg(value_name = "TASK[@TARGET]")]
         task: TaskName,
     },
+    /// A shell, or a command, where a step runs: in its view, environment and directory
+    #[command(
+        after_help = "Examples:\n  cargo bcache shell glib\n  cargo bcache shell glib@linux-arm64 -- ls -l\n\nAfter a failed run they are as that left them. The exit code is that of the shell or command."
+    )]
+    Shell {
+        /// Which step
+        #[arg(value_name = "TASK[@TARGET]")]
+        task: TaskName,
+        /// What to run there [default: $SHELL, or /bin/sh]
+        #[arg(last = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
     /// Build a task if needed and print the path of its output
     #[command(after_help = "Examples:\n  exe=$(cargo bcache path server)\n  cargo bcache path libs --output libz.a")]
     Path {
@@ -241,6 +254,7 @@ impl Command {
             Self::Plan { .. } => "plan",
             Self::Run { .. } => "run",
             Self::Why { .. } => "why",
+            Self::Shell { .. } => "shell",
             Self::Path { .. } => "path",
             Self::List => "list",
             Self::Graph { .. } => "graph",

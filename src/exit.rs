@@ -21,7 +21,7 @@ pub enum Exit {
     Bug,
     /// 130: Ctrl-C or SIGTERM, as shells report it.
     Interrupted,
-    /// The code of the command that `run` was attached to, whatever it is.
+    /// The code of the command that `run` or `shell` was attached to, whatever it is.
     Command(u8),
 }
 

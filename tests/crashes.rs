@@ -38,7 +38,7 @@ fn after_kill_9_the_next_build_runs_only_the_step_that_was_in_flight_and_the_res
     let build = sandbox.start("build s4");
     sandbox.reached("middle");
     build.kill();
-    // The step itself lives on until it is let go: its end must do no harm.
+    // The step itself is ended a moment later: should it be let go before, its end must do no harm.
     sandbox
         .open("middle")
         .run("why s3")

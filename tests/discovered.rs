@@ -185,6 +185,7 @@ fn a_depfile_that_was_not_made_is_an_error_and_a_stale_one_is_not_read() {
        Stale cc@host: a changed
      Running cc@host (last time [TIME])
 error: cc@host failed: declared depfile `o.d` was not made
+  help: to look around: cargo bcache shell cc@host
       Failed cc@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )

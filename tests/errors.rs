@@ -5,6 +5,49 @@ mod sandbox;
 use sandbox::Sandbox;
 
 #[test]
+fn a_command_that_names_a_file_which_git_tracks_and_no_input_is_draws_one_warning() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.gen]
+inputs = ['a', 'dir/*.x', '!dir/no.x']
+outputs = ['b', 'kept']
+env = { X = 'x' }
+run = [
+    'cat a dir/1.x dir/no.x --with=forgotten ./more <other > b; sh script.sh; cat untracked nothing dir',
+    'cat b forgotten; echo tasks.toml',
+    'cat kept || true',
+]
+[tasks.always]
+run = 'cat forgotten'
+[tasks.all]
+needs = ['gen', 'always']
+",
+        )
+        .file("script.sh", "true");
+    for name in ["a", "dir/1.x", "dir/no.x", "forgotten", "more", "other", "kept"] {
+        sandbox.file(name, "1");
+    }
+    let git = |args: &[&str]| {
+        let done = std::process::Command::new("git").args(args).current_dir(sandbox.work()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    sandbox.file("untracked", "1");
+    let warning = "gen@host: its commands name forgotten, more, other and 1 more, which git tracks and no input is: a change there goes unseen";
+    let said = sandbox.run("build all").said().to_owned();
+    assert_eq!(
+        said.lines().filter(|line| line.contains("warning")).collect::<Vec<_>>(),
+        [format!("warning: {warning}")]
+    );
+    sandbox.edit("tasks.toml", "'a', 'dir", "'a', '*r*', 'tasks.toml', 'dir").edit("tasks.toml", "X = 'x'", "X = 'y'");
+    let said = sandbox.run("build all").said().to_owned();
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
 fn all_errors_of_a_manifest_come_at_once_and_nothing_runs() {
     let sandbox = Sandbox::new();
     sandbox.tasks(

@@ -42,6 +42,7 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
+  help: to look around: cargo bcache shell bad@host
      Skipped after@host, later@host
       Failed later@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 2 skipped
 ",
@@ -62,6 +63,7 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
+  help: to look around: cargo bcache shell bad@host
      Running other@host
      Skipped after@host, later@host
       Failed all@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 2 skipped
@@ -80,6 +82,7 @@ one
 two
   log: [ROOT]/work/.bcache/logs/bad@host
   help: the whole log: cargo bcache log bad
+  help: to look around: cargo bcache shell bad@host
 ",
         )
         .exit(1);
@@ -116,6 +119,7 @@ fn a_command_that_is_killed_by_a_signal_says_so() {
      Running crash@host
 error: crash@host failed: the command was killed by signal 11
   command: kill -SEGV $$
+  help: to look around: cargo bcache shell crash@host
       Failed crash@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
@@ -141,6 +145,7 @@ run = '{ran} gen; cat a > b'
             "
      Running gen@host
 error: gen@host failed: declared output `c/*.h` was not made
+  help: to look around: cargo bcache shell gen@host
       Failed gen@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )

@@ -159,6 +159,36 @@ fn a_second_after_kill_9_nothing_of_eight_steps_in_views_lives() {
 }
 
 #[test]
+fn without_namespaces_what_is_left_is_ended_before_the_prefix_is_put_right() {
+    as_both(|sandbox| {
+        let step = "[sysroots.main]\npath = 'prefix'\n[tasks.one]\nsysroot = 'main'\ninputs = ['in']\nrun = \"\"\"env -i /bin/sh -c '{gate late}; echo late > {{ sysroot.prefix }}/o'; :\"\"\"";
+        sandbox.tasks(step).file("in", "1");
+        for watched in [true, false] {
+            let build = sandbox.start("build one --views exclusive");
+            sandbox.reached("late");
+            if !watched {
+                kill_the_watcher(sandbox);
+            }
+            build.kill();
+            if watched {
+                nothing_lives(sandbox);
+            }
+            let before = sandbox.read("tasks.toml");
+            let next = "[sysroots.main]\npath = 'prefix'\n[tasks.one]\nsysroot = 'main'\ninputs = ['in']\nrun = 'echo next > {{ sysroot.prefix }}/o'";
+            sandbox
+                .tasks(next)
+                .run("build one --views exclusive --force")
+                .counts("0 fresh, 0 restored, 1 ran")
+                .success();
+            nothing_lives(sandbox);
+            sandbox.open("late");
+            assert_eq!(sandbox.tree("prefix"), ["/ 755", "o 644 next\\n"]);
+            sandbox.file("tasks.toml", before);
+        }
+    });
+}
+
+#[test]
 fn where_the_watcher_was_killed_too_the_next_build_ends_what_is_left_before_it_judges() {
     as_both(|sandbox| {
         eight(sandbox, "", "outputs = ['oN']", "oN");
@@ -170,7 +200,7 @@ fn where_the_watcher_was_killed_too_the_next_build_ends_what_is_left_before_it_j
         assert!(processes_of(sandbox).len() >= WAYS.len(), "nobody has ended them yet");
         at_once(sandbox);
         sandbox.run("build all -j2").counts("0 fresh, 0 restored, 8 ran").success();
-        assert_eq!(processes_of(sandbox), Vec::<String>::new());
+        nothing_lives(sandbox);
         let_all_go(sandbox);
         for i in 0..WAYS.len() {
             assert_eq!(sandbox.read(format!("o{i}")), "next\n");

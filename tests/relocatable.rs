@@ -282,6 +282,7 @@ run = 'echo {{ sysroot.prefix }} > out'
             "
      Running t@host
 error: t@host failed: output `out` holds the path of a relocatable sysroot, which is replaced only in what is installed there
+  help: to look around: cargo bcache shell t@host
       Failed t@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
@@ -333,6 +334,7 @@ printf '%s\\0' $(echo $P | cut -c 1-100) $(echo $P | cut -c LAST) > $P/program
             "
      Running t@host
 error: t@host failed: `program` holds the path of a relocatable sysroot in pieces that are too small to be found: it can't be moved
+  help: to look around: cargo bcache shell t@host
       Failed t@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
@@ -425,6 +427,7 @@ in [ROOT]/work/prefix
 cp: cannot stat '[ROOT]/work/prefix/none': No such file or directory
   log: [ROOT]/work/.bcache/logs/t@host
   help: the whole log: cargo bcache log t
+  help: to look around: cargo bcache shell t@host
       Failed t@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )

@@ -254,6 +254,7 @@ fn a_step_that_changes_or_removes_a_file_of_a_need_fails_and_names_both() {
      Running a@host
      Running c@host
 error: c@host failed: `c@host` changed `bin/a-tool`, which belongs to `a@host`
+  help: to look around: cargo bcache shell c@host
       Failed c@host in [TIME]: 0 fresh, 0 restored, 1 ran, 1 failed, 0 skipped
 ",
         )
@@ -263,6 +264,7 @@ error: c@host failed: `c@host` changed `bin/a-tool`, which belongs to `a@host`
        Stale c@host: its last run did not finish; command 2 changed: `a-tool >> $P/share/c; echo >> $P/bin/a-tool` -> `a-tool >> $P/share/c; rm $P/bin/a-link`
      Running c@host
 error: c@host failed: `c@host` removed `bin/a-link`, which belongs to `a@host`
+  help: to look around: cargo bcache shell c@host
       Failed c@host in [TIME]: 1 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ").exit(1);
     sandbox.edit("tasks.toml", "rm $P/bin/a-link'", "chmod 755 $P/bin/a-tool; touch $P/bin/a-tool'");

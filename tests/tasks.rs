@@ -144,6 +144,7 @@ error: gen@host failed: the command ended with exit code 127
 sh: 1: mine: not found
   log: [ROOT]/work/.bcache/logs/gen@host
   help: the whole log: cargo bcache log gen
+  help: to look around: cargo bcache shell gen@host
       Failed gen@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
@@ -295,6 +296,7 @@ got ***
 err ***
   log: [ROOT]/work/.bcache/logs/login@host
   help: the whole log: cargo bcache log login
+  help: to look around: cargo bcache shell login@host
       Failed login@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 "#,
         )
@@ -311,6 +313,7 @@ error: login@host failed: the command ended with exit code 3
   command: echo >>[ROOT]/ran login; echo "got $TOKEN" >&2; echo "err $TOKEN" >&2; printf %s "$TOKEN" | wc -c > b; exit 3
   log: [ROOT]/work/.bcache/logs/login@host
   help: the whole log: cargo bcache log login
+  help: to look around: cargo bcache shell login@host
       Failed login@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 "#,
         )
@@ -362,6 +365,7 @@ fn an_output_with_another_checksum_is_a_failure() {
        Stale fetch@host: output dl/x is missing
      Running fetch@host
 error: fetch@host failed: output `dl/x` has SHA-256 fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9, not 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
+  help: to look around: cargo bcache shell fetch@host
       Failed fetch@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ").exit(1);
     assert!(!sandbox.exists("dl/x"));
@@ -409,6 +413,7 @@ fn retries_that_are_used_up_are_a_failure() {
 warning: flaky@host failed (the command ended with exit code 9): trying again
 error: flaky@host failed: the command ended with exit code 9
   command: echo >>[ROOT]/ran flaky; exit 9
+  help: to look around: cargo bcache shell flaky@host
       Failed flaky@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
@@ -441,6 +446,7 @@ error: slow@host failed: it took longer than its timeout of [TIME]
 begun
   log: [ROOT]/work/.bcache/logs/slow@host
   help: the whole log: cargo bcache log slow
+  help: to look around: cargo bcache shell slow@host
       Failed slow@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 "#,
         )

@@ -59,6 +59,75 @@ fn two_worktrees_on_one_store_run_a_key_once() {
 }
 
 #[test]
+fn a_worker_goes_on_with_other_steps_while_another_worktree_runs_a_key() {
+    let sandbox = Sandbox::new();
+    let other = sandbox.worktree("other");
+    for worktree in [&sandbox, &other] {
+        worktree.tasks(CHAIN).file("in", "1");
+    }
+    let one = sandbox.start("build second");
+    sandbox.reached("first");
+    let two = other.start("build all -j1");
+    // Its only worker has met the lock on `first`, or has not come so far.
+    sandbox.reached("aside").open("aside").open("first");
+    one.wait().success();
+    two.wait().counts("0 fresh, 2 restored, 1 ran").success();
+    sandbox.ran_times("first", 1).ran_times("aside", 1);
+}
+
+/// `last` is tried when `slow` is let go; meanwhile a build with another manifest changes what `first` made.
+fn meanwhile(edit: &str, exit: i32) -> (Sandbox, String) {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.first]
+inputs = ['in']
+outputs = ['o1']
+run = '{ran} first; cat in > o1'
+[tasks.slow]
+inputs = ['in']
+run = '{gate slow}'
+[tasks.last]
+needs = ['slow']
+inputs = ['o1']
+outputs = ['o3']
+run = '{ran} last; cat o1 > o3'
+",
+        )
+        .file("in", "1");
+    let build = sandbox.start("build last");
+    sandbox.reached("slow");
+    let before = sandbox.read("tasks.toml");
+    sandbox.edit("tasks.toml", "cat in > o1", edit).run("build first").exit(exit);
+    sandbox.open("slow");
+    let outcome = build.wait();
+    let said = outcome.said().to_owned();
+    outcome.success();
+    sandbox.file("tasks.toml", before);
+    (sandbox, said)
+}
+
+#[test]
+fn what_a_build_with_another_manifest_made_of_a_need_is_not_what_a_step_works_with() {
+    let (sandbox, said) = meanwhile("echo other > o1", 0);
+    assert!(said.ends_with(": 0 fresh, 0 restored, 3 ran\n"), "{said}");
+    assert_eq!((sandbox.read("o1"), sandbox.read("o3")), ("1".to_owned(), "1".to_owned()));
+    sandbox.ran_times("last", 1);
+    sandbox.run("build last").counts("3 fresh, 0 restored, 0 ran").success();
+}
+
+#[test]
+fn a_need_that_fails_in_a_build_with_another_manifest_is_had_again() {
+    for edit in ["exit 1", "echo half > o1; exit 1", "echo a directory; mkdir o1; exit 1"] {
+        let (sandbox, said) = meanwhile(edit, 1);
+        assert!(said.ends_with(": 0 fresh, 0 restored, 3 ran\n"), "{said}");
+        assert_eq!((sandbox.read("o1"), sandbox.read("o3")), ("1".to_owned(), "1".to_owned()));
+        sandbox.run("build last").counts("3 fresh, 0 restored, 0 ran").success();
+    }
+}
+
+#[test]
 fn the_death_of_a_build_that_ran_a_key_lets_the_other_run_it() {
     let sandbox = Sandbox::new();
     let other = sandbox.worktree("other");

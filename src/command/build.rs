@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::action::Origin;
 use crate::base::digest::Digest;
-use crate::base::ids::StepIx;
+use crate::base::ids::{StepId, StepIx};
 use crate::base::stat::Stat;
+use crate::base::text::shell_quote;
 use crate::base::tree::Node;
 use crate::cli::{Force, MessageFormat, TaskName};
 use crate::event::{Counts, Event, Listener, Outcome};
@@ -40,6 +41,13 @@ pub(super) struct Ended {
     broken: bool,
     /// Of the task of `run`, where it failed.
     attached_code: Option<i32>,
+}
+
+impl Ended {
+    /// Anything but finding all of it fresh.
+    pub fn has_done_something(&self) -> bool {
+        self.interrupted || self.counts.total() > self.counts.fresh
+    }
 }
 
 /// How a build went, for those who go on from there.
@@ -130,7 +138,7 @@ impl Context {
         Ended {
             counts,
             interrupted: build.cancel.is_cancelled(),
-            broken: build.tally.broken.load(Ordering::SeqCst),
+            broken: build.tally.is_broken(),
             attached_code: *build.tally.attached_code.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         }
     }
@@ -171,6 +179,7 @@ impl Context {
             options,
             views: opened.views,
             ask: &ask,
+            is_gone: &|step, prefix| is_gone(opened, step, prefix),
             tally: Tally::default(),
             syncer: Syncer::new(opened.state.disks(opened.store)?),
         };
@@ -199,7 +208,7 @@ impl Context {
         std::fs::write(&told, "").map_err(CommandError::io("write the state"))
     }
 
-    fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {
+    pub(super) fn build_options(&self, opened: &Opened, attached: Option<StepIx>) -> Result<Options, CommandError> {
         let mut forced = self.forced(opened)?;
         if let Some(ix) = attached {
             forced.entry(ix).or_insert_with(|| "run".to_owned());
@@ -212,12 +221,23 @@ impl Context {
             may_attach: !self.options.verbose() && self.options.message_format == MessageFormat::Human,
             forced,
             attached,
+            recall: self.recall(),
         })
+    }
+
+    /// How the person starts us for this workspace, from where they are.
+    fn recall(&self) -> String {
+        let mut words = "cargo bcache".to_owned();
+        let given = [("-C", &self.options.directory), ("--manifest", &self.options.manifest)];
+        for (option, path) in given.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?))) {
+            words.push_str(&format!(" {option} {}", shell_quote(&path.to_string_lossy())));
+        }
+        words
     }
 
     /// Asks about tasks that want to be asked about and will run for certain: before anything does. The others
     /// are asked about when they must run.
-    fn confirm(&self, opened: &Opened) -> Result<(), CommandError> {
+    pub(super) fn confirm(&self, opened: &Opened) -> Result<(), CommandError> {
         for ix in &opened.selection.steps {
             let step = opened.graph.step(*ix);
             let Some(question) = step.confirm.as_ref().filter(|_| step.class == Class::Plain) else { continue };
@@ -240,7 +260,6 @@ impl Context {
 
     /// Layers of steps that the manifest has no more leave their prefix.
     fn remove_gone(&self, opened: &Opened) -> Result<(), CommandError> {
-        let tasks = &opened.workspace.manifest.tasks;
         for prefix in opened.prefixes {
             let name = prefix.name();
             // While a step has it for itself, the build of that step sees to it.
@@ -248,13 +267,7 @@ impl Context {
             if share.is_none() {
                 continue;
             }
-            let removed = prefix.retain(|step| {
-                tasks.get(&*step.task).is_some_and(|task| {
-                    let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
-                    let has_target = task.targets.is_empty() || task.targets.iter().any(|t| *t.value == *step.target);
-                    at.as_deref() == Some(name) && has_target
-                })
-            })?;
+            let removed = prefix.retain(|step| !is_gone(opened, step, name))?;
             if removed > 0 {
                 let text =
                     format!("{} of steps that are no more left {name}", crate::base::text::count(removed, "file"));
@@ -335,6 +348,14 @@ impl Context {
         // A convenience for the next run: without it, it thinks again.
         let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths);
     }
+}
+
+/// Does the manifest have no such step that installs into this prefix?
+fn is_gone(opened: &Opened, step: &StepId, prefix: &str) -> bool {
+    let Some(task) = opened.workspace.manifest.tasks.get(&*step.task) else { return true };
+    let at = task.sysroot.as_ref().map(|s| format!("{}@{}", s.value, step.target));
+    let has_target = task.targets.is_empty() || task.targets.iter().any(|t| *t.value == *step.target);
+    at.as_deref() != Some(prefix) || !has_target
 }
 
 /// A request that can be answered by a proof.

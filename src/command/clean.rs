@@ -3,6 +3,7 @@
 use crate::base::text::count;
 use crate::cli::TaskName;
 use crate::event::{Event, Listener};
+use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::graph::Selection;
 use crate::store::{Before, Layers, remove_recorded, remove_tree};
@@ -22,6 +23,8 @@ impl Context {
             let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? else {
                 return Err(CommandError::Usage { text: "a build is running in this worktree".to_owned(), help: None });
             };
+            let watch = Watch::new(opened.state);
+            watch.end_orphans(&self.reporter).map_err(CommandError::io("look for what killed builds left"))?;
             let removed =
                 if tasks.is_empty() { self.clean_all(opened)? } else { self.clean_named(opened, &opened.selection)? };
             let text = format!("removed {}; the cache keeps its copies", count(removed, "file"));

@@ -11,6 +11,7 @@ mod info;
 mod open;
 mod path;
 mod plan;
+mod shell;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -83,6 +84,7 @@ impl Context {
             Command::Plan { tasks } => self.plan(&tasks),
             Command::Run { task, args } => self.run_task(&task, &args),
             Command::Why { task } => self.why(&task),
+            Command::Shell { task, command } => self.shell(&task, command),
             Command::Path { task, output } => self.path(&task, output.as_deref()),
             Command::List => self.list(),
             Command::Graph { tasks, format } => self.graph(&tasks, format),

@@ -9,12 +9,13 @@ use crate::cli::{self, TaskName};
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
 use crate::execute::view::probe::{Views, Wanted};
+use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
 use crate::fingerprint::files::Files;
 use crate::fingerprint::host::Host;
 use crate::fingerprint::tools::Tools;
 use crate::fingerprint::{env, git};
-use crate::graph::{self, Class, Graph, Request, Selection};
+use crate::graph::{self, Class, Graph, Request, Selection, Step};
 use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
 use crate::manifest::load;
@@ -48,7 +49,12 @@ pub(super) struct Opened<'a> {
     pub warnings: Vec<String>,
 }
 
-impl Opened<'_> {
+impl<'a> Opened<'a> {
+    /// The same for other steps of the graph.
+    pub fn with_selection(&self, selection: Selection) -> Opened<'a> {
+        Opened { selection, warnings: self.warnings.clone(), ..*self }
+    }
+
     pub fn judge(&self) -> Judge<'_> {
         Judge {
             bench: self.bench,
@@ -166,7 +172,7 @@ impl Context {
         let records = Records::load(&state)?;
         let results = Results::new(graph);
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
-        put_right(&state, &prefixes)?;
+        self.put_right(&state, &prefixes)?;
         let views = Views::new(self.wanted_views()?, state.dir().join("work"));
         let relocation = relocation(graph);
         let warnings = self.warnings(workspace, &selection, &state);
@@ -191,6 +197,22 @@ impl Context {
         answer
     }
 
+    /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
+    fn put_right(&self, state: &State, prefixes: &[Prefix]) -> Result<(), CommandError> {
+        for prefix in prefixes {
+            let stand_in = StandIn::new(state, prefix);
+            if stand_in.is_left()
+                && let Some(_alone) =
+                    state.try_lock_prefix(prefix.name()).map_err(CommandError::io("lock a sysroot"))?
+            {
+                let look = CommandError::io("look for what killed builds left");
+                Watch::new(state).end_orphans(&self.reporter).map_err(look)?;
+                stand_in.put_right()?;
+            }
+        }
+        Ok(())
+    }
+
     fn warnings(&self, workspace: &Workspace, selection: &Selection, state: &State) -> Vec<String> {
         let manifest = &workspace.manifest;
         let mut texts: Vec<String> =
@@ -204,6 +226,7 @@ impl Context {
                 ignored.join(", ")
             ));
         }
+        texts.extend(unseen_inputs(&workspace.graph, selection));
         if let Some(from) = &state.moved_from {
             let from = crate::base::paths::escaped(from);
             let text = format!("this worktree was moved or copied from {from}: what holds its path is made again");
@@ -224,17 +247,29 @@ pub(super) fn relocation(graph: &Graph) -> Relocation {
     Relocation::new(graph.prefixes.iter().filter_map(placeholder))
 }
 
-/// A build that was killed may have left a prefix elsewhere.
-fn put_right(state: &State, prefixes: &[Prefix]) -> Result<(), CommandError> {
-    for prefix in prefixes {
-        let stand_in = StandIn::new(state, prefix);
-        if stand_in.is_left()
-            && let Some(_alone) = state.try_lock_prefix(prefix.name()).map_err(CommandError::io("lock a sysroot"))?
-        {
-            stand_in.put_right()?;
-        }
-    }
-    Ok(())
+/// Names at most, in one warning.
+const NAMED: usize = 3;
+
+/// A command that names a file which somebody keeps in git, and which is no input, works with it unseen.
+fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
+    let steps = selection.steps.iter().map(|ix| graph.step(*ix));
+    let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+    let named: Vec<(&Step, Vec<PathBuf>)> =
+        steps.map(|step| (step, graph.unmentioned(step).into_iter().filter(is_file).collect())).collect();
+    let all: Vec<&Path> = named.iter().flat_map(|(_, paths)| paths).map(PathBuf::as_path).collect();
+    let tracked = git::tracked_among(&graph.root, &all);
+    let warning = |(step, paths): &(&Step, Vec<PathBuf>)| {
+        let names: Vec<String> = paths.iter().filter(|p| tracked.contains(p)).map(|p| graph.shown(p)).collect();
+        let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+        let listed = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let id = &step.id;
+        (!names.is_empty()).then(|| {
+            format!(
+                "{id}: its commands name {listed}{more}, which git tracks and no input is: a change there goes unseen"
+            )
+        })
+    };
+    named.iter().filter_map(warning).collect()
 }
 
 /// Files in which a worktree's knowledge of files and tools is kept.

@@ -24,6 +24,7 @@ use crate::store::{
 use super::cancel::Cancel;
 use super::durable::Syncer;
 use super::explain::Explainer;
+use super::holding::{Held, Needs};
 use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
 use super::ownership::still_owned;
@@ -45,6 +46,8 @@ pub struct Options {
     pub forced: HashMap<StepIx, String>,
     /// The task of `run`: it has the terminal, and its arguments make it uncached.
     pub attached: Option<StepIx>,
+    /// How the person starts us for this workspace: `cargo bcache -C dir`.
+    pub recall: String,
 }
 
 /// What a build is made with. Everything outlives it.
@@ -67,6 +70,8 @@ pub struct Build<'a> {
     pub views: &'a Views,
     /// Puts a task's question to the person: yes, no, or why nobody can be asked.
     pub ask: &'a (dyn Fn(&Step, &str) -> Result<bool, String> + Sync),
+    /// Does the manifest have this step no more, or not in this prefix?
+    pub is_gone: &'a (dyn Fn(&StepId, &str) -> bool + Sync),
     pub tally: Tally,
     pub syncer: Syncer,
 }
@@ -74,9 +79,7 @@ pub struct Build<'a> {
 /// What came of it so far.
 #[derive(Default)]
 pub struct Tally {
-    fresh: AtomicUsize,
-    restored: AtomicUsize,
-    pub(super) ran: AtomicUsize,
+    ends: Mutex<HashMap<StepIx, How>>,
     /// Exit status of an attached `run`, where it is not 0.
     pub attached_code: Mutex<Option<i32>>,
     /// Steps that must run and have no token yet.
@@ -98,9 +101,29 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Did the store, the state or the file system fail us?
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
     /// Did a step run?
     pub fn has_run(&self) -> bool {
-        self.ran.load(Ordering::SeqCst) > 0
+        self.count(How::Ran) > 0
+    }
+
+    /// A step that is done twice, since another build undid it, counts once: with what took the most.
+    pub(super) fn done(&self, ix: StepIx, how: How) {
+        let mut ends = self.lock_ends();
+        let known = ends.entry(ix).or_insert(how);
+        *known = how.max(*known);
+    }
+
+    fn count(&self, how: How) -> usize {
+        self.lock_ends().values().filter(|h| **h == how).count()
+    }
+
+    fn lock_ends(&self) -> MutexGuard<'_, HashMap<StepIx, How>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_waiting(&self) -> MutexGuard<'_, HashSet<StepIx>> {
@@ -108,10 +131,12 @@ impl Tally {
     }
 }
 
-/// Locks of a step that is being restored or run.
-pub(super) struct Held {
-    _step: StepLock,
-    _needs: Vec<StepLock>,
+/// How a step was done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum How {
+    Fresh,
+    Restored,
+    Ran,
 }
 
 impl Build<'_> {
@@ -123,9 +148,9 @@ impl Build<'_> {
         self.write_all_shared();
         let ends: Vec<(StepIx, End)> = planned.iter().map(|p| p.step).zip(ends).collect();
         let mut counts = Counts {
-            fresh: self.tally.fresh.load(Ordering::SeqCst),
-            restored: self.tally.restored.load(Ordering::SeqCst),
-            ran: self.tally.ran.load(Ordering::SeqCst),
+            fresh: self.tally.count(How::Fresh),
+            restored: self.tally.count(How::Restored),
+            ran: self.tally.count(How::Ran),
             failed: 0,
             skipped: 0,
         };
@@ -176,11 +201,12 @@ impl Build<'_> {
         }
     }
 
+    /// Once is enough, also for a step that another build undoes.
     pub(super) fn forced(&self, ix: StepIx) -> Option<&str> {
-        self.options.forced.get(&ix).map(String::as_str)
+        self.options.forced.get(&ix).filter(|_| self.results.get(ix).is_none()).map(String::as_str)
     }
 
-    fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
+    pub(super) fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         if self.lacks_token(ix)? {
             return Ok(Attempt::Later(Wait::Token));
@@ -192,45 +218,32 @@ impl Build<'_> {
             Class::Cached | Class::Fixed => {}
         }
         let judge = self.judge();
-        let judged = judge.judge(ix, self.records.get(&step.id), self.forced(ix))?;
-        if let Ok(made) = &judged.fresh {
+        // Nobody is kept from changing anything yet: only that it is fresh is believed.
+        let judged = judge.judge(ix, self.records.get(&step.id), self.forced(ix));
+        if let Ok(Judged { fresh: Ok(made), .. }) = &judged {
             return Ok(self.is_fresh(ix, made.clone()));
         }
         let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         self.end_orphans()?;
-        let record = self.records.reread(&step.id)?;
-        let needs_moved = self.reread_needs(ix)?;
-        let judged =
-            if record == judged.record && !needs_moved { judged } else { judge.judge(ix, record, self.forced(ix))? };
+        // Not ours before the step is done with it: who needs it goes by what it was when it was done here.
+        let record = self.records.peek(&step.id)?;
+        let judged = match (self.look_at_needs(ix)?, judged) {
+            (Needs::Undone(need), _) => {
+                drop((held, shares));
+                return self.do_again(need);
+            }
+            (Needs::AsKnown, Ok(judged)) if record == judged.record => judged,
+            (Needs::AsKnown | Needs::Moved, _) => judge.judge(ix, record, self.forced(ix))?,
+        };
         let reasons = match judged.fresh {
-            Ok(made) => return Ok(self.is_fresh(ix, made)),
+            Ok(made) => {
+                let attempt = self.is_fresh(ix, made);
+                judged.record.into_iter().for_each(|record| self.records.adopt(record));
+                return Ok(attempt);
+            }
             Err(ref reasons) => reasons.clone(),
         };
         self.restore_or_run(ix, judged, reasons, held, shares)
-    }
-
-    /// Has another build made a need anew since it was done here? Then that is what this step works with.
-    fn reread_needs(&self, ix: StepIx) -> Result<bool, StepError> {
-        let mut moved = false;
-        for need in self.graph.flat_needs(ix) {
-            let step = self.graph.step(need);
-            let Some(known) = self.results.get(need).filter(|_| step.class == Class::Cached) else { continue };
-            let mine = self.records.get(&step.id);
-            let record = self.records.reread(&step.id)?;
-            if record == mine {
-                // Done in this build, if also without a result that answers to its key.
-                continue;
-            }
-            match record.filter(|r| r.origin != Origin::Begun).and_then(|r| r.made.clone()) {
-                Some(made) if made == *known => {}
-                Some(made) => {
-                    self.results.set(need, Arc::new(made));
-                    moved = true;
-                }
-                None => return Err(StepError::NeedGone(step.id.clone())),
-            }
-        }
-        Ok(moved)
     }
 
     /// With the step's locks held: the store's answer, or a run.
@@ -318,32 +331,13 @@ impl Build<'_> {
 
     fn is_fresh(&self, ix: StepIx, made: Arc<Made>) -> Attempt {
         self.results.set(ix, made);
-        self.tally.fresh.fetch_add(1, Ordering::SeqCst);
+        self.tally.done(ix, How::Fresh);
         self.listener.on(Event::Fresh { step: self.graph.step(ix).id.clone() });
         Attempt::Done
     }
 
-    /// The step's own lock, and a share in those of its needs, so that nobody changes their outputs.
-    pub(super) fn hold(&self, ix: StepIx) -> Result<Option<Held>, StepError> {
-        let lock = |error| StepError::lock(error);
-        let Some(step) = self.state.try_lock_step(&self.graph.step(ix).id).map_err(lock)? else { return Ok(None) };
-        let mut needs = Vec::new();
-        for need in self.graph.flat_needs(ix) {
-            match self.state.try_share_step(&self.graph.step(need).id).map_err(lock)? {
-                Some(share) => needs.push(share),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(Held { _step: step, _needs: needs }))
-    }
-
     fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
         Ok(answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?)
-    }
-
-    /// A lock is free again at the moment in which its holder is killed, and what that has started may live on.
-    pub(super) fn end_orphans(&self) -> Result<(), StepError> {
-        self.watch.end_orphans(self.listener).map_err(StepError::Orphans)
     }
 
     /// Restores what the store has; `false` where it has nothing (any more).
@@ -399,8 +393,9 @@ impl Build<'_> {
         self.learn(&result.made, &placed.seen);
         self.remember_host(&judged.assembled);
         self.records.write(record(placed.seen, Origin::Restored))?;
+        self.forget_place(step);
         self.results.set(ix, Arc::new(result.made.clone()));
-        self.tally.restored.fetch_add(1, Ordering::SeqCst);
+        self.tally.done(ix, How::Restored);
         self.tally.changed.store(true, Ordering::SeqCst);
         self.listener.on(Event::Restored { step: step.id.clone(), files, bytes, took: begun.elapsed() });
         Ok(true)
@@ -448,8 +443,24 @@ impl Build<'_> {
             .explain(reasons, old)
     }
 
-    fn fail(&self, ix: StepIx, took: Duration, failure: Failure) {
-        self.listener.on(Event::Failed { step: self.graph.step(ix).id.clone(), took, failure });
+    /// Tells of an error that ended a step.
+    pub(super) fn report(&self, ix: StepIx, took: Duration, error: StepError) {
+        let step = self.graph.step(ix);
+        if error.is_ours() {
+            self.tally.broken.store(true, Ordering::SeqCst);
+        }
+        let (failure, took) = match error {
+            StepError::Failed { failure, took } => (*failure, took),
+            error => {
+                let mut advice = error.advice();
+                if matches!(error, StepError::Layer(_)) {
+                    advice.extend(self.look_around(step));
+                }
+                let headline = with_causes(&error);
+                (Failure { headline, command: None, log: Arc::from([]), log_file: None, advice }, took)
+            }
+        };
+        self.listener.on(Event::Failed { step: step.id.clone(), took, failure });
     }
 }
 
@@ -458,23 +469,9 @@ impl Work for Build<'_> {
         let begun = Instant::now();
         match self.try_step(ix, company) {
             Ok(attempt) => attempt,
-            Err(StepError::Failed { failure, took }) => {
-                self.fail(ix, took, *failure);
-                Attempt::Failed
-            }
             Err(StepError::Cancelled) => Attempt::Stopped,
             Err(error) => {
-                if error.is_ours() {
-                    self.tally.broken.store(true, Ordering::SeqCst);
-                }
-                let failure = Failure {
-                    headline: with_causes(&error),
-                    command: None,
-                    log: Arc::from([]),
-                    log_file: None,
-                    advice: error.advice(),
-                };
-                self.fail(ix, begun.elapsed(), failure);
+                self.report(ix, begun.elapsed(), error);
                 Attempt::Failed
             }
         }

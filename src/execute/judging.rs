@@ -59,14 +59,23 @@ impl<'a> Records<'a> {
         self.lock().get(step).cloned()
     }
 
-    /// As it is on disk now: another build may have written it.
-    pub fn reread(&self, step: &StepId) -> Result<Option<Arc<StepRecord>>, StoreError> {
-        let record = self.state.read_record(step)?.map(Arc::new);
-        match &record {
-            Some(record) => self.lock().insert(step.clone(), record.clone()),
-            None => self.lock().remove(step),
-        };
-        Ok(record)
+    /// As it is on disk now: another build may have written it. It is not taken for ours.
+    pub fn peek(&self, step: &StepId) -> Result<Option<Arc<StepRecord>>, StoreError> {
+        Ok(self.state.read_record(step)?.map(Arc::new))
+    }
+
+    /// What was peeked at is what this build goes by: after its result is known, since others compare the two.
+    pub fn adopt(&self, record: Arc<StepRecord>) {
+        self.lock().insert(record.step.clone(), record);
+    }
+
+    /// Writes what was seen anew of the same, where nobody has the step at this moment. It is a memory aid.
+    fn refresh(&self, old: &Arc<StepRecord>, new: StepRecord) -> Result<(), StoreError> {
+        let Ok(Some(_lock)) = self.state.try_lock_step(&new.step) else { return Ok(()) };
+        if self.peek(&new.step)?.as_ref() == Some(old) {
+            self.write(new)?;
+        }
+        Ok(())
     }
 
     pub fn write(&self, record: StepRecord) -> Result<Arc<StepRecord>, StoreError> {
@@ -310,7 +319,7 @@ impl Judge<'_> {
             }
         }
         if changed {
-            self.records.write(StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
+            self.records.refresh(record, StepRecord { outputs: refreshed, ..StepRecord::clone(record) })?;
         }
         Ok(Disk::Intact)
     }

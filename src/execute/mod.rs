@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`build`] | one build: each step judged, restored or run, in the order of its life |
 //! | [`scheduler`] | which step is tried when |
+//! | [`holding`] | the locks of a step, and what its needs are under them |
 //! | [`judging`] | a step's verdict, from what is here |
+//! | [`enter`] | a visit to a step's place: `shell` |
 //! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
@@ -32,9 +34,11 @@ pub mod build;
 pub mod cancel;
 mod discovering;
 pub mod durable;
+pub mod enter;
 mod exclusive;
 pub mod explain;
 pub mod fetch;
+pub mod holding;
 pub mod inside;
 pub mod jobserver;
 pub mod judging;

@@ -11,7 +11,7 @@ use crate::action::{Made, Origin, StepRecord};
 use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::Tree;
+use crate::base::tree::{Node, Tree};
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::{env, git};
 use crate::graph::pattern::Pattern;
@@ -25,6 +25,17 @@ use super::runner::{self, Ending, Job};
 use super::unpack;
 use super::view::hiding::{self, Hiding, Shown};
 use super::view::{Mounted, Top, View};
+
+/// For whom the place of a step is prepared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// A run: everything from nothing, but for a build directory that it `takes_over`.
+    Run { takes_over: bool },
+    /// A visit, where no run left anything.
+    Visited,
+    /// A visit to what a run has left.
+    Kept,
+}
 
 impl Build<'_> {
     /// Takes away what the step made before, unless the run `takes_over` that; `begin` writes down that it does. What
@@ -123,7 +134,7 @@ impl Build<'_> {
     }
 
     /// No output may be reached through a link: it could lead out of the workspace.
-    fn check_parents(&self, step: &Step) -> Result<(), StepError> {
+    pub(super) fn check_parents(&self, step: &Step) -> Result<(), StepError> {
         let depfiles = step.depfiles.iter().filter(|d| !d.fixed_part().starts_with(&step.work));
         for pattern in step.outputs.iter().map(|output| &output.pattern).chain(depfiles) {
             let path = pattern.fixed_part();
@@ -153,31 +164,34 @@ impl Build<'_> {
         discovering::make_dirs(step)
     }
 
-    /// Everything that the commands expect to find. A run that `takes_over` finds its build directory as it was left.
-    pub(super) fn prepare(
-        &self,
-        ix: StepIx,
-        assembled: &Assembled,
-        takes_over: bool,
-    ) -> Result<Option<View>, StepError> {
+    /// Everything that the commands expect to find.
+    pub(super) fn prepare(&self, ix: StepIx, assembled: &Assembled, place: Place) -> Result<Option<View>, StepError> {
         let step = self.graph.step(ix);
+        if place != Place::Kept {
+            self.unmark_place(step)?;
+        }
         empty_dir(&assembled.tmp)?;
         if let Some(home) = &assembled.home {
-            fresh_dir(home)?;
+            place.make_home(home)?;
         }
         if let Some((dir, links)) = &assembled.tool_links {
             link_tools(dir, links)?;
         }
-        if step.source.is_some() {
-            if !(takes_over && step.keeps_build_dir) {
-                fresh_dir(&step.work.join("build"))?;
+        if step.source.is_some() && place != Place::Kept {
+            let build = step.work.join("build");
+            if step.keeps_build_dir && place != (Place::Run { takes_over: false }) {
+                fs::create_dir_all(&build).map_err(StepError::write(&build))?;
+            } else {
+                fresh_dir(&build)?;
             }
             self.unpack(step, assembled)?;
         }
-        if !step.has_views() || self.is_exclusive(step) {
-            return Ok(None);
+        let has_view = step.has_views() && !self.is_exclusive(step);
+        let view = if has_view { Some(self.view(ix, step, assembled, place)?) } else { None };
+        if let Place::Run { .. } = place {
+            self.mark_place(step, &assembled.action.key())?;
         }
-        self.view(ix, step, assembled).map(Some)
+        Ok(view)
     }
 
     fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
@@ -304,7 +318,7 @@ impl Build<'_> {
     }
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
-    fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled) -> Result<View, StepError> {
+    fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled, place: Place) -> Result<View, StepError> {
         if let Some(why) = self.views.refusal() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {
@@ -325,7 +339,12 @@ impl Build<'_> {
                     layers.extend(self.layer_dir(owner, tree)?);
                 }
             }
-            let top = if step.sysroot == Some(here) { Some(self.top(step)?) } else { None };
+            let top = if step.sysroot == Some(here) {
+                layers.extend(place.left(step));
+                Some(make_top(&place.top(step))?)
+            } else {
+                None
+            };
             fs::create_dir_all(&prefix.path).map_err(StepError::write(&prefix.path))?;
             if prefix.placeholder.is_some() {
                 // What is put together there is nothing that a step may see.
@@ -391,13 +410,7 @@ impl Build<'_> {
     }
 
     pub(super) fn top(&self, step: &Step) -> Result<Top, StepError> {
-        let top = step.work.join("top");
-        fresh_dir(&top)?;
-        let (upper, work) = (top.join("upper"), top.join("work"));
-        for dir in [&upper, &work] {
-            fs::create_dir(dir).map_err(StepError::write(dir))?;
-        }
-        Ok(Top { upper, work })
+        make_top(&step.work.join("top"))
     }
 
     /// Steps whose layers lie at a prefix in this step's view, with what they made.
@@ -441,8 +454,16 @@ impl Build<'_> {
         let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
         // One after another: who has put its layer is not provisional any more.
         let mut installed = self.tally.installed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_provisional = |owner: &StepId| {
-            self.graph.find(owner).is_some_and(|ix| self.is_to_come(ix) && !installed.contains_key(&ix))
+        let name = &self.graph.prefix(prefix).name;
+        let is_provisional = |owner: &StepId, path: &Path, node: &Node| {
+            let Some(ix) = self.graph.find(owner) else { return (self.is_gone)(owner, name) };
+            let Some(made) = installed.get(&ix).cloned().or_else(|| self.results.get(ix)) else {
+                return self.is_to_come(ix);
+            };
+            // What it did not make here is of a build with another manifest. (Moved, its files hold another path.)
+            let known = made.layer.as_ref().and_then(|layer| layer.get(path));
+            let is_moved = self.graph.prefix(prefix).placeholder.is_some();
+            known.is_none_or(|known| known != node && !is_moved)
         };
         let moved = self.relocation.moved(self.state, made, source)?;
         let prefix_here = &self.prefixes[prefix.index()];
@@ -479,7 +500,7 @@ impl Build<'_> {
                 let source = LayerSource::Dir(&dir);
                 let moved = self.relocation.moved(self.state, &made, source)?;
                 let id = &self.graph.step(other).id;
-                self.prefixes[prefix.index()].put_over(id, moved.tree(), source, moved.mends(), &|_| false)?;
+                self.prefixes[prefix.index()].put_over(id, moved.tree(), source, moved.mends(), &|_, _, _| false)?;
             }
         }
         Ok(())
@@ -510,6 +531,14 @@ impl Build<'_> {
     fn recorded(&self, ix: StepIx) -> Option<Arc<Made>> {
         let record = self.records.get(&self.graph.step(ix).id)?;
         record.made.clone().map(Arc::new)
+    }
+
+    /// What a failed run left to be looked at: the step is past that.
+    pub(super) fn forget_place(&self, step: &Step) {
+        if (step.has_views() || step.source.is_some()) && step.work.is_dir() {
+            // It is emptied before the next run anyway.
+            let _ = remove_tree(&step.work);
+        }
     }
 
     /// What a step that ended well needs no more.
@@ -569,7 +598,16 @@ fn empty_dir(dir: &Path) -> Result<(), StepError> {
     Ok(())
 }
 
-fn fresh_dir(dir: &Path) -> Result<(), StepError> {
+fn make_top(top: &Path) -> Result<Top, StepError> {
+    fresh_dir(top)?;
+    let (upper, work) = (top.join("upper"), top.join("work"));
+    for dir in [&upper, &work] {
+        fs::create_dir(dir).map_err(StepError::write(dir))?;
+    }
+    Ok(Top { upper, work })
+}
+
+pub(super) fn fresh_dir(dir: &Path) -> Result<(), StepError> {
     remove_tree(dir).map_err(StepError::write(dir))?;
     fs::create_dir_all(dir).map_err(StepError::write(dir))
 }

@@ -18,11 +18,13 @@ use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
 use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
 
-use super::build::{Build, Permission, StepError};
+use super::build::{Build, How, Permission, StepError};
 use super::explain;
+use super::holding::Needs;
 use super::jobserver::{Style, Tokens};
 use super::judging::Judged;
 use super::ownership::still_owned;
+use super::prepare::Place;
 use super::runner::{self, Ending, Finished, Job};
 use super::scheduler::{Attempt, Company, Wait};
 use super::style;
@@ -80,7 +82,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
-                self.tally.ran.fetch_add(1, Ordering::SeqCst);
+                self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
                     step: step.id.clone(),
@@ -117,7 +119,7 @@ impl Build<'_> {
         let attached = self.options.attached == Some(ix);
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
-            let view = self.prepare(ix, assembled, takes_over)?;
+            let view = self.prepare(ix, assembled, Place::Run { takes_over })?;
             let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
             let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
             self.note_use(ix, assembled, &finished.ending, begun.start)?;
@@ -401,8 +403,12 @@ impl Build<'_> {
     /// A step that always runs: it inherits the environment, and nothing of it is stored.
     pub(super) fn run_plain(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
-        let Some(_held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
+        let Some(held) = self.hold(ix)? else { return Ok(Attempt::Later(Wait::Lock)) };
         self.end_orphans()?;
+        if let Needs::Undone(need) = self.look_at_needs(ix)? {
+            drop(held);
+            return self.do_again(need);
+        }
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Token));
         };
@@ -439,7 +445,7 @@ impl Build<'_> {
         let snapshot = sources.snapshot()?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.results.set(ix, Arc::new(snapshot.made));
-        self.tally.ran.fetch_add(1, Ordering::SeqCst);
+        self.tally.done(ix, How::Ran);
         self.listener.on(Event::Ran {
             step: step.id.clone(),
             took: begun.elapsed(),
@@ -465,8 +471,9 @@ impl Build<'_> {
         let headline = ending_text(&finished.ending, step);
         let mut advice = self.hidden_programs_missed(step, assembled, &[headline.as_bytes(), b"\n", &log].concat());
         if finished.log.is_some() {
-            advice.push(format!("the whole log: cargo bcache log {}", shown_step(step)));
+            advice.push(format!("the whole log: {} log {}", self.options.recall, shown_step(step)));
         }
+        advice.extend(self.look_around(step));
         let failure = Failure {
             headline,
             command: command.map(|c| self.shown_command(c)),
@@ -492,11 +499,17 @@ impl Build<'_> {
         String::from_utf8_lossy(&text).into_owned()
     }
 
+    /// How to get to the place where the step failed. One that inherits everything has none of its own.
+    pub(super) fn look_around(&self, step: &Step) -> Option<String> {
+        (step.class != Class::Plain).then(|| format!("to look around: {} shell {}", self.options.recall, step.id))
+    }
+
     pub(super) fn plain_failure(&self, step: &Step, headline: String) -> StepError {
         let path = self.state.log_path(&step.id);
         let log = self.relocation.shown(read_end(&path));
         let log_file = (!log.is_empty()).then_some(path);
-        let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice: Vec::new() };
+        let advice = self.look_around(step).into_iter().collect();
+        let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice };
         StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
     }
 

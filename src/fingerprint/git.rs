@@ -36,6 +36,17 @@ pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)
     Ok(found)
 }
 
+/// Those of the files that the repository around `root` tracks. None where there is no repository that can be read.
+pub fn tracked_among(root: &Path, files: &[&Path]) -> Vec<PathBuf> {
+    let read = || {
+        let repository = Repository::discover(root).ok()?;
+        Some((repository.workdir()?.canonicalize().ok()?, repository.index().ok()?))
+    };
+    let Some((workdir, index)) = (if files.is_empty() { None } else { read() }) else { return Vec::new() };
+    let is_tracked = |file: &&Path| file.strip_prefix(&workdir).is_ok_and(|inner| index.get_path(inner, 0).is_some());
+    files.iter().copied().filter(is_tracked).map(Path::to_owned).collect()
+}
+
 /// Is the commit in the bare repository `store`? The repository is made if it is not there.
 pub fn has_commit(url: &str, rev: &str, store: &Path) -> Result<bool, GitError> {
     let failed = |error| GitError::Commit { url: url.to_owned(), rev: rev.to_owned(), error };

@@ -1,13 +1,14 @@
 //! Needs that nobody wrote: a path of a step that reaches an output of another.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
 use crate::base::paths::join_clean;
 
 use super::outputs::Owners;
 use super::pattern::Pattern;
-use super::{Class, Command, Need, NeedOrigin, SourceFrom, Step, shell};
+use super::{Class, Command, Graph, Need, NeedOrigin, SourceFrom, Step, shell};
 
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
     for (i, step) in steps.iter_mut().enumerate() {
@@ -48,6 +49,12 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
         source.patches.iter().for_each(|p| reach_path(&p.path, &p.shown));
     }
     step.path.iter().for_each(|dir| reach_path(dir, &dir.display().to_string()));
+    each_path(step, &mut reach_path);
+    found
+}
+
+/// Every word of the step's commands as the path that it would be.
+fn each_path(step: &Step, act: &mut dyn FnMut(&Path, &str)) {
     for word in step.commands.iter().flat_map(words) {
         // `--config=a/b` names a file too.
         let value = word.split_once('=').map(|(_, value)| value);
@@ -55,11 +62,37 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
             [Some(word.as_str()), value].into_iter().flatten().filter(|c| !c.is_empty() && !c.starts_with('-'))
         {
             if let Some(path) = join_clean(&step.cwd, Path::new(candidate)) {
-                reach_path(&step.elsewhere.real(&path), candidate);
+                act(&step.elsewhere.real(&path), candidate);
             }
         }
     }
-    found
+}
+
+impl Graph {
+    /// Paths of the workspace that a cached step's commands name, and that the manifest says nothing of: neither
+    /// that they are inputs (or are not), nor that a step makes them. Whether there is anything is not asked.
+    pub fn unmentioned(&self, step: &Step) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        if step.class != Class::Cached {
+            return found;
+        }
+        let state = self.root.join(".bcache");
+        let source = step.source.iter().flat_map(|s| s.patches.iter().map(|p| &p.path).chain([&s.dir]));
+        let known: Vec<&PathBuf> = source.chain(&step.path).chain([&state]).collect();
+        let makes = |step: &Step, path: &Path| step.outputs.iter().any(|o| o.pattern.covers(path));
+        each_path(step, &mut |path, _| {
+            let is_known = step.inputs.iter().any(|i| i.pattern.covers(path))
+                || step.scripts.iter().any(|script| script == path)
+                || known.iter().any(|known| path.starts_with(known))
+                || matches!(&step.source, Some(s) if matches!(&s.from, SourceFrom::Archive { path: archive, .. } if archive == path))
+                || self.prefixes.iter().any(|prefix| path.starts_with(&prefix.path))
+                || self.steps.iter().any(|step| makes(step, path));
+            if path.starts_with(&self.root) && path != self.root && !is_known {
+                found.insert(path.to_owned());
+            }
+        });
+        found
+    }
 }
 
 /// Takes an exclusion of the step this output, or all of the directory, away again?

@@ -83,10 +83,8 @@ impl State {
 
 /// Was a build of the worktree at `root` killed, and is not cleared up yet?
 pub fn has_killed_build(root: &Path) -> bool {
-    let state = root.join(".bcache");
-    match entries_of(&place(&state)) {
-        Ok(entries) if entries.is_empty() => false,
-        Ok(entries) => entries.iter().any(|entry| !matches!(try_lock(&entry.path(), Sharing::Shared), Ok(None))),
+    match notes(&root.join(".bcache")) {
+        Ok(notes) => notes.iter().any(|(_, path)| !matches!(try_lock(path, Sharing::Shared), Ok(None))),
         // Whoever opens the state will say what is wrong with it.
         Err(_) => true,
     }
@@ -96,11 +94,15 @@ fn place(state: &Path) -> PathBuf {
     state.join("builds")
 }
 
+/// Of the living and the dead.
+fn notes(state: &Path) -> io::Result<Vec<(Mark, PathBuf)>> {
+    let entries = entries_of(&place(state))?.into_iter();
+    Ok(entries.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path()))).collect())
+}
+
 fn killed(state: &Path) -> io::Result<Vec<BuildNote>> {
     let mut found = Vec::new();
-    for entry in entries_of(&place(state))? {
-        let Some(Ok(mark)) = entry.file_name().to_str().map(str::parse::<Mark>) else { continue };
-        let path = entry.path();
+    for (mark, path) in notes(state)? {
         if let Some(file) = try_lock(&path, Sharing::Exclusive)? {
             found.push(BuildNote { mark, passing: Passing { path, _file: file } });
         }

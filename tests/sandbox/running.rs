@@ -1,5 +1,6 @@
 //! The program while it runs, and the gates at which its steps wait for the test.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -23,6 +24,8 @@ pub struct Running<'a> {
     sandbox: &'a Sandbox,
     /// `None` once it was waited for.
     child: Option<Child>,
+    /// What was read of stderr before it was waited for.
+    said: RefCell<Vec<u8>>,
 }
 
 impl<'a> Running<'a> {
@@ -30,7 +33,7 @@ impl<'a> Running<'a> {
         // A group of its own: a Ctrl-C is for the test runner or for it, never for both.
         command.process_group(0);
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        Self { sandbox, child: Some(child) }
+        Self { sandbox, child: Some(child), said: RefCell::default() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -40,6 +43,24 @@ impl<'a> Running<'a> {
     pub fn signal(&self, signal: Signal) -> &Self {
         let pid = Pid::from_raw(self.pid() as i32).unwrap();
         kill_process(pid, signal).unwrap();
+        self
+    }
+
+    /// Returns when it has said this on stderr.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        let stderr = self.child.as_ref().and_then(|child| child.stderr.as_ref()).expect("it is running");
+        let mut said = self.said.borrow_mut();
+        while !said.windows(text.len()).any(|w| w == text.as_bytes()) {
+            let mut byte = [0];
+            assert_eq!(
+                rustix::io::read(stderr, &mut byte).unwrap(),
+                1,
+                "it said only: {}",
+                String::from_utf8_lossy(&said)
+            );
+            said.extend(byte);
+        }
         self
     }
 
@@ -66,7 +87,8 @@ impl<'a> Running<'a> {
         };
         // What it left behind may hold the pipes open after `kill -9`.
         let said = |from: mpsc::Receiver<Vec<u8>>| from.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
-        Outcome::new(self.sandbox, status.unwrap(), &said(out), &said(err))
+        let all_said = [self.said.take(), said(err)].concat();
+        Outcome::new(self.sandbox, status.unwrap(), &said(out), &all_said)
     }
 }
 

@@ -75,19 +75,19 @@ impl<'a> Prefix<'a> {
     /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
     /// bytes at a path of another step are the other's.
     pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
-        self.put_over(step, tree, source, &Mends::default(), &|_| false)
+        self.put_over(step, tree, source, &Mends::default(), &|_, _, _| false)
     }
 
-    /// The same with the files of `mends` changed on their way; `tree` says what becomes of them. And a step that
-    /// is `provisional` gives up what is in the way: what it installed is of an earlier build, and it is put anew,
-    /// or not fresh, before this one ends.
+    /// The same with the files of `mends` changed on their way; `tree` says what becomes of them. And what is
+    /// `provisional` of other steps yields: it is of an earlier build, or of one with another manifest, and its step
+    /// is put anew, or not fresh, before this one ends.
     pub fn put_over(
         &self,
         step: &StepId,
         tree: &Tree,
         source: LayerSource,
         mends: &Mends,
-        provisional: &dyn Fn(&StepId) -> bool,
+        provisional: Provisional,
     ) -> Result<PrefixReport, StoreError> {
         let mut shares = self.shares.lock()?;
         let _held = if let LayerSource::Stored(store, _) = source { Some(store.hold()?) } else { None };
@@ -214,12 +214,15 @@ impl<'a> Prefix<'a> {
     }
 }
 
-/// What is in the layer's way and of provisional owners.
+/// Does this, at this path, of this step yield to others?
+pub type Provisional<'a> = &'a dyn Fn(&StepId, &Path, &Node) -> bool;
+
+/// What is in the layer's way, and provisional.
 fn yielding(
     all: &BTreeMap<StepId, Share>,
     step: &StepId,
     tree: &Tree,
-    provisional: &dyn Fn(&StepId) -> bool,
+    provisional: Provisional,
 ) -> BTreeMap<StepId, Vec<Row>> {
     let is_file = |node: &Node| !matches!(node, Node::Dir { .. });
     let in_the_way = |row: &Row| {
@@ -227,9 +230,12 @@ fn yielding(
             || is_file(&row.node) && tree.holds_below(&row.path)
             || row.path.ancestors().skip(1).any(|above| tree.get(above).is_some_and(is_file))
     };
-    let of_owner = |share: &Share| share.iter().filter(|row| in_the_way(row)).cloned().collect::<Vec<_>>();
-    let others = all.iter().filter(|(owner, _)| *owner != step && provisional(owner));
-    others.map(|(owner, share)| (owner.clone(), of_owner(share))).filter(|(_, rows)| !rows.is_empty()).collect()
+    let of_owner = |(owner, share): (&StepId, &Share)| {
+        let yields = |row: &&Row| in_the_way(row) && provisional(owner, &row.path, &row.node);
+        (owner.clone(), share.iter().filter(yields).cloned().collect::<Vec<_>>())
+    };
+    let others = all.iter().filter(|(owner, _)| *owner != step);
+    others.map(of_owner).filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
 /// The rows that an owner keeps.
