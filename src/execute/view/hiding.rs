@@ -271,26 +271,20 @@ pub fn forget_old(covers: &Path) {
     }
 }
 
-/// Words by which programs and scripts say that a program is not there, and where they name it.
-const LAMENTS: [(&str, Named); 8] = [
-    ("not found", Named::Before),
-    ("no such file", Named::JustBefore),
-    ("found: no", Named::Before),
-    ("is required", Named::Before),
-    ("are required", Named::Before),
-    ("is missing", Named::Before),
-    ("is needed", Named::Before),
-    ("could not find", Named::After),
+/// What programs and scripts say behind the name of a program that is not there.
+const LAMENTS: [&str; 9] = [
+    ": command not found",
+    "not found",
+    ": no such file",
+    "found: no",
+    "is required",
+    "are required",
+    "is missing",
+    "is needed",
+    "is not installed",
 ];
-
-#[derive(Clone, Copy)]
-enum Named {
-    Before,
-    /// Any file may be missed so: only the last word counts.
-    JustBefore,
-    After,
-}
-
+/// And before it.
+const SEARCHES: [&str; 3] = ["could not find", "cannot find", "can't find"];
 /// Advice on more programs than this helps nobody.
 const NAMED: usize = 3;
 
@@ -299,7 +293,7 @@ pub fn missed(log: &[u8], is_hidden: impl Fn(&OsStr) -> bool) -> Vec<String> {
     let mut missed: Vec<String> = Vec::new();
     for line in log.rsplit(|byte| *byte == b'\n') {
         let text = String::from_utf8_lossy(line);
-        for word in LAMENTS.iter().flat_map(|(words, named)| named_in(&text, words, *named)) {
+        for word in complained_about(&text) {
             if missed.len() < NAMED && !missed.iter().any(|known| known == word) && is_hidden(OsStr::new(word)) {
                 missed.push(word.to_owned());
             }
@@ -308,20 +302,21 @@ pub fn missed(log: &[u8], is_hidden: impl Fn(&OsStr) -> bool) -> Vec<String> {
     missed
 }
 
-/// Words of a line that may name what these words lament.
-fn named_in<'t>(text: &'t str, lament: &str, named: Named) -> Vec<&'t str> {
-    // The same length, so that a place in one is a place in the other.
-    let Some(at) = text.to_ascii_lowercase().find(lament) else { return Vec::new() };
-    let part = match named {
-        Named::Before | Named::JustBefore => &text[..at],
-        Named::After => &text[at + lament.len()..],
+/// The word just before a lament, or just behind a search: others in the line are what they are in any sentence.
+fn complained_about(line: &str) -> Vec<&str> {
+    let lower = line.to_ascii_lowercase();
+    let is_apart = |c: char| !(c.is_alphanumeric() || "._+-".contains(c));
+    let words = |text: &'_ str| -> Vec<(usize, usize)> {
+        let begin = text.as_ptr() as usize;
+        let parts = text.split(is_apart).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty());
+        parts.map(|word| (word.as_ptr() as usize - begin, word.len())).collect()
     };
-    let is_between = |c: char| !(c.is_alphanumeric() || "._+-".contains(c));
-    let mut words = part.split(is_between).map(|word| word.trim_matches('.')).filter(|word| !word.is_empty());
-    match named {
-        Named::Before | Named::After => words.collect(),
-        Named::JustBefore => words.next_back().into_iter().collect(),
-    }
+    let before = LAMENTS.iter().filter_map(|lament| words(&lower[..lower.find(lament)?]).pop());
+    let behind = SEARCHES.iter().filter_map(|search| {
+        let from = lower.find(search)? + search.len();
+        words(&lower[from..]).first().map(|(at, len)| (from + at, *len))
+    });
+    before.chain(behind).map(|(at, len)| &line[at..at + len]).collect()
 }
 
 #[cfg(test)]
