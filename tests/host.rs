@@ -259,6 +259,7 @@ sh: 1: gcc: not found
   log: [ROOT]/work/.bcache/logs/t@host
   help: gcc is installed but not declared: add it to tools
   help: the whole log: cargo bcache log t
+  help: to look around: cargo bcache shell t@host
       Failed t@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
 ",
         )
