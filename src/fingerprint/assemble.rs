@@ -345,12 +345,12 @@ impl Parts<'_> {
         }
         let programs = host::programs(bench.files, bench.tools, step, located)?;
         let asked = host::Asked { programs: &programs, has_views: step.has_views(), choice: &step.host };
-        let Some(identity) = bench.host.identity(&asked)? else {
+        let Some((identity, facts)) = bench.host.identity(&asked)? else {
             self.text(Part::Host, "packages", "unknown");
             return Ok(None);
         };
         // Of its directories, the stamps are looked at when the action is put together again.
-        self.seen.extend(bench.host.facts()?.into_iter().filter(|(_, seen)| seen.digest.is_some()));
+        self.seen.extend(facts.into_iter().filter(|(_, seen)| seen.digest.is_some()));
         self.components.push(Component {
             kind: Part::Host,
             name: "packages".to_owned(),

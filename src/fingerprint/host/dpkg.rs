@@ -47,12 +47,22 @@ pub fn read(dir: &Path) -> io::Result<Packages> {
             }
         }
     }
-    let mut described = Vec::with_capacity(stated.len());
-    for Stated { mut package, same } in stated.into_iter().flatten() {
-        package.files = contents(dir, &package, same, &diversions)?;
-        described.push(package);
-    }
-    Ok(Packages::new(described))
+    let mut stated: Vec<Stated> = stated.into_iter().flatten().collect();
+    // The lists are most of it: hundreds of files.
+    let half = stated.len() / 2;
+    let (one, two) = stated.split_at_mut(half);
+    let read_lists = |half: &mut [Stated]| {
+        half.iter_mut().try_for_each(|Stated { package, same }| {
+            package.files = contents(dir, package, *same, &diversions)?;
+            Ok(())
+        })
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| read_lists(two));
+        let mine: io::Result<()> = read_lists(one);
+        mine.and(other.join().expect("BUG: reading lists panicked"))
+    })?;
+    Ok(Packages::new(stated.into_iter().map(|stated| stated.package).collect()))
 }
 
 /// Packages whose lists hold `path`, and that have it there.

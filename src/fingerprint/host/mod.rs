@@ -69,6 +69,9 @@ pub enum Watched {
     Stamps(PathBuf),
 }
 
+/// Paths of a database, as they look.
+pub type Facts = Vec<(PathBuf, Observation)>;
+
 /// A package manager, and the directory of its database.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Manager {
@@ -122,7 +125,7 @@ pub struct Host<'a> {
 /// What was read, and the facts that it rests on.
 struct Known {
     manager: Manager,
-    facts: Vec<(PathBuf, Observation)>,
+    facts: Facts,
     installed: Arc<Installed>,
     /// Identities by what they were asked for.
     identities: Mutex<HashMap<Query, Arc<Identity>>>,
@@ -191,9 +194,11 @@ impl<'a> Host<'a> {
         Ok(self.manager()?.is_some())
     }
 
-    /// The identity of a step; `None` where no database can be read. And the facts that it rests on.
-    pub fn identity(&self, asked: &Asked) -> Result<Option<Arc<Identity>>, FileError> {
-        let Some(known) = self.current()? else { return Ok(None) };
+    /// The identity of a step, and what the database looks like now; `None` where none can be read.
+    pub fn identity(&self, asked: &Asked) -> Result<Option<(Arc<Identity>, Facts)>, FileError> {
+        let Some(manager) = self.manager()? else { return Ok(None) };
+        let facts = self.look(&manager)?;
+        let known = self.known(manager, &facts)?;
         let mut tools = BTreeSet::new();
         for (name, links) in asked.programs {
             tools.extend(known.installed.packages.named(name));
@@ -206,7 +211,7 @@ impl<'a> Host<'a> {
         let query = Query { tools, has_views: asked.has_views, named };
         let mut identities = known.identities.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = identities.entry(query).or_insert_with_key(|query| Arc::new(known.identity(query)));
-        Ok(Some(identity.clone()))
+        Ok(Some((identity.clone(), facts)))
     }
 
     /// The packages of an identity that this process has made.
@@ -214,11 +219,6 @@ impl<'a> Host<'a> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let identities = known.identities.lock().unwrap_or_else(PoisonError::into_inner);
         identities.values().find(|identity| identity.digest == *digest).map(|identity| identity.list.clone())
-    }
-
-    /// What the database looks like now, to be compared after a run.
-    pub fn facts(&self) -> Result<Vec<(PathBuf, Observation)>, FileError> {
-        Ok(self.manager()?.map(|manager| self.look(&manager)).transpose()?.unwrap_or_default())
     }
 
     fn manager(&self) -> Result<Option<Manager>, FileError> {
@@ -240,7 +240,7 @@ impl<'a> Host<'a> {
         Ok(None)
     }
 
-    fn look(&self, manager: &Manager) -> Result<Vec<(PathBuf, Observation)>, FileError> {
+    fn look(&self, manager: &Manager) -> Result<Facts, FileError> {
         let mut facts = Vec::new();
         for watched in manager.watched().into_iter().chain([Watched::Stamps(ALTERNATIVES.into())]) {
             let (path, seen) = match watched {
@@ -258,16 +258,15 @@ impl<'a> Host<'a> {
         Ok(facts)
     }
 
-    fn current(&self) -> Result<Option<Arc<Known>>, FileError> {
-        let Some(manager) = self.manager()? else { return Ok(None) };
-        let facts = self.look(&manager)?;
+    /// What is installed, by a database that looks like this.
+    fn known(&self, manager: Manager, facts: &Facts) -> Result<Arc<Known>, FileError> {
         let mut slot = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = slot.as_ref().filter(|k| k.manager == manager && is_alike(&k.facts, &facts)) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = slot.as_ref().filter(|k| k.manager == manager && is_alike(&k.facts, facts)) {
+            return Ok(known.clone());
         }
-        let (facts, installed) = match self.recall(&manager, &facts) {
-            Some(installed) => (facts, installed),
-            None => self.read(&manager, facts)?,
+        let (facts, installed) = match self.recall(&manager, facts) {
+            Some(installed) => (facts.clone(), installed),
+            None => self.read(&manager, facts.clone())?,
         };
         let known = Known {
             manager,
@@ -276,14 +275,10 @@ impl<'a> Host<'a> {
             identities: Mutex::default(),
             odd: Mutex::default(),
         };
-        Ok(Some(slot.insert(Arc::new(known)).clone()))
+        Ok(slot.insert(Arc::new(known)).clone())
     }
 
-    fn read(
-        &self,
-        manager: &Manager,
-        mut facts: Vec<(PathBuf, Observation)>,
-    ) -> Result<(Vec<(PathBuf, Observation)>, Installed), FileError> {
+    fn read(&self, manager: &Manager, mut facts: Facts) -> Result<(Facts, Installed), FileError> {
         let mut failed = None;
         for _ in 0..TRIES {
             let read = manager.read();

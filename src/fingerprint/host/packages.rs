@@ -54,7 +54,7 @@ impl Contents {
         if is_program(path) {
             self.programs.push(OsString::from_vec(path.to_vec()).into());
         }
-        self.found_by_configure |= is_found_by_configure(path);
+        self.found_by_configure = self.found_by_configure || is_found_by_configure(path);
         self.libc_headers |= path.ends_with(b"/include/stdio.h");
     }
 }

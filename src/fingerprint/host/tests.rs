@@ -45,7 +45,7 @@ impl Database {
             .map(|path| (path.rsplit('/').next().unwrap().to_owned(), vec![PathBuf::from(path)]))
             .collect();
         let asked = Asked { programs: &programs, has_views, choice };
-        let identity = host.identity(&asked).unwrap().unwrap();
+        let (identity, _) = host.identity(&asked).unwrap().unwrap();
         // This machine's own alternatives may lead to the made-up programs.
         let packages = identity.list.iter().filter(|item| !item.name.starts_with("alternative "));
         packages.map(|item| format!("{} {}", item.name, item.version)).collect()
@@ -196,7 +196,8 @@ fn named_packages_narrow_the_list_and_not_what_can_be_seen() {
     let files = Files::default();
     let host = Host::new(&files, &database.outside, database.dir.path().join("memory"));
     let programs = [("gcc".to_owned(), vec![PathBuf::from("/usr/bin/gcc")])];
-    let identity = host.identity(&Asked { programs: &programs, has_views: true, choice: &choice }).unwrap().unwrap();
+    let (identity, _) =
+        host.identity(&Asked { programs: &programs, has_views: true, choice: &choice }).unwrap().unwrap();
     assert!(identity.may_be_seen(Path::new("/usr/bin/gcc")));
     assert!(identity.may_be_seen(Path::new("/usr/bin/mount-config")));
     assert!(!identity.may_be_seen(Path::new("/usr/bin/protoc")));
