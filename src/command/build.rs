@@ -117,9 +117,6 @@ impl Context {
         let options = self.build_options(opened, attached)?;
         let ended = self.with_build(opened, &options, |build| {
             let ended = self.run_build(opened, build);
-            if build.tally.has_run() {
-                build.syncer.begin_last();
-            }
             self.say_unknown_host(opened, &ended.counts)?;
             if options.forced.is_empty() {
                 // One who forces asks for a run, the next time too.
@@ -152,7 +149,7 @@ impl Context {
     ) -> Result<T, CommandError> {
         let alive = opened.state.share_build().map_err(CommandError::io("lock the state"))?;
         let _lease = opened.store.lease().map_err(CommandError::io("lock the store"))?;
-        let watch = Watch::new(opened.state);
+        let watch = Watch::new(opened.state, opened.store.root());
         watch.end_orphans(&self.reporter).map_err(CommandError::io("look for what killed builds left"))?;
         self.remove_gone(opened)?;
         let cancel = Cancel::new(Signals::Caught, GRACE).map_err(CommandError::io("watch for signals"))?;
@@ -185,7 +182,9 @@ impl Context {
         };
         let answer = act(&build)?;
         if build.tally.changed.load(Ordering::SeqCst) {
-            if build.tally.has_run() || build.tally.has_kept() {
+            // What is kept is believed only once it is on the disk; all else can wait.
+            let must_wait = build.tally.has_kept() || build.tally.has_run() && !watch.takes_last_sync();
+            if must_wait {
                 build.syncer.begin_last();
             }
             self.settle(opened, alive)?;

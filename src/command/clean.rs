@@ -23,7 +23,7 @@ impl Context {
             let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? else {
                 return Err(CommandError::Usage { text: "a build is running in this worktree".to_owned(), help: None });
             };
-            let watch = Watch::new(opened.state);
+            let watch = Watch::new(opened.state, opened.store.root());
             watch.end_orphans(&self.reporter).map_err(CommandError::io("look for what killed builds left"))?;
             let removed =
                 if tasks.is_empty() { self.clean_all(opened)? } else { self.clean_named(opened, &opened.selection)? };

@@ -172,7 +172,7 @@ impl Context {
         let records = Records::load(&state)?;
         let results = Results::new(graph);
         let prefixes: Vec<Prefix> = graph.prefixes.iter().map(|p| Prefix::new(&state, &p.name, &p.path)).collect();
-        self.put_right(&state, &prefixes)?;
+        self.put_right(&state, &store, &prefixes)?;
         let views = Views::new(self.wanted_views()?, state.dir().join("work"));
         let relocation = relocation(graph);
         let warnings = self.warnings(workspace, &selection, &state);
@@ -198,7 +198,7 @@ impl Context {
     }
 
     /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
-    fn put_right(&self, state: &State, prefixes: &[Prefix]) -> Result<(), CommandError> {
+    fn put_right(&self, state: &State, store: &Store, prefixes: &[Prefix]) -> Result<(), CommandError> {
         for prefix in prefixes {
             let stand_in = StandIn::new(state, prefix);
             if stand_in.is_left()
@@ -206,7 +206,7 @@ impl Context {
                     state.try_lock_prefix(prefix.name()).map_err(CommandError::io("lock a sysroot"))?
             {
                 let look = CommandError::io("look for what killed builds left");
-                Watch::new(state).end_orphans(&self.reporter).map_err(look)?;
+                Watch::new(state, store.root()).end_orphans(&self.reporter).map_err(look)?;
                 stand_in.put_right()?;
             }
         }
@@ -253,9 +253,10 @@ const NAMED: usize = 3;
 /// A command that names a file which somebody keeps in git, and which is no input, works with it unseen.
 fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
     let steps = selection.steps.iter().map(|ix| graph.step(*ix));
+    let made = graph.made();
     let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
     let named: Vec<(&Step, Vec<PathBuf>)> =
-        steps.map(|step| (step, graph.unmentioned(step).into_iter().filter(is_file).collect())).collect();
+        steps.map(|step| (step, graph.unmentioned(step, &made).into_iter().filter(is_file).collect())).collect();
     let all: Vec<&Path> = named.iter().flat_map(|(_, paths)| paths).map(PathBuf::as_path).collect();
     let tracked = git::tracked_among(&graph.root, &all);
     let warning = |(step, paths): &(&Step, Vec<PathBuf>)| {

@@ -1,5 +1,6 @@
 //! Group durability: while steps end, what they left is brought to the disk once a second, beside the work
-//! and not in its way; a loss of power costs what ended in the last second.
+//! and not in its way; a loss of power costs what ended in the last second. The last sync is left to the build's
+//! watcher ([`super::watch`]), so that nobody waits for the disk, but where something is believed only once it is there.
 //!
 //! Only runs are worth it: a restored result is in the store already, and a sync waits for all that anybody has
 //! written to the disk. What a loss of power takes of it is found missing, and is restored again.
@@ -36,7 +37,7 @@ impl Syncer {
         *last = Instant::now();
         let (disks, busy) = (Arc::clone(&self.disks), Arc::clone(&self.busy));
         rayon::spawn(move || {
-            // The sync at the end of the build is the one whose failure is said.
+            // What did not get there is found missing after a loss of power.
             let _ = disks.sync();
             busy.store(false, Ordering::SeqCst);
         });

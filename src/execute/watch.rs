@@ -1,20 +1,23 @@
-//! Our binary as a build's watcher: `cargo-bcache __watch MARK FILE`. It lives as long as the build, and where the
+//! Our binary as a build's watcher: `cargo-bcache __watch MARK FILE DIR…`. It lives as long as the build, and where the
 //! build is killed it ends what the build has started.
 //!
 //! It is started with the first process of a build, in a session of its own, so that no Ctrl-C reaches it. Its
-//! stdin is a pipe whose other end only the build has: a byte says that all is well, an end without one that
-//! the build was killed. Then every process with the build's mark ([`super::orphans`]) is ended, and the build's file
+//! stdin is a pipe whose other end only the build has: a byte says that all is well (and whether it has to bring the
+//! disks of the directories up to date, so that nobody waits for that), an end without one that the build was
+//! killed. Then every process with the build's mark ([`super::orphans`]) is ended, and the build's file
 //! in `.bcache/builds/` is removed. Where the watcher was killed too, that file tells the next build, which does
 //! the same before it judges anything.
 
 use std::ffi::OsString;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::event::{Event, Listener};
-use crate::store::{BuildNote, Mark, State};
+use crate::store::{BuildNote, Durable, Mark, State};
 
 use super::orphans::{self, Marking, PATIENCE};
 use super::sys;
@@ -29,6 +32,10 @@ const PROGRAM: &str = "/proc/self/exe";
 /// come to its end, good or bad, but not by a panic.
 pub struct Watch<'a> {
     state: &'a State,
+    /// Where the store is.
+    store: &'a Path,
+    /// Does the watcher sync the disks at the end?
+    syncs: AtomicBool,
     starting: Mutex<()>,
     begun: OnceLock<Begun>,
 }
@@ -41,8 +48,15 @@ struct Begun {
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(state: &'a State) -> Self {
-        Self { state, starting: Mutex::new(()), begun: OnceLock::new() }
+    pub fn new(state: &'a State, store: &'a Path) -> Self {
+        Self { state, store, syncs: AtomicBool::new(false), starting: Mutex::new(()), begun: OnceLock::new() }
+    }
+
+    /// Leaves the last sync of the disks to the watcher. `false` where there is none.
+    pub fn takes_last_sync(&self) -> bool {
+        let has_watcher = self.begun.get().is_some_and(|begun| begun.watcher.is_some());
+        self.syncs.store(has_watcher, Ordering::SeqCst);
+        has_watcher
     }
 
     /// To be called before each process that could outlive us; all but the first time it does nothing.
@@ -53,7 +67,7 @@ impl<'a> Watch<'a> {
         let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         if self.begun.get().is_none() {
             let note = self.state.note_build()?;
-            let watcher = start(&note).ok();
+            let watcher = start(&note, &[self.state.dir(), self.store]).ok();
             let begun = Begun { _marking: Marking::set(note.mark), note, watcher };
             self.begun.get_or_init(|| begun);
         }
@@ -80,15 +94,15 @@ impl Drop for Watch<'_> {
             std::mem::forget(begun.note);
         } else if let Some(mut watcher) = begun.watcher {
             // Killed by somebody, it needs not be told.
-            let _ = watcher.write_all(b".");
+            let _ = watcher.write_all(if self.syncs.load(Ordering::SeqCst) { SYNC } else { WELL });
         }
     }
 }
 
-fn start(note: &BuildNote) -> io::Result<PipeWriter> {
+fn start(note: &BuildNote, disks: &[&Path]) -> io::Result<PipeWriter> {
     let (told, tell) = io::pipe()?;
     let mut command = Command::new(PROGRAM);
-    command.arg0("bcache").args([WORD, &note.mark.to_string()]).arg(note.path());
+    command.arg0("bcache").args([WORD, &note.mark.to_string()]).arg(note.path()).args(disks);
     command.env_clear().current_dir("/").stdin(told).stdout(Stdio::null()).stderr(Stdio::null());
     // It ends when we do, or is told to: nobody waits for it.
     command.spawn()?;
@@ -104,22 +118,43 @@ pub fn watch_main() -> u8 {
     sys::close_all_but_standard();
     // Cannot fail for a process that leads no group.
     let _ = rustix::process::setsid();
-    if !was_killed() {
-        return 0;
+    match told() {
+        Told::Well => 0,
+        Told::Sync => sync(args.map(PathBuf::from)),
+        Told::Nothing => clear_up(mark, note),
     }
-    clear_up(mark, note)
 }
 
-fn was_killed() -> bool {
+const WELL: &[u8] = b".";
+const SYNC: &[u8] = b"s";
+
+/// How the build came to its end.
+enum Told {
+    Well,
+    Sync,
+    /// It was killed.
+    Nothing,
+}
+
+fn told() -> Told {
     let mut stdin = io::stdin().lock();
+    let mut byte = [0];
     loop {
-        match stdin.read(&mut [0]) {
-            Ok(0) => return true,
-            Ok(_) => return false,
+        match stdin.read(&mut byte) {
+            Ok(0) => return Told::Nothing,
+            Ok(_) if byte == *SYNC => return Told::Sync,
+            Ok(_) => return Told::Well,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return false,
+            Err(_) => return Told::Well,
         }
     }
+}
+
+/// Nobody is there to be told of a failure; what is not on the disk after a loss of power is found missing.
+fn sync(dirs: impl Iterator<Item = PathBuf>) -> u8 {
+    let dirs: Vec<PathBuf> = dirs.collect();
+    let synced = Durable::of(&dirs.iter().map(PathBuf::as_path).collect::<Vec<_>>()).and_then(|disks| disks.sync());
+    u8::from(synced.is_err())
 }
 
 fn clear_up(mark: Mark, note: OsString) -> u8 {

@@ -1,6 +1,6 @@
 //! Needs that nobody wrote: a path of a step that reaches an output of another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
@@ -68,10 +68,29 @@ fn each_path(step: &Step, act: &mut dyn FnMut(&Path, &str)) {
     }
 }
 
+/// What the steps of a graph make, to be asked about many paths.
+pub struct Made<'g> {
+    literal: HashSet<&'g Path>,
+    globs: Vec<&'g Pattern>,
+}
+
+impl Made<'_> {
+    /// Does a step make this very path, or a directory above it?
+    fn covers(&self, path: &Path) -> bool {
+        path.ancestors().any(|dir| self.literal.contains(dir)) || self.globs.iter().any(|glob| glob.covers(path))
+    }
+}
+
 impl Graph {
+    pub fn made(&self) -> Made<'_> {
+        let all = self.steps.iter().flat_map(|step| &step.outputs).map(|output| &output.pattern);
+        let (globs, literal): (Vec<&Pattern>, Vec<&Pattern>) = all.partition(|pattern| pattern.is_glob());
+        Made { literal: literal.into_iter().map(|pattern| pattern.path.as_path()).collect(), globs }
+    }
+
     /// Paths of the workspace that a cached step's commands name, and that the manifest says nothing of: neither
     /// that they are inputs (or are not), nor that a step makes them. Whether there is anything is not asked.
-    pub fn unmentioned(&self, step: &Step) -> BTreeSet<PathBuf> {
+    pub fn unmentioned(&self, step: &Step, made: &Made) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
         if step.class != Class::Cached {
             return found;
@@ -79,14 +98,13 @@ impl Graph {
         let state = self.root.join(".bcache");
         let source = step.source.iter().flat_map(|s| s.patches.iter().map(|p| &p.path).chain([&s.dir]));
         let known: Vec<&PathBuf> = source.chain(&step.path).chain([&state]).collect();
-        let makes = |step: &Step, path: &Path| step.outputs.iter().any(|o| o.pattern.covers(path));
         each_path(step, &mut |path, _| {
             let is_known = step.inputs.iter().any(|i| i.pattern.covers(path))
                 || step.scripts.iter().any(|script| script == path)
                 || known.iter().any(|known| path.starts_with(known))
                 || matches!(&step.source, Some(s) if matches!(&s.from, SourceFrom::Archive { path: archive, .. } if archive == path))
                 || self.prefixes.iter().any(|prefix| path.starts_with(&prefix.path))
-                || self.steps.iter().any(|step| makes(step, path));
+                || made.covers(path);
             if path.starts_with(&self.root) && path != self.root && !is_known {
                 found.insert(path.to_owned());
             }

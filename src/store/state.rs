@@ -251,10 +251,7 @@ impl State {
 
     /// The file systems that the worktree and the store lie on.
     pub fn disks(&self, store: &Store) -> Result<Durable, StoreError> {
-        let open = |dir: &Path| fs::File::open(dir).map(|file| (dir.to_owned(), file)).map_err(failed("open", dir));
-        let (own, theirs) = (open(self.dir())?, open(store.root())?);
-        let same = own.1.metadata().and_then(|a| Ok(a.dev() == theirs.1.metadata()?.dev())).unwrap_or(false);
-        Ok(Durable { disks: if same { vec![own] } else { vec![own, theirs] } })
+        Durable::of(&[self.dir(), store.root()])
     }
 }
 
@@ -265,6 +262,21 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// Those that the directories lie on.
+    pub fn of(dirs: &[&Path]) -> Result<Self, StoreError> {
+        let mut disks: Vec<(PathBuf, fs::File)> = Vec::new();
+        let mut devices = Vec::new();
+        for dir in dirs {
+            let file = fs::File::open(dir).map_err(failed("open", dir))?;
+            let device = file.metadata().map_err(failed("look at", dir))?.dev();
+            if !devices.contains(&device) {
+                devices.push(device);
+                disks.push((PathBuf::from(dir), file));
+            }
+        }
+        Ok(Self { disks })
+    }
+
     /// Makes what was written so far survive a loss of power.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.disks.iter().try_for_each(|(dir, file)| sync_file_system(file).map_err(failed("sync", dir)))
