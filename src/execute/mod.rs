@@ -40,6 +40,7 @@ pub mod explain;
 pub mod fetch;
 pub mod holding;
 pub mod inside;
+mod installing;
 pub mod jobserver;
 pub mod judging;
 mod kept;

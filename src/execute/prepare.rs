@@ -1,22 +1,22 @@
 //! The place of a step before it runs: outputs cleared, source unpacked and patched, directories of its
 //! own, the view that it will see.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::action::{Made, Origin, StepRecord};
-use crate::base::ids::{StepId, StepIx};
+use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::{Node, Tree};
+use crate::base::tree::Tree;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::{env, git};
 use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
-use crate::store::{LayerSource, Layers, Lookup, StoreError, remove_recorded, remove_tree};
+use crate::store::{Layers, Lookup, StoreError, remove_recorded, remove_tree};
 
 use super::build::{Build, StepError, before};
 use super::discovering;
@@ -446,91 +446,6 @@ impl Build<'_> {
         // Neither here nor in the store: the next build makes it again.
         self.records.remove(id)?;
         Err(StoreError::Lost { step: id.clone() }.into())
-    }
-
-    /// Puts the layer of a step into its prefix.
-    pub(super) fn install(&self, ix: StepIx, made: &Made, source: LayerSource) -> Result<usize, StepError> {
-        let step = self.graph.step(ix);
-        let prefix = step.sysroot.expect("BUG: only a step with a sysroot installs");
-        // One after another: who has put its layer is not provisional any more.
-        let mut installed = self.tally.installed.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = &self.graph.prefix(prefix).name;
-        let is_provisional = |owner: &StepId, path: &Path, node: &Node| {
-            let Some(ix) = self.graph.find(owner) else { return (self.is_gone)(owner, name) };
-            let Some(made) = installed.get(&ix).cloned().or_else(|| self.results.get(ix)) else {
-                return self.is_to_come(ix);
-            };
-            // What it did not make here is of a build with another manifest. (Moved, its files hold another path.)
-            let known = made.layer.as_ref().and_then(|layer| layer.get(path));
-            let is_moved = self.graph.prefix(prefix).placeholder.is_some();
-            known.is_none_or(|known| known != node && !is_moved)
-        };
-        let moved = self.relocation.moved(self.state, made, source)?;
-        let prefix_here = &self.prefixes[prefix.index()];
-        let report = prefix_here.put_over(&step.id, moved.tree(), source, moved.mends(), &is_provisional)?;
-        installed.insert(ix, Arc::new(made.clone()));
-        report.aside.iter().for_each(|aside| self.say_aside(aside));
-        if !report.left.is_empty() {
-            self.install_again(ix, prefix, &report.left, &installed)?;
-        }
-        Ok(report.written)
-    }
-
-    /// Is the step part of this build, and not done yet?
-    fn is_to_come(&self, ix: StepIx) -> bool {
-        self.selection.steps.contains(&ix) && self.results.get(ix).is_none()
-    }
-
-    /// Equal files of several steps lie there once, as one step's. It left these: they are the others' now.
-    fn install_again(
-        &self,
-        ix: StepIx,
-        prefix: PrefixIx,
-        left: &[PathBuf],
-        installed: &HashMap<StepIx, Arc<Made>>,
-    ) -> Result<(), StepError> {
-        let others = self.graph.indices().filter(|other| self.graph.step(*other).sysroot == Some(prefix));
-        for other in others.filter(|other| *other != ix) {
-            let made = || self.results.get(other).or_else(|| self.recorded(other).filter(|_| !self.is_to_come(other)));
-            let Some(made) = installed.get(&other).cloned().or_else(made) else { continue };
-            let Some(tree) = made.layer.as_ref().filter(|t| left.iter().any(|path| t.get(path).is_some())) else {
-                continue;
-            };
-            if let Some(dir) = self.layer_dir(other, tree)? {
-                let source = LayerSource::Dir(&dir);
-                let moved = self.relocation.moved(self.state, &made, source)?;
-                let id = &self.graph.step(other).id;
-                self.prefixes[prefix.index()].put_over(id, moved.tree(), source, moved.mends(), &|_, _, _| false)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Files that several steps may write: the last in graph order stands.
-    pub(super) fn write_shared(&self, prefix: PrefixIx) -> Result<(), StepError> {
-        let prefix_path = &self.graph.prefix(prefix).path;
-        let share = self.state.try_share_prefix(self.prefixes[prefix.index()].name()).map_err(StepError::lock)?;
-        if share.is_none() {
-            return Ok(());
-        }
-        for path in &self.graph.prefix(prefix).shared_files {
-            let writers = self.graph.indices().filter(|ix| self.graph.step(*ix).sysroot == Some(prefix));
-            let made = writers.filter_map(|ix| self.results.get(ix).or_else(|| self.recorded(ix)));
-            let last = made.filter_map(|m| m.shared.iter().find(|s| s.path == *path).cloned()).last();
-            let to = prefix_path.join(path);
-            let Some(file) = last else { continue };
-            let bytes = self.relocation.bytes(&file.bytes);
-            if fs::read(&to).ok().as_deref() != Some(&*bytes) {
-                crate::base::publish::publish(&to, &bytes).map_err(StepError::write(&to))?;
-                crate::base::stat::set_mode(&to, file.mode).map_err(StepError::write(&to))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn recorded(&self, ix: StepIx) -> Option<Arc<Made>> {
-        let record = self.records.get(&self.graph.step(ix).id)?;
-        record.made.clone().map(Arc::new)
     }
 
     /// What a failed run left to be looked at: the step is past that.
