@@ -78,6 +78,35 @@ fn what_was_made_without_namespaces_answers_only_without_them() {
 }
 
 #[test]
+fn a_link_that_a_step_puts_in_the_place_of_the_sysroot_is_followed_nowhere() {
+    let sandbox = with_tasks();
+    sandbox.file("elsewhere/precious", "of the user").file("prefix/mine", "of the user");
+    sandbox.append(
+        "tasks.toml",
+        "[tasks.link]\nsysroot = 's'\ninputs = ['in']\nrun = 'rm -r prefix; ln -s elsewhere prefix'\n\
+         [tasks.none]\nsysroot = 's'\ninputs = ['in']\nrun = 'rm -r prefix'\n\
+         [tasks.anew]\nsysroot = 's'\ninputs = ['in']\nrun = 'rm -r prefix; mkdir prefix; cp in prefix/anew'\n",
+    );
+    for task in ["link", "none"] {
+        let outcome = sandbox.run(&format!("build {task}"));
+        assert!(outcome.said().contains("its view of `[ROOT]/work/prefix` was taken away"), "{}", outcome.said());
+        outcome.exit(1);
+        assert_eq!(sandbox.tree("prefix"), ["/ 755", "mine 644 of the user"]);
+        assert_eq!(sandbox.tree("elsewhere"), ["/ 755", "precious 644 of the user"]);
+    }
+    sandbox.run("build anew").counts("0 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.tree("prefix"), ["/ 755", "anew 644 1\\n", "mine 644 of the user"]);
+    // Killed while the link is there: the next build puts it right.
+    sandbox.edit("tasks.toml", "ln -s elsewhere prefix", "ln -s elsewhere prefix; {gate link}");
+    let build = sandbox.start("build link");
+    sandbox.reached("link");
+    build.kill();
+    sandbox.run("build anew").counts("1 fresh, 0 restored, 0 ran").success();
+    assert_eq!(sandbox.tree("prefix"), ["/ 755", "anew 644 1\\n", "mine 644 of the user"]);
+    assert_eq!(sandbox.tree("elsewhere"), ["/ 755", "precious 644 of the user"]);
+}
+
+#[test]
 fn a_way_to_keep_steps_apart_that_does_not_exist_is_a_usage_error() {
     let sandbox = with_tasks();
     sandbox

@@ -40,6 +40,7 @@ pub struct Needed<'a> {
 /// The view that can stand in for one prefix.
 #[derive(Debug)]
 pub struct StandIn<'a> {
+    state: &'a State,
     /// The prefix.
     at: PathBuf,
     dir: PathBuf,
@@ -50,7 +51,7 @@ impl<'a> StandIn<'a> {
     pub fn new(state: &'a State, prefix: &Prefix) -> Self {
         let dir = state.dir().join("exclusive").join(prefix.name());
         let view = Prefix::new(state, &format!("{} view", prefix.name()), &dir.join("view"));
-        Self { at: prefix.dir().to_owned(), dir, view }
+        Self { state, at: prefix.dir().to_owned(), dir, view }
     }
 
     pub fn at(&self) -> &Path {
@@ -72,11 +73,20 @@ impl<'a> StandIn<'a> {
             return Ok(());
         }
         let (view, whole) = (self.view.dir(), self.whole());
-        let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        if is_there(&self.at) && !is_there(view) {
-            fs::rename(&self.at, view).map_err(failed("move", &self.at))?;
+        if is_there(&self.at) {
+            if !is_there(view) && is_real_dir(&self.at)? {
+                fs::rename(&self.at, view).map_err(failed("move", &self.at))?;
+            } else {
+                self.set_aside()?;
+            }
         }
         fs::rename(&whole, &self.at).map_err(failed("move", &whole))
+    }
+
+    /// What lies at the prefix's place and is not the view that we put there: whose it is, nobody knows.
+    fn set_aside(&self) -> Result<(), StoreError> {
+        let name = self.at.file_name().map_or_else(|| PathBuf::from("prefix"), PathBuf::from);
+        self.state.set_aside(&self.at, &name).map(|_| ())
     }
 
     /// Makes the view hold just these layers.
@@ -94,6 +104,9 @@ impl<'a> StandIn<'a> {
 
     fn bring(&self, needed: &[Needed]) -> Result<(), StoreError> {
         let view = self.view.dir();
+        if is_there(view) && !is_real_dir(view)? {
+            self.discard()?;
+        }
         fs::create_dir_all(view).map_err(failed("make", view))?;
         stat::set_mode(view, PLAIN_DIR).map_err(failed("open", view))?;
         let wanted: BTreeMap<&StepId, &Needed> = needed.iter().map(|layer| (&layer.step, layer)).collect();
@@ -108,6 +121,7 @@ impl<'a> StandIn<'a> {
 
     fn discard(&self) -> Result<(), StoreError> {
         let view = self.view.dir();
+        // Of a link just the link.
         remove_tree(view).map_err(failed("remove", view))?;
         self.view.retain(|_| false).map(|_| ())
     }
@@ -115,11 +129,11 @@ impl<'a> StandIn<'a> {
     /// Brings the view to the prefix's place.
     pub fn enter(&self) -> Result<Entered<'_>, StoreError> {
         fs::create_dir_all(&self.at).map_err(failed("make", &self.at))?;
-        let whole = self.whole();
+        let (view, whole) = (self.view.dir(), self.whole());
         fs::rename(&self.at, &whole).map_err(failed("move", &self.at))?;
         let entered = Entered { of: self, has_left: false };
         // Dropped on failure, it brings back the prefix.
-        fs::rename(self.view.dir(), &self.at).map_err(failed("move", self.view.dir()))?;
+        fs::rename(view, &self.at).map_err(failed("move", view))?;
         Ok(entered)
     }
 
@@ -199,9 +213,20 @@ impl Entered<'_> {
             return Ok(());
         }
         let (at, view, whole) = (&self.of.at, self.of.view.dir(), self.of.whole());
-        let moved = if fs::symlink_metadata(view).is_ok() { Ok(()) } else { fs::rename(at, view) };
+        let mut moved = Ok(());
+        if !is_there(view) {
+            // A step can put a link to anywhere there: that is no view.
+            moved = if is_real_dir(at)? {
+                fs::rename(at, view).map_err(failed("move", at))
+            } else {
+                Err(StoreError::Changed(at.clone()))
+            };
+        }
+        if is_there(at) {
+            self.of.set_aside()?;
+        }
         fs::rename(&whole, at).map_err(failed("move", &whole))?;
-        moved.map_err(failed("move", at))
+        moved
     }
 }
 
@@ -221,6 +246,15 @@ fn move_anything(from: &Path, to: &Path) -> io::Result<()> {
     }
     opened(&dirs, || fs::rename(from, to))?;
     there.map_or(Ok(()), |there| stat::set_mode(to, there.mode))
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// A link to a directory is none.
+fn is_real_dir(path: &Path) -> Result<bool, StoreError> {
+    Ok(Stat::read(path).map_err(failed("look at", path))?.is_some_and(|stat| stat.kind == Kind::Dir))
 }
 
 /// Does something in directories that may not allow it.
