@@ -12,6 +12,8 @@
 //! What the step left in the view is taken out of it as overlayfs would have it: files and directories that it
 //! added or changed go to a top, and what it removed is listed. The layers below are put right before the view
 //! is used again: each file is looked at, by its stat record, and another one than ours in it is the end of that view.
+//! What a step put in the place of the view itself is not the view: a link there leads anywhere, and nothing behind
+//! it is looked at, moved or written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,6 +42,7 @@ pub struct Needed<'a> {
 /// The view that can stand in for one prefix.
 #[derive(Debug)]
 pub struct StandIn<'a> {
+    state: &'a State,
     /// The prefix.
     at: PathBuf,
     dir: PathBuf,
@@ -50,7 +53,7 @@ impl<'a> StandIn<'a> {
     pub fn new(state: &'a State, prefix: &Prefix) -> Self {
         let dir = state.dir().join("exclusive").join(prefix.name());
         let view = Prefix::new(state, &format!("{} view", prefix.name()), &dir.join("view"));
-        Self { at: prefix.dir().to_owned(), dir, view }
+        Self { state, at: prefix.dir().to_owned(), dir, view }
     }
 
     pub fn at(&self) -> &Path {
@@ -76,6 +79,11 @@ impl<'a> StandIn<'a> {
         if is_there(&self.at) && !is_there(view) {
             fs::rename(&self.at, view).map_err(failed("move", &self.at))?;
         }
+        // Made by somebody since, where the view was not yet there, or no more.
+        if is_there(&self.at) && fs::remove_dir(&self.at).is_err() {
+            let relative = self.at.strip_prefix(self.state.root()).unwrap_or(Path::new("prefix"));
+            self.state.set_aside(&self.at, relative)?;
+        }
         fs::rename(&whole, &self.at).map_err(failed("move", &whole))
     }
 
@@ -94,6 +102,9 @@ impl<'a> StandIn<'a> {
 
     fn bring(&self, needed: &[Needed]) -> Result<(), StoreError> {
         let view = self.view.dir();
+        if kind_of(view)?.is_some_and(|kind| kind != Kind::Dir) {
+            self.discard()?;
+        }
         fs::create_dir_all(view).map_err(failed("make", view))?;
         stat::set_mode(view, PLAIN_DIR).map_err(failed("open", view))?;
         let wanted: BTreeMap<&StepId, &Needed> = needed.iter().map(|layer| (&layer.step, layer)).collect();
@@ -201,7 +212,11 @@ impl Entered<'_> {
         let (at, view, whole) = (&self.of.at, self.of.view.dir(), self.of.whole());
         let moved = if fs::symlink_metadata(view).is_ok() { Ok(()) } else { fs::rename(at, view) };
         fs::rename(&whole, at).map_err(failed("move", &whole))?;
-        moved.map_err(failed("move", at))
+        moved.map_err(failed("move", at))?;
+        match kind_of(view)? {
+            Some(Kind::Dir) => Ok(()),
+            Some(Kind::File | Kind::Symlink | Kind::Other) | None => Err(StoreError::Changed(at.clone())),
+        }
     }
 }
 
@@ -210,6 +225,10 @@ impl Drop for Entered<'_> {
         // What stays elsewhere is put right by the next build.
         let _ = self.bring_back();
     }
+}
+
+fn kind_of(path: &Path) -> Result<Option<Kind>, StoreError> {
+    Ok(Stat::read(path).map_err(failed("look at", path))?.map(|stat| stat.kind))
 }
 
 /// A directory changes its parent only where it may be written in itself.

@@ -37,7 +37,8 @@ impl Prefix<'_> {
     pub fn strangers(&self) -> Result<Vec<Stranger>, StoreError> {
         let shares = self.shares.lock()?;
         let mut survey = Survey::new(shares.all());
-        if Stat::read(self.dir()).map_err(failed("look at", self.dir()))?.is_some() {
+        let there = Stat::read(self.dir()).map_err(failed("look at", self.dir()))?;
+        if there.is_some_and(|stat| stat.kind == Kind::Dir) {
             survey.dir(self.dir(), Path::new(""))?;
         }
         let Survey { rows, met, mut found, .. } = survey;
