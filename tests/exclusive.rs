@@ -64,6 +64,53 @@ fn a_hard_link_to_a_file_of_a_need_does_not_tie_the_layers_together() {
 }
 
 #[test]
+fn a_link_that_a_step_puts_in_the_place_of_its_view_is_not_followed() {
+    let sandbox = with_tasks();
+    sandbox.file("elsewhere/mine", "of the user").file("prefix/mine", "of the user too").open("a");
+    let run = "run = 'rm -rf {{ sysroot.prefix }}; ln -s {{ task.name }} {{ sysroot.prefix }}'";
+    sandbox.append("tasks.toml", &format!("[tasks.elsewhere]\nsysroot = 's'\ninputs = ['in']\nneeds = ['a']\n{run}\n"));
+    let elsewhere = sandbox.tree("elsewhere");
+    let lost = sandbox.run("build elsewhere");
+    assert!(lost.said().contains("was taken away while it ran"), "{}", lost.said());
+    assert_eq!(sandbox.tree("elsewhere"), elsewhere);
+    // The next step with a view begins with what was left there.
+    sandbox.open("b").run("build b").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.tree("elsewhere"), elsewhere);
+    assert_eq!((sandbox.read("prefix/lib/b"), sandbox.read("prefix/mine")), ("1\n".into(), "of the user too".into()));
+}
+
+#[test]
+fn what_somebody_makes_where_a_killed_build_took_the_sysroot_away_moves_aside() {
+    let sandbox = with_tasks();
+    sandbox.file("prefix/mine", "of the user").open("a").run("build a").success();
+    // As a kill between the two renames leaves it.
+    let (prefix, whole) = (sandbox.at("prefix"), sandbox.at(".bcache/exclusive/s@host/whole"));
+    std::fs::rename(prefix, whole).unwrap();
+    sandbox.file("prefix/new", "of somebody").run("build a").counts("1 fresh, 0 restored, 0 ran").success();
+    assert_eq!(sandbox.read("prefix/mine"), "of the user");
+    assert_eq!(sandbox.read(".bcache/aside/1/prefix/new"), "of somebody");
+}
+
+#[test]
+fn a_sysroot_that_a_killed_build_left_elsewhere_comes_back_for_a_build_that_had_begun_before() {
+    let sandbox = Sandbox::new();
+    let free = "[tasks.free]\ninputs = ['in']\nrun = '{gate free}'\n[tasks.both]\nneeds = ['free', 'other']\n";
+    sandbox
+        .tasks(&format!("{TASKS}{free}"))
+        .file("in", "1\n")
+        .file("prefix/mine", "of the user")
+        .env("BCACHE_JOBS", "4");
+    let killed = sandbox.start("build a");
+    sandbox.reached("a");
+    let waiting = sandbox.start("build both");
+    sandbox.reached("free");
+    killed.kill();
+    sandbox.open("free").open("other");
+    waiting.wait().counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!((sandbox.read("prefix/other"), sandbox.read("prefix/mine")), ("other\n".into(), "of the user".into()));
+}
+
+#[test]
 fn what_was_made_without_namespaces_answers_only_without_them() {
     let sandbox = with_tasks();
     for gate in ["a", "other", "b"] {

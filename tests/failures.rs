@@ -351,3 +351,51 @@ run = '{ran} last; cat a in/* > c'
     sandbox.ran_times("first", 2).ran_times("last", 1);
     assert_eq!((sandbox.read("b"), sandbox.read("c")), ("212".to_owned(), "212".to_owned()));
 }
+
+#[test]
+fn nothing_behind_a_link_that_a_step_made_is_removed_with_its_outputs() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .file("mine/f", "of the user")
+        .file("mine/g.x", "of the user")
+        .file("mine/h/i", "of the user")
+        .tasks(
+            "
+[tasks.a]
+inputs = ['in']
+outputs = ['made/above/f', 'made/glob/*.x', 'made/itself/']
+run = 'cd made; rm -rf above glob itself; for name in above glob itself; do ln -s ../mine $name; done; cat ../gone'
+",
+        )
+        .file("in", "1");
+    let mine = sandbox.tree("mine");
+    sandbox.run("build a").exit(1);
+    assert_eq!(sandbox.tree("mine"), mine);
+    assert!(!sandbox.exists("made/itself"));
+    // Nor before the next run, nor by `clean`.
+    sandbox.run("build a").exit(5);
+    sandbox.run("clean").success();
+    assert_eq!(sandbox.tree("mine"), mine);
+}
+
+#[test]
+fn what_a_step_links_its_temporary_directory_to_is_not_emptied() {
+    let sandbox = Sandbox::new();
+    sandbox.file("mine/f", "of the user").file("in", "1").tasks(
+        "
+[tasks.a]
+inputs = ['in']
+outputs = ['out']
+run = 'rm -rf $TMPDIR; ln -s $PWD/mine $TMPDIR; cp in out'
+[tasks.b]
+inputs = ['in']
+outputs = ['b']
+run = 'rm -rf $TMPDIR; ln -s $PWD/mine $TMPDIR; test ! -e again; touch again; exit 1'
+",
+    );
+    sandbox.run("build a").counts("0 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("mine/f"), "of the user");
+    sandbox.run("build b").exit(1);
+    sandbox.run("build b").exit(1);
+    assert_eq!(sandbox.read("mine/f"), "of the user");
+}

@@ -434,3 +434,28 @@ conf@host is fresh; it last ran:
         )
         .success();
 }
+
+#[test]
+fn an_output_that_somebody_edited_is_not_built_on() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.o]
+inputs = ['src/*']
+outputs = ['k/']
+clean = false
+run = 'for f in a b; do [ k/$f -nt src/$f ] || cp src/$f k/$f; done'
+",
+        )
+        .file("src/a", "1")
+        .file("src/b", "1");
+    sandbox.run("build o").success();
+    for name in ["a", "b"] {
+        sandbox.append(&format!("k/{name}"), "by hand").run("build o").success();
+        assert_eq!((sandbox.read("k/a"), sandbox.read("k/b")), ("1".to_owned(), "1".to_owned()));
+    }
+    sandbox.file("k/mine", "x").run("build o").success();
+    assert_eq!(sandbox.tree("k"), ["/ 755", "a 644 1", "b 644 1"]);
+    sandbox.run("build o").counts("1 fresh, 0 restored, 0 ran").success();
+}

@@ -2,6 +2,9 @@
 
 pub(crate) mod sandbox;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use sandbox::Sandbox;
 
 /// `a` and `b` are on their own, `c` is built on `a`, `all` groups them. Each looks for a file of the others, as
@@ -499,4 +502,35 @@ fn a_killed_build_leaves_the_prefix_as_it_was() {
     sandbox.reached("b").open("b");
     build.wait().counts("2 fresh, 0 restored, 1 ran").success();
     assert_eq!(sandbox.read("prefix/share/b"), "b 2\n");
+}
+
+#[test]
+fn a_directory_with_a_mode_of_its_own_may_get_files_of_another_step() {
+    let sandbox = Sandbox::new();
+    sandbox.file("in", "1").tasks(
+        "
+[sysroots.s]
+path = 'prefix'
+[tasks.a]
+sysroot = 's'
+inputs = ['in']
+run = 'mkdir prefix/private; cp in prefix/private/a; chmod 700 prefix/private'
+[tasks.b]
+sysroot = 's'
+needs = ['a']
+inputs = ['in']
+run = 'cp in prefix/private/b'
+[tasks.c]
+sysroot = 's'
+inputs = ['in']
+run = 'cp in prefix/c'
+",
+    );
+    sandbox.run("build b").counts("0 fresh, 0 restored, 2 ran").success();
+    sandbox.run("build c").counts("0 fresh, 0 restored, 1 ran").success();
+    sandbox.file("in", "2").run("build b c").counts("0 fresh, 0 restored, 3 ran").success();
+    let whole = sandbox.tree("prefix");
+    sandbox.remove("prefix").run("build b c").counts("0 fresh, 3 restored, 0 ran").success();
+    assert_eq!(sandbox.tree("prefix"), whole);
+    assert_eq!(fs::metadata(sandbox.at("prefix/private")).unwrap().permissions().mode() & 0o7777, 0o700);
 }

@@ -56,13 +56,30 @@ impl Build<'_> {
             prefixes.dedup();
         }
         let share = |prefix: &PrefixIx| self.state.try_share_prefix(self.prefixes[prefix.index()].name());
-        prefixes.iter().map(share).collect::<Result<Option<Vec<_>>, _>>().map_err(StepError::lock)
+        let shares = prefixes.iter().map(share).collect::<Result<Option<Vec<_>>, _>>().map_err(StepError::lock)?;
+        let is_left = |prefix: &PrefixIx| StandIn::new(self.state, &self.prefixes[prefix.index()]).is_left();
+        if shares.is_some() && prefixes.iter().any(is_left) {
+            drop(shares);
+            self.own_prefixes()?;
+            return Ok(None);
+        }
+        Ok(shares)
     }
 
-    /// All prefixes of the manifest for one step alone.
+    /// All prefixes of the manifest for one step alone. What a build that was killed since this one began left
+    /// elsewhere comes back.
     pub(super) fn own_prefixes(&self) -> Result<Option<Vec<StepLock>>, StepError> {
         let own = self.prefixes.iter().map(|prefix| self.state.try_lock_prefix(prefix.name()));
-        own.collect::<Result<Option<Vec<_>>, _>>().map_err(StepError::lock)
+        let own = own.collect::<Result<Option<Vec<_>>, _>>().map_err(StepError::lock)?;
+        if own.is_some() {
+            let stand_ins = self.prefixes.iter().map(|prefix| StandIn::new(self.state, prefix));
+            let left: Vec<StandIn> = stand_ins.filter(StandIn::is_left).collect();
+            if !left.is_empty() {
+                self.end_orphans()?;
+                left.iter().try_for_each(StandIn::put_right)?;
+            }
+        }
+        Ok(own)
     }
 
     /// Runs `commands` while the prefixes hold what the step may see. What it added is in its top then.

@@ -285,7 +285,7 @@ impl Judge<'_> {
     }
 
     /// Are the outputs and the installed files the recorded ones? Young stamps are looked behind.
-    fn disk(&self, step: &Step, record: &Arc<StepRecord>) -> Result<Disk, JudgeError> {
+    pub(super) fn disk(&self, step: &Step, record: &Arc<StepRecord>) -> Result<Disk, JudgeError> {
         let Some(made) = &record.made else { return Ok(Disk::Missing(String::new())) };
         let mut refreshed: Vec<Seen> = Vec::with_capacity(record.outputs.len());
         let mut changed = false;

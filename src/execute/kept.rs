@@ -17,13 +17,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::PoisonError;
 
-use crate::action::{ABSENT, Action, Component, Kind};
+use crate::action::{ABSENT, Action, Component, Kind, Origin};
 use crate::base::ids::StepIx;
 use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::discovered::{components, path_of};
 use crate::graph::{SourceFrom, Step};
+use crate::plan::Disk;
 use crate::plan::reason::differences;
 use crate::store::{LastUse, State, StoreError, this_boot};
 
@@ -49,13 +50,32 @@ impl Build<'_> {
             (None, _) if !step.keeps_build_dir => return Ok(false),
             (None, _) => Some("its last run was interrupted, or something changed while it ran".to_owned()),
             (_, Some(by)) => Some(format!("forced by {by}")),
-            (Some(used), None) => self.obstacle(step, assembled, &used)?,
+            (Some(used), None) => match self.touched(step)? {
+                Some(reason) => Some(reason),
+                None => self.obstacle(step, assembled, &used)?,
+            },
         };
         if let Some(reason) = &reason {
             let text = format!("{} begins from nothing: {reason}", step.id);
             self.listener.on(Event::Note { text });
         }
         Ok(reason.is_none())
+    }
+
+    /// Outputs that are built on must be as the last run left them: make takes what somebody edited for its own.
+    fn touched(&self, step: &Step) -> Result<Option<String>, StepError> {
+        if step.clean {
+            return Ok(None);
+        }
+        let record = self.records.get(&step.id).filter(|record| record.origin != Origin::Begun);
+        // Of a run that failed nobody knows what it left.
+        let Some(record) = record else { return Ok(Some("its last run failed".to_owned())) };
+        Ok(match self.judge().disk(step, &record)? {
+            Disk::Intact => None,
+            Disk::Missing(path) => Some(format!("output {path} is missing")),
+            Disk::Modified(path) => Some(format!("output {path} was changed")),
+            Disk::Stray(path) => Some(format!("{path} was not made here")),
+        })
     }
 
     /// Why what was left can't be built on.

@@ -92,6 +92,9 @@ impl Build<'_> {
         let is_now = |text: &String| step.outputs.iter().any(|o| o.pattern.shown == *text);
         for text in old.begun.iter().filter(|text| clean && !is_now(text)) {
             let Ok(pattern) = Pattern::new(text, &self.graph.root, &self.graph.root, step.span) else { continue };
+            if self.link_above(&pattern)?.is_some() {
+                continue;
+            }
             let output = OutputPattern { pattern, sha256: None, optional: true };
             let left = self.matching(&output)?;
             for path in left.iter().filter(|path| !self.graph.steps.iter().any(|other| covers(other, path))) {
@@ -119,8 +122,12 @@ impl Build<'_> {
         if step.clean { self.remove_outputs(step) } else { Ok(()) }
     }
 
+    /// Nothing behind a link is of the step: what made the link may have put it anywhere.
     pub(super) fn remove_outputs(&self, step: &Step) -> Result<(), StepError> {
         for output in &step.outputs {
+            if self.link_above(&output.pattern)?.is_some() {
+                continue;
+            }
             for path in self.matching(output)? {
                 remove_tree(&path).map_err(StepError::write(&path))?;
             }
@@ -137,18 +144,26 @@ impl Build<'_> {
     pub(super) fn check_parents(&self, step: &Step) -> Result<(), StepError> {
         let depfiles = step.depfiles.iter().filter(|d| !d.fixed_part().starts_with(&step.work));
         for pattern in step.outputs.iter().map(|output| &output.pattern).chain(depfiles) {
-            let path = pattern.fixed_part();
-            let inner = path.strip_prefix(&self.graph.root).unwrap_or(&path);
-            let mut at = self.graph.root.clone();
-            let parents = inner.parent().into_iter().flat_map(Path::components);
-            for component in parents {
-                at.push(component);
-                if Stat::read(&at).map_err(StepError::write(&at))?.is_some_and(|s| s.kind == Kind::Symlink) {
-                    return Err(StoreError::ThroughLink { path: path.clone(), link: at }.into());
-                }
+            if let Some(link) = self.link_above(pattern)? {
+                return Err(StoreError::ThroughLink { path: pattern.fixed_part(), link }.into());
             }
         }
         Ok(())
+    }
+
+    /// A link on the way to what the pattern names; what it names itself may be one.
+    fn link_above(&self, pattern: &Pattern) -> Result<Option<PathBuf>, StepError> {
+        let path = pattern.fixed_part();
+        let inner = path.strip_prefix(&self.graph.root).unwrap_or(&path);
+        let way = if pattern.is_glob() { Some(inner) } else { inner.parent() };
+        let mut at = self.graph.root.clone();
+        for component in way.into_iter().flat_map(Path::components) {
+            at.push(component);
+            if Stat::read(&at).map_err(StepError::write(&at))?.is_some_and(|s| s.kind == Kind::Symlink) {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 
     /// Directories above outputs, and those that are outputs.
@@ -460,7 +475,7 @@ impl Build<'_> {
     pub(super) fn tidy(&self, step: &Step, assembled: &Assembled) {
         // All of it is emptied before the next run anyway.
         let _ = empty_dir(&assembled.tmp);
-        if step.has_views() || step.source.is_some() {
+        if (step.has_views() || step.source.is_some()) && is_dir(&step.work) {
             let kept = step.keeps_build_dir.then(|| step.work.join("build"));
             for entry in fs::read_dir(&step.work).into_iter().flatten().flatten() {
                 if Some(entry.path()) != kept {
@@ -503,14 +518,20 @@ fn top_name(path: &Path) -> Option<OsString> {
 fn empty_dir(dir: &Path) -> Result<(), StepError> {
     match fs::create_dir(dir) {
         Ok(()) => return Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(_) => return fs::create_dir_all(dir).map_err(StepError::write(dir)),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && is_dir(dir) => {}
+        // A step may have put a link in its place: what that leads to is not ours to empty.
+        Err(_) => return fresh_dir(dir),
     }
     for entry in fs::read_dir(dir).map_err(StepError::write(dir))? {
         let path = entry.map_err(StepError::write(dir))?.path();
         remove_tree(&path).map_err(StepError::write(path))?;
     }
     Ok(())
+}
+
+/// Itself, not by a link.
+fn is_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| there.is_dir())
 }
 
 fn make_top(top: &Path) -> Result<Top, StepError> {

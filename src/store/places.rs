@@ -5,7 +5,10 @@
 //! its own bytes which part it is: of a placeholder every [`SEED`] bytes in a row are unlike all others. In text, which is a
 //! file without a NUL, only the whole counts.
 //!
-//! **Known limits.** What is compressed, or written in 2 or 4 bytes a letter, is not found; nor are pieces of fewer bytes. A
+//! One smaller piece is common: of `PREFIX "/lib/a.pc"` the last constant holds the end of the placeholder, as much as the
+//! rest leaves room for. In a program that holds a placeholder, [`LEAST`] bytes of its end and a slash are a place as well.
+//!
+//! **Known limits.** What is compressed, or written in 2 or 4 bytes a letter, is not found; nor are other pieces of fewer bytes. A
 //! piece that is missing where the others of its literal are is noticed, though ([`Found::has_gap`]).
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,6 +17,12 @@ use crate::action::Place;
 
 /// So many bytes in a row say which part of a placeholder they are.
 const SEED: usize = 8;
+
+/// So many bytes of a placeholder's end say so with a slash behind them. One fewer does where constants lie.
+const LEAST: usize = 4;
+
+/// What vectors lie at multiples of.
+const VECTOR: u64 = 16;
 
 /// What is searched for. The first byte of a placeholder is of no other's inside.
 #[derive(Debug, Default)]
@@ -84,15 +93,29 @@ pub(super) struct Scan<'a> {
     open: Option<Place>,
     places: Vec<Place>,
     has_nul: bool,
+    /// The last bytes, as many as a seed has: with all of them there, an end is none that is too small for one.
+    before: Vec<u8>,
+    /// Ends of placeholders that are too small for a seed, each before a slash.
+    ends: Vec<Place>,
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn new(finder: &'a Finder<'a>) -> Self {
-        Self { finder, offset: 0, tail: Vec::new(), open: None, places: Vec::new(), has_nul: false }
+        Self {
+            finder,
+            offset: 0,
+            tail: Vec::new(),
+            open: None,
+            places: Vec::new(),
+            has_nul: false,
+            before: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.has_nul |= memchr::memchr(0, bytes).is_some();
+        self.find_ends(bytes);
         let mut at = self.grow(bytes, 0);
         if self.open.is_none() && at == 0 && !self.tail.is_empty() {
             at = self.across(bytes);
@@ -109,6 +132,23 @@ impl<'a> Scan<'a> {
             self.tail.drain(..self.tail.len().saturating_sub(SEED - 1));
         }
         self.offset += bytes.len() as u64;
+    }
+
+    fn find_ends(&mut self, bytes: &[u8]) {
+        for slash in memchr::memchr_iter(b'/', bytes) {
+            let before = bytes[..slash].iter().rev().chain(self.before.iter().rev());
+            for (of, text) in self.finder.placeholders.iter().enumerate() {
+                let same = before.clone().zip(text.as_bytes().iter().rev()).take(SEED).take_while(|(a, b)| a == b);
+                let len = same.count();
+                if (LEAST - 1..SEED).contains(&len) {
+                    let offset = self.offset + slash as u64 - len as u64;
+                    let start = (text.len() - len) as u32;
+                    self.ends.push(Place { offset, of: of as u32, start, len: len as u32 });
+                }
+            }
+        }
+        self.before.extend_from_slice(&bytes[bytes.len().saturating_sub(SEED)..]);
+        self.before.drain(..self.before.len().saturating_sub(SEED));
     }
 
     fn begin(&mut self, offset: u64, of: usize, start: usize) {
@@ -155,10 +195,18 @@ impl<'a> Scan<'a> {
         if is_text {
             self.places.retain(whole);
         }
+        let holds = |of: u32| self.places.iter().any(|place| place.of == of);
+        let ends: Vec<Place> = self.ends.drain(..).filter(|end| !is_text && holds(end.of)).collect();
+        let (ends, too_small): (Vec<_>, Vec<_>) = ends.into_iter().partition(|end| end.len as usize >= LEAST);
         let has_gap = (0..self.finder.placeholders.len()).any(|of| {
             let pieces = self.places.iter().filter(|place| place.of as usize == of && !whole(place));
-            has_gap(pieces, self.finder.placeholders[of].len())
-        });
+            let ends = ends.iter().filter(|end| end.of as usize == of);
+            let length = self.finder.placeholders[of].len();
+            // An end may belong to a whole one, or to pieces.
+            has_gap(pieces.clone(), length) && has_gap(pieces.chain(ends), length)
+        }) || too_small.iter().any(|end| end.offset % VECTOR == 0);
+        self.places.extend(ends);
+        self.places.sort_by_key(|place| place.offset);
         (!self.places.is_empty()).then_some(Found { is_text, places: self.places, has_gap })
     }
 }
@@ -241,6 +289,41 @@ mod tests {
             let (one, two) = bytes.split_at(first);
             assert_eq!(scan(&all, &[one, two]).unwrap().places, expected, "{first}");
         }
+    }
+
+    #[test]
+    fn the_small_end_of_a_placeholder_before_a_slash_is_found_wherever_the_parts_of_a_file_end() {
+        let all = [placeholder(1, 48)];
+        let a = all[0].as_bytes();
+        // A vector for each part of the literal, the last over the end of the one before.
+        let literal = |small: usize, room: usize| {
+            let mut bytes = vec![0; 16];
+            bytes.extend_from_slice(a);
+            bytes.resize(64 + room, 1);
+            bytes.extend_from_slice(&a[48 - small..]);
+            bytes.extend_from_slice(b"/lib/a.pc\0");
+            bytes
+        };
+        for small in 4..8 {
+            let bytes = literal(small, 3);
+            let expected = vec![place(16, 0, 0, 48), place(67, 0, 48 - small as u32, small as u32)];
+            for size in 1..=bytes.len() {
+                let found = scan(&all, &bytes.chunks(size).collect::<Vec<_>>()).unwrap();
+                assert_eq!((found.places, found.has_gap), (expected.clone(), false), "{small} {size}");
+            }
+        }
+        // The vectors may lie apart.
+        let apart =
+            [&a[16..32], &[0; 16], &a[..16], &[0; 16], &a[32..], &[0; 16], &a[43..], &b"/lib/a.pc\0"[..]].concat();
+        let found = scan(&all, &[&apart]).unwrap();
+        assert_eq!((found.places.last(), found.has_gap), (Some(&place(96, 0, 43, 5)), false));
+        // Too small to be sure of, but at the place of a constant.
+        assert!(scan(&all, &[&literal(3, 0)]).unwrap().has_gap);
+        assert!(!scan(&all, &[&literal(3, 1)]).unwrap().has_gap);
+        // In text, and where no placeholder is, it is something else.
+        assert_eq!(scan(&all, &[&literal(6, 0)[64..]]), None);
+        let text = [a, b"\n", &a[42..], b"/lib"].concat();
+        assert_eq!(scan(&all, &[&text]).unwrap().places.len(), 1);
     }
 
     #[test]

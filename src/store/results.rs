@@ -19,7 +19,7 @@ use super::error::{StoreError, failed};
 use super::files::{publish_private, read_if_there, remove_if_there, rename_into, touch};
 use super::walk::is_inner;
 
-pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 3 };
+pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 4 };
 
 #[derive(Debug)]
 pub enum Lookup {

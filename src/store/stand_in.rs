@@ -12,6 +12,8 @@
 //! What the step left in the view is taken out of it as overlayfs would have it: files and directories that it
 //! added or changed go to a top, and what it removed is listed. The layers below are put right before the view
 //! is used again: each file is looked at, by its stat record, and another one than ours in it is the end of that view.
+//! What a step put in the place of the view itself is not the view: a link there leads anywhere, and nothing behind
+//! it is looked at, moved or written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -73,20 +75,20 @@ impl<'a> StandIn<'a> {
             return Ok(());
         }
         let (view, whole) = (self.view.dir(), self.whole());
-        if is_there(&self.at) {
-            if !is_there(view) && is_real_dir(&self.at)? {
-                fs::rename(&self.at, view).map_err(failed("move", &self.at))?;
-            } else {
-                self.set_aside()?;
-            }
+        if !is_there(view) && is_real_dir(&self.at)? {
+            fs::rename(&self.at, view).map_err(failed("move", &self.at))?;
+        }
+        // Made by somebody since, where the view was not yet there, or no more.
+        if is_there(&self.at) && fs::remove_dir(&self.at).is_err() {
+            self.set_aside()?;
         }
         fs::rename(&whole, &self.at).map_err(failed("move", &whole))
     }
 
     /// What lies at the prefix's place and is not the view that we put there: whose it is, nobody knows.
     fn set_aside(&self) -> Result<(), StoreError> {
-        let name = self.at.file_name().map_or_else(|| PathBuf::from("prefix"), PathBuf::from);
-        self.state.set_aside(&self.at, &name).map(|_| ())
+        let relative = self.at.strip_prefix(self.state.root()).unwrap_or(Path::new("prefix"));
+        self.state.set_aside(&self.at, relative).map(|_| ())
     }
 
     /// Makes the view hold just these layers.

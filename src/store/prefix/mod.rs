@@ -73,7 +73,7 @@ impl<'a> Prefix<'a> {
 
     /// Makes the prefix hold this layer of `step`, and nothing else of it. The layers of other steps stay;
     /// one that differs at a path is a [`StoreError::Conflict`], and nothing is changed then. The same
-    /// bytes at a path of another step are the other's.
+    /// file at a path of another step is the other's.
     pub fn put(&self, step: &StepId, tree: &Tree, source: LayerSource) -> Result<PrefixReport, StoreError> {
         self.put_over(step, tree, source, &Mends::default(), &|_, _, _| false)
     }
@@ -105,7 +105,9 @@ impl<'a> Prefix<'a> {
             yielded = yielding(shares.all(), step, tree, provisional);
             check(shares.all(), &yielded, step, tree)?;
             let of_others = paths_of_others(shares.all(), &yielded, step);
-            layer.retain(|piece| !of_others.contains(piece.path));
+            // A directory is nobody's, but the mode that it has by a layer is: without it the layer claims the plain one.
+            let is_dir = |piece: &Piece| matches!(piece.node, Node::Dir { .. });
+            layer.retain(|piece| is_dir(piece) || !of_others.contains(piece.path));
             before.extend(yielded.values().flatten().cloned());
             before.sort_by(|a, b| path_order(&a.path, &b.path));
             before.dedup_by(|b, a| a.path == b.path);

@@ -248,7 +248,7 @@ fn the_format_of_a_result_is_pinned() {
         created: 9,
         content: Content { frames: vec![frame], log: None, files: vec![Slice { start: 0, len: 1 }] },
     };
-    assert_eq!(Digest::of(&results::RESULT.seal(&result)).short(), "c6bfaa0277f1");
+    assert_eq!(Digest::of(&results::RESULT.seal(&result)).short(), "d955a5a76e50");
 }
 
 #[test]
