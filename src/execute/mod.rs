@@ -11,6 +11,7 @@
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
+//! | [`cargo`] | what is different where cargo builds |
 //! | `discovering` | depfiles, before and after a run |
 //! | `kept` | what a step left for its next run, and whether that may build on it |
 //! | `memory` | who waits for memory |
@@ -32,6 +33,7 @@
 
 pub mod build;
 pub mod cancel;
+pub mod cargo;
 mod discovering;
 pub mod durable;
 pub mod enter;

@@ -19,6 +19,7 @@ use crate::plan::Reason;
 use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
 
 use super::build::{Build, How, Permission, StepError};
+use super::cargo::Messages;
 use super::explain;
 use super::holding::Needs;
 use super::jobserver::{Style, Tokens};
@@ -70,7 +71,7 @@ impl Build<'_> {
         let begun = Begun { start: self.start_of(step, assembled)?, takes_over };
         let _memory = self.reserve_memory(old.as_ref().and_then(|r| r.cost.peak_memory));
         let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens, begun);
-        let finished = match finished {
+        let mut finished = match finished {
             Ok(finished) => finished,
             Err(error) => {
                 self.give_up(step)?;
@@ -82,6 +83,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
+                self.remember_sources(step, finished.trust.take())?;
                 self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
@@ -116,11 +118,11 @@ impl Build<'_> {
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
         // The task of `run` has the terminal, cached or not.
-        let attached = self.options.attached == Some(ix);
+        let attached = self.options.attached == Some(ix) && step.cargo.is_none();
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled, Place::Run { takes_over })?;
-            let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
+            let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens, begun.start);
             let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
             self.note_use(ix, assembled, &finished.ending, begun.start)?;
             match &finished.ending {
@@ -149,8 +151,16 @@ impl Build<'_> {
         attached: bool,
         last: Option<Duration>,
         tokens: &Tokens,
+        start: Option<FileTime>,
     ) -> Result<Finished, StepError> {
-        let commands: Vec<Vec<OsString>> = step.commands.iter().map(|c| argv(c, tokens.count())).collect();
+        let cargo = self.begin_cargo(step, assembled, start)?;
+        let argv = |command: &Command| argv(command, tokens.count());
+        let commands: Vec<Vec<OsString>> = match &cargo {
+            Some(cargo) => cargo.commands(self, step, argv),
+            None => step.commands.iter().map(argv).collect(),
+        };
+        let messages = cargo.as_ref().map(|cargo| cargo.messages(self, step));
+        let hear = |stream: Stream, line: &[u8]| messages.as_ref().and_then(|messages| messages.hear(stream, line));
         let style = style::choose(step, assembled, self.bench);
         let secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
         let id = step.id.clone();
@@ -170,13 +180,19 @@ impl Build<'_> {
             secrets: &secrets,
             log: &log,
             on_output: if self.options.verbose { Some(&stream) } else { None },
+            translate: if cargo.is_some() { Some(&hear) } else { None },
             helper: None,
         };
         self.watch.begin().map_err(StepError::Watch)?;
         self.tally.running.fetch_add(1, Ordering::SeqCst);
         let finished = runner::run(&job, self.cancel);
         self.tally.running.fetch_sub(1, Ordering::SeqCst);
-        Ok(finished?)
+        let mut finished = finished?;
+        finished.built = messages.map(Messages::built).unwrap_or_default();
+        if let Some(cargo) = cargo {
+            finished.trust = cargo.end(&finished.ending)?;
+        }
+        Ok(finished)
     }
 
     /// Captures what was made, and lets it be found: store, layer, prefix, and last the record.
@@ -190,11 +206,12 @@ impl Build<'_> {
         permission: Permission,
     ) -> Result<bool, StepError> {
         let step = self.graph.step(ix);
+        self.publish_programs(step, finished)?;
         let upper = step.sysroot.map(|_| step.work.join("top/upper"));
         let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let found = self.discover(ix, assembled, start)?;
+        let found = self.discover(ix, assembled, &finished.built, start)?;
         self.warn_discovered(ix, &found);
         let moved = self.moved(ix, assembled)?.or(found.moved);
         let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
@@ -217,7 +234,7 @@ impl Build<'_> {
             (Some(mut capture), None) => {
                 capture.snapshot.made.shared = made.shared.clone();
                 self.store.commit(permit, capture, &step.id, record.cost)?;
-                if !step.depfiles.is_empty() {
+                if step.discovers() {
                     self.store.add_path_set(&assembled.action.key(), &names)?;
                 }
                 true
@@ -424,7 +441,7 @@ impl Build<'_> {
         let begun = Instant::now();
         let mut left = step.retries;
         let finished = loop {
-            let finished = self.commands(step, &assembled, None, attached, None, &tokens)?;
+            let finished = self.commands(step, &assembled, None, attached, None, &tokens, None)?;
             match finished.ending {
                 Ending::Success => break finished,
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -463,7 +480,7 @@ impl Build<'_> {
         }
         let command = match &finished.ending {
             Ending::Code { command, .. } | Ending::Signal { command, .. } | Ending::CannotStart { command, .. } => {
-                step.commands.get(*command)
+                step.commands.get(*command).or(step.commands.last())
             }
             _ => step.commands.last(),
         };

@@ -14,7 +14,7 @@ use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 use super::pattern::Pattern;
 use super::request::Request;
 use super::{
-    Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
+    Cargo, Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
     SourceFrom, Step, ToolUse, placeholder, shell,
 };
 use super::{cycle, depfiles, outputs, reach, working_copy};
@@ -186,11 +186,19 @@ impl<'a> Builder<'a> {
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
-        let commands = fill.commands(&mut inner, task);
-        let home = if task.source.is_some() { work.join("build") } else { manifest.dir_of(task.span.file).to_owned() };
+        let args = fill.scope.args.clone().unwrap_or_default();
+        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, &args));
+        let mut commands = fill.commands(&mut inner, task);
+        commands.extend(cargo.as_ref().map(Cargo::command));
+        let home = match (&cargo, &task.source) {
+            (Some(cargo), _) => cargo.workspace.clone(),
+            (None, Some(_)) => work.join("build"),
+            (None, None) => manifest.dir_of(task.span.file).to_owned(),
+        };
         let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
         let cwd = elsewhere.seen(&cwd);
-        let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        let (mut tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        tools.extend(cargo.as_ref().map(Cargo::compiler).filter(|rustc| !tools.iter().any(|t| t.is_like(rustc))));
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
         let step = Step {
@@ -206,7 +214,10 @@ impl<'a> Builder<'a> {
             scripts,
             path: task.path.iter().filter_map(|p| fill.path(&mut outer, p)).collect(),
             inputs: fill.inputs(&mut outer, task),
-            outputs: fill.outputs(&mut outer, task),
+            outputs: match &cargo {
+                Some(cargo) => cargo.output(&manifest.root).into_iter().collect(),
+                None => fill.outputs(&mut outer, task),
+            },
             commands,
             cwd,
             work,
@@ -223,6 +234,7 @@ impl<'a> Builder<'a> {
             jobserver: task.jobserver,
             confirm: task.confirm.clone(),
             host: host_choice(manifest, task),
+            cargo,
             id,
         };
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
@@ -392,15 +404,15 @@ fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
 }
 
 /// Expands what a task says at one target; problems are collected, not returned.
-struct Fill<'a, 'p> {
-    root: &'a Path,
-    manifest: &'a Manifest,
-    scope: Scope<'a>,
-    problems: &'p mut Vec<Problem>,
+pub(super) struct Fill<'a, 'p> {
+    pub(super) root: &'a Path,
+    pub(super) manifest: &'a Manifest,
+    pub(super) scope: Scope<'a>,
+    pub(super) problems: &'p mut Vec<Problem>,
 }
 
 impl<'a> Fill<'a, '_> {
-    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -420,7 +432,7 @@ impl<'a> Fill<'a, '_> {
     }
 
     /// A path, absolute, relative to the file that it was written in.
-    fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
         let expanded = expander.text(text);
         let expanded = self.keep(expanded)?;
         let base = self.manifest.dir_of(text.span.file);
@@ -436,7 +448,7 @@ impl<'a> Fill<'a, '_> {
     }
 
     /// Is `path` a place below the workspace that a step may write to?
-    fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
+    pub(super) fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
         let inner = path.strip_prefix(self.root).ok();
         let problem = match inner {
             None => Problem::new("bcache::graph::outside", format!("{what} must lie inside the workspace"), span)
