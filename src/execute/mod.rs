@@ -18,6 +18,7 @@
 //! | `moment` | the clock of file stamps |
 //! | [`ownership`] | whose is what lies in a step's outputs |
 //! | [`durable`] | what ended steps left, on the disk once a second |
+//! | `commands` | the commands of a step, on behalf of a build |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
 //! | [`process`] | the door to duct: one child process |
 //! | [`program`] | which file a command word means |
@@ -34,6 +35,7 @@
 pub mod build;
 pub mod cancel;
 pub mod cargo;
+mod commands;
 mod discovering;
 pub mod durable;
 pub mod enter;

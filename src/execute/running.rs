@@ -5,30 +5,27 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::Instant as FileTime;
-use crate::event::{Event, Failure, Stream};
+use crate::event::{Event, Failure};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
 use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
 
 use super::build::{Build, How, Permission, StepError};
-use super::cargo::Messages;
 use super::explain;
 use super::holding::Needs;
-use super::jobserver::{Style, Tokens};
+use super::jobserver::Tokens;
 use super::judging::Judged;
 use super::ownership::still_owned;
 use super::prepare::Place;
-use super::runner::{self, Ending, Finished, Job};
+use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
-use super::style;
 use super::view::hiding;
 use super::view::layer::{Lower, collect};
 
@@ -122,7 +119,7 @@ impl Build<'_> {
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled, Place::Run { takes_over })?;
-            let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens, begun.start);
+            let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
             let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
             self.note_use(ix, assembled, &finished.ending, begun.start)?;
             match &finished.ending {
@@ -141,58 +138,6 @@ impl Build<'_> {
                 _ => return Err(self.failed(ix, assembled, &finished)),
             }
         }
-    }
-
-    pub(super) fn commands(
-        &self,
-        step: &Step,
-        assembled: &Assembled,
-        view: Option<&super::view::View>,
-        attached: bool,
-        last: Option<Duration>,
-        tokens: &Tokens,
-        start: Option<FileTime>,
-    ) -> Result<Finished, StepError> {
-        let cargo = self.begin_cargo(step, assembled, start)?;
-        let argv = |command: &Command| argv(command, tokens.count());
-        let commands: Vec<Vec<OsString>> = match &cargo {
-            Some(cargo) => cargo.commands(self, step, argv),
-            None => step.commands.iter().map(argv).collect(),
-        };
-        let messages = cargo.as_ref().map(|cargo| cargo.messages(self, step));
-        let hear = |stream: Stream, line: &[u8]| messages.as_ref().and_then(|messages| messages.hear(stream, line));
-        let style = style::choose(step, assembled, self.bench);
-        let secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
-        let id = step.id.clone();
-        let stream = |stream: Stream, bytes: &[u8]| {
-            self.listener.on(Event::Output { step: id.clone(), stream, bytes: Arc::from(bytes) })
-        };
-        let log = self.state.log_path(&step.id);
-        let job = Job {
-            commands: &commands,
-            cwd: &step.cwd,
-            env: &assembled.environment,
-            view,
-            timeout: step.timeout,
-            jobserver: style.map(|style: Style| (tokens.jobserver(), style)),
-            attached,
-            measure: step.class != Class::Plain && last.is_some_and(|d| d > Duration::from_secs(1)),
-            secrets: &secrets,
-            log: &log,
-            on_output: if self.options.verbose { Some(&stream) } else { None },
-            translate: if cargo.is_some() { Some(&hear) } else { None },
-            helper: None,
-        };
-        self.watch.begin().map_err(StepError::Watch)?;
-        self.tally.running.fetch_add(1, Ordering::SeqCst);
-        let finished = runner::run(&job, self.cancel);
-        self.tally.running.fetch_sub(1, Ordering::SeqCst);
-        let mut finished = finished?;
-        finished.built = messages.map(Messages::built).unwrap_or_default();
-        if let Some(cargo) = cargo {
-            finished.trust = cargo.end(&finished.ending)?;
-        }
-        Ok(finished)
     }
 
     /// Captures what was made, and lets it be found: store, layer, prefix, and last the record.
@@ -441,7 +386,7 @@ impl Build<'_> {
         let begun = Instant::now();
         let mut left = step.retries;
         let finished = loop {
-            let finished = self.commands(step, &assembled, None, attached, None, &tokens, None)?;
+            let finished = self.commands(step, &assembled, None, attached, None, &tokens)?;
             match finished.ending {
                 Ending::Success => break finished,
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -529,19 +474,6 @@ impl Build<'_> {
         let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice };
         StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
     }
-
-    /// A command with its own `-j` takes more of the machine than its share.
-    fn warn_own_jobs(&self, step: &Step) {
-        for command in &step.commands {
-            if let Some(word) = style::own_jobs(command) {
-                let text = format!(
-                    "{}: `{word}` brings its own -j: without it the jobserver shares the cores among all steps",
-                    step.id
-                );
-                self.listener.on(Event::Warning { text });
-            }
-        }
-    }
 }
 
 /// How a run begins.
@@ -550,14 +482,6 @@ struct Begun {
     /// On the clock of file stamps, where somebody will ask.
     start: Option<FileTime>,
     takes_over: bool,
-}
-
-fn argv(command: &Command, jobs: usize) -> Vec<OsString> {
-    let fill = |text: &str| OsString::from(text.replace(JOBS_MARKER, &jobs.to_string()));
-    match command {
-        Command::Shell(text) => vec!["sh".into(), "-eu".into(), "-c".into(), fill(text)],
-        Command::Argv(words) => words.iter().map(|w| fill(w)).collect(),
-    }
 }
 
 fn read_end(path: &Path) -> Vec<u8> {

@@ -16,7 +16,7 @@ use crate::manifest::model::{self, Tool};
 
 use super::instantiate::Fill;
 use super::pattern::Pattern;
-use super::{Command, OutputPattern, ToolUse};
+use super::{Class, Command, OutputPattern, ToolUse};
 
 /// A step that cargo builds.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl Cargo {
         self.lib || self.bins.is_empty()
     }
 
-    pub(super) fn output(&self, root: &Path) -> Option<OutputPattern> {
+    fn output(&self, root: &Path) -> Option<OutputPattern> {
         let inner = self.out.strip_prefix(root).ok()?;
         let pattern = Pattern::new(&format!("{}/", inner.to_str()?), root, root, self.span).ok()?;
         Some(OutputPattern { pattern, sha256: None, optional: false })
@@ -94,6 +94,21 @@ impl Cargo {
 }
 
 impl Fill<'_, '_> {
+    /// What a step makes. Where cargo builds it that is the directory of its programs; one that is not cached has none.
+    pub(super) fn made(
+        &mut self,
+        expander: &mut Expander,
+        task: &model::Task,
+        cargo: Option<&Cargo>,
+        class: Class,
+    ) -> Vec<OutputPattern> {
+        match cargo {
+            Some(cargo) if class == Class::Cached => cargo.output(self.root).into_iter().collect(),
+            Some(_) => Vec::new(),
+            None => self.outputs(expander, task),
+        }
+    }
+
     pub(super) fn cargo(
         &mut self,
         expander: &mut Expander,

@@ -11,6 +11,7 @@ mod instantiate;
 mod outputs;
 pub mod pattern;
 pub mod placeholder;
+mod programs;
 mod reach;
 pub mod request;
 pub mod shell;

@@ -21,7 +21,6 @@ pub use trust::Trust;
 use crate::action::{ActionKey, Origin, StepRecord};
 use crate::base::digest::Hasher;
 use crate::base::publish::temporary;
-use crate::base::stat::Instant;
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::cargo::Sources;
@@ -55,14 +54,10 @@ impl Build<'_> {
         &self,
         step: &'s Step,
         assembled: &'s Assembled,
-        began: Option<Instant>,
     ) -> Result<Option<Begun<'s>>, StepError> {
         let (Some(cargo), Some(sources)) = (&step.cargo, &assembled.cargo) else { return Ok(None) };
         let read = self.records.get(&step.id).map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
-        let began = match began {
-            Some(began) => began,
-            None => self.clock(assembled)?.begin().map_err(StepError::write(&assembled.tmp))?,
-        };
+        let began = self.clock(assembled)?.begin().map_err(StepError::write(&assembled.tmp))?;
         let paths = sources.files.keys().chain(&read).map(PathBuf::as_path);
         let stats = trust::stats(paths).into_iter();
         let is_ours = cargo.target_dir.starts_with(self.state.dir());

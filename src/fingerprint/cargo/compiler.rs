@@ -86,7 +86,7 @@ impl Asked<'_> {
             let (_, value) = self.environment.iter().find(|(known, _)| known == OsStr::new(name))?;
             Some(format!("{name}={} ", shell_quote(&value.to_string_lossy())))
         };
-        let set: String = CHOOSERS.iter().filter_map(|name| chosen(&name)).collect();
+        let set: String = CHOOSERS.iter().filter_map(chosen).collect();
         let program = shell_quote(self.program);
         format!("{set}{program} -vV && {set}{program} --print sysroot")
     }
