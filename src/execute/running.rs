@@ -80,7 +80,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
-                self.remember_sources(step, finished.trust.take())?;
+                self.remember_sources(step, &mut finished)?;
                 self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {

@@ -72,7 +72,12 @@ impl Asked<'_> {
         let sysroot = Path::new(sysroot);
         let mut hasher = Hasher::new("bcache compiler 1");
         hasher.text(version);
-        let mut seen = vec![(place.real.clone(), files.observe(&place.real)?)];
+        let program = files.observe(&place.real)?;
+        // A proxy is another program with each of its own versions, and is none of the compiler. A script may say anything to one.
+        if place.real.file_name().is_none_or(|name| name != "rustup") {
+            hasher.digest(&program.digest.unwrap_or_else(|| Digest::of(b"")));
+        }
+        let mut seen = vec![(place.real.clone(), program)];
         self.libraries(files, sysroot, &mut hasher, &mut seen)?;
         let shown = version.lines().next().unwrap_or_default().to_owned();
         let component =

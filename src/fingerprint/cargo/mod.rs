@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::action::{Component, Kind as Part};
+use crate::base::digest::{Digest, Hasher};
 use crate::base::paths::escaped;
 use crate::base::span::Spanned;
 use crate::graph::{Cargo, Step};
@@ -26,6 +27,8 @@ use metadata::{Asked, Workspace};
 /// What a run of a cargo step has to know.
 pub struct Sources {
     pub workspace: Workspace,
+    /// Whatever compiles, and what wraps it.
+    pub compiler: Digest,
     /// The files of its packages.
     pub files: Found,
 }
@@ -56,10 +59,20 @@ pub fn describe(
     let config = parts.configuration()?;
     parts.compiler(&config)?;
     parts.chosen_programs(&config)?;
+    let compiler = compiler_of(&parts.components);
     let workspace = parts.workspace(&config)?;
     let files = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
-    Ok(Described { sources: Sources { workspace, files }, components, seen })
+    Ok(Described { sources: Sources { workspace, compiler, files }, components, seen })
+}
+
+/// All programs that were chosen, by configuration or environment.
+fn compiler_of(components: &[Component]) -> Digest {
+    let mut hasher = Hasher::new("bcache compiler and wrappers 1");
+    for component in components.iter().filter(|component| component.kind == Part::Tool) {
+        hasher.text(&component.name).digest(&component.digest);
+    }
+    hasher.finish()
 }
 
 /// The step's environment for questions before it runs: its own directories may not be there yet.
