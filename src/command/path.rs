@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
+use crate::base::tree::Node;
 use crate::cli::TaskName;
 use crate::exit::Exit;
 
@@ -57,16 +58,17 @@ pub(super) fn outputs_of(opened: &Opened) -> Vec<OsString> {
     }
 }
 
-/// All that a step can be asked for: its outputs, for a glob what it has matched; of a step that only installs, its prefix.
+/// All that a step can be asked for: its outputs, for a glob what it has matched; of one that cargo builds, the programs; of
+/// one that only installs, its prefix.
 fn candidates(opened: &Opened, ix: StepIx) -> Vec<PathBuf> {
     let step = opened.graph.step(ix);
     let mut all: Vec<PathBuf> = Vec::new();
     for output in &step.outputs {
-        if output.pattern.is_glob() {
+        // Of cargo's programs too it is not known before which there are.
+        if output.pattern.is_glob() || step.cargo.is_some() {
             let made = opened.results.get(ix).map(|m| m.outputs.clone()).unwrap_or_default();
-            let matching =
-                made.entries().iter().map(|e| opened.graph.root.join(&e.path)).filter(|p| output.pattern.covers(p));
-            all.extend(matching);
+            let files = made.entries().iter().filter(|e| step.cargo.is_none() || !matches!(e.node, Node::Dir { .. }));
+            all.extend(files.map(|e| opened.graph.root.join(&e.path)).filter(|p| output.pattern.covers(p)));
         } else {
             all.push(output.pattern.path.clone());
         }
