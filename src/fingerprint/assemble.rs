@@ -378,7 +378,14 @@ impl Parts<'_> {
         let Some(cargo) = self.step.cargo.as_ref().filter(|_| self.step.class == Class::Cached) else {
             return Ok(None);
         };
-        let described = cargo::describe(self.bench, self.step, cargo, environment)?;
+        let mut described = cargo::describe(self.bench, self.step, cargo, environment)?;
+        let is_unseen = |part: &&Component| match part.kind {
+            Part::Tool | Part::Host => true,
+            Part::Env => !env::is_known_to_cargo(&part.name),
+            Part::Command | Part::Setting | Part::Prefix | Part::Source | Part::Patch | Part::Input => false,
+            Part::Need | Part::Layer | Part::Output | Part::Discovered => false,
+        };
+        described.sources.built_with.extend(self.components.iter().filter(is_unseen).cloned());
         self.components.extend(described.components);
         self.seen.extend(described.seen);
         Ok(Some(described.sources))

@@ -1,12 +1,14 @@
 //! Steps that cargo builds: what is different about their runs.
 //!
-//! - Their sources are remembered in the target directory, and what cargo would not notice is cleaned ([`trust`]).
+//! - Their sources are remembered in the target directory, and what cargo would not notice is cleaned ([`trust`]); and so is what
+//!   they were built with ([`built_with`]).
 //! - Cargo's messages are understood ([`messages`]): they feed the progress line, and say where the programs are.
 //! - The programs are copied from the target directory into the step's own output directory, each beside its place and
 //!   renamed: whoever starts one meanwhile gets the old one or the new one, whole. So nothing is taken away before a run.
 //! - What the dep-info of the programs names is read as a depfile.
 //! - Steps that share a target directory run one after another: cargo itself would wait, and hold its tokens.
 
+mod built_with;
 mod messages;
 mod trust;
 
@@ -61,9 +63,35 @@ impl Build<'_> {
         let paths = sources.files.keys().chain(&read).map(PathBuf::as_path);
         let stats = trust::stats(paths).into_iter();
         let is_ours = cargo.target_dir.starts_with(self.state.dir());
-        let trust = Trust::begin(cargo, &sources.workspace, stats, began, is_ours)
-            .map_err(StepError::write(&cargo.target_dir))?;
+        let failed = StepError::write(&cargo.target_dir);
+        let is_cleared = self.clear_if_built_otherwise(step, cargo, sources, is_ours);
+        let trust = is_cleared
+            .and_then(|is_cleared| Trust::begin(cargo, &sources.workspace, stats, began, is_ours, is_cleared))
+            .map_err(failed)?;
         Ok(Some(Begun { cargo, sources, trust }))
+    }
+
+    /// Is there nothing in the target directory that was built before, or nothing any more?
+    fn clear_if_built_otherwise(
+        &self,
+        step: &Step,
+        cargo: &Cargo,
+        sources: &Sources,
+        is_ours: bool,
+    ) -> io::Result<bool> {
+        let was_there = match fs::read_dir(&cargo.target_dir) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) => return Err(e),
+        };
+        let Some(changed) = built_with::ensure(cargo, &sources.built_with, is_ours)? else { return Ok(!was_there) };
+        let text = format!(
+            "{}: built from nothing, since cargo can't tell that this changed: {}",
+            step.id,
+            some_of(changed.iter().map(String::as_str).collect())
+        );
+        self.listener.on(Event::Note { text });
+        Ok(true)
     }
 
     /// After a run that ended well and was kept.
@@ -140,11 +168,7 @@ impl<'a> Begun<'a> {
     }
 
     fn distrusted(&self) -> String {
-        let names: Vec<&str> = self.trust.distrusted.iter().map(String::as_str).collect();
-        match names.len() {
-            0..=4 => names.join(", "),
-            more => format!("{} and {} more", names[..3].join(", "), more - 3),
-        }
+        some_of(self.trust.distrusted.iter().map(String::as_str).collect())
     }
 
     pub fn messages<'b>(&'b self, build: &'b Build, step: &'b Step) -> Messages<'b> {
@@ -168,6 +192,14 @@ impl<'a> Begun<'a> {
             | Ending::CannotStart { .. }
             | Ending::ViewLost { .. } => Ok(None),
         }
+    }
+}
+
+/// The first of many names.
+fn some_of(names: Vec<&str>) -> String {
+    match names.len() {
+        0..=4 => names.join(", "),
+        more => format!("{} and {} more", names[..3].join(", "), more - 3),
     }
 }
 

@@ -3,8 +3,9 @@
 //! It goes by modification times: a file that changed and whose time is not newer than its last compile is not compiled again
 //! (`cp -p`, `rsync -t`, an archive, a clock that was put back). So each target directory remembers the sources that the last
 //! run in it had, by stat record, per profile and target. A source that looks different now is believed to be noticed only if
-//! it was *written* after that run began: its modification time is newer, and is the time of its last change. The packages of all
-//! others are taken out of the target directory (`cargo clean -p`) before cargo builds.
+//! it was *written* after that run began: its modification time is newer, and is the time of its last change. Of a link that
+//! is never believed: compilers name what it led to, which may be as old as it likes. The packages of all others are taken out of
+//! the target directory (`cargo clean -p`) before cargo builds.
 //!
 //! The memory lies in the target directory and goes with it. It is taken away before a run and written after it, so that what a
 //! killed run leaves, and what somebody else brought there, is built anew as far as it comes from this workspace.
@@ -52,25 +53,22 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// `sources` are the files that the run will find, `began` the moment before they were looked at.
+    /// `sources` are the files that the run will find, `began` the moment before they were looked at. Of what is cleared there is
+    /// nothing to be believed.
     pub fn begin(
         cargo: &Cargo,
         workspace: &Workspace,
         sources: impl Iterator<Item = (PathBuf, Stat)>,
         began: Instant,
         is_ours: bool,
+        is_cleared: bool,
     ) -> io::Result<Self> {
         let file = file(cargo);
         let memory: Option<Memory> = fs::read(&file).ok().and_then(|bytes| FORMAT.open(&bytes).ok());
-        let is_empty = match fs::read_dir(&cargo.target_dir) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-            Err(e) => return Err(e),
-        };
         let now: BTreeMap<PathBuf, Had> = sources.map(|(path, stat)| (path, Had { stat, began })).collect();
         let mut trust = Self { file, is_ours, began, sources: now, distrusted: BTreeSet::new() };
         match memory {
-            _ if is_empty => {}
+            _ if is_cleared => {}
             Some(memory) => trust.compare(workspace, memory),
             None => trust.distrusted = workspace.packages.iter().map(|p| p.name.clone()).collect(),
         }
@@ -95,7 +93,10 @@ impl Trust {
         for (path, now) in &self.sources {
             let had = before.remove(path);
             let is_same = had.is_some_and(|had| had.stat == now.stat);
-            if !is_same && !was_written(&now.stat, had.map(|had| had.began).or(last)) && !is_new(path) {
+            // Cargo looks at what a link led to, not at the link.
+            let is_link = now.stat.kind == Kind::Symlink || had.is_some_and(|had| had.stat.kind == Kind::Symlink);
+            let is_seen = !is_link && was_written(&now.stat, had.map(|had| had.began).or(last));
+            if !is_same && !is_seen && !is_new(path) {
                 doubtful.push(path.clone());
             }
         }
@@ -130,15 +131,23 @@ impl Trust {
     }
 }
 
-/// Profiles that share a directory share their memory.
 fn file(cargo: &Cargo) -> PathBuf {
-    let profile = match cargo.profile.as_deref() {
+    cargo.target_dir.join(format!(".bcache-sources-{}", part_of(cargo)))
+}
+
+/// A name for the part of a target directory that a step builds in. Profiles that share a directory share what is remembered.
+pub fn part_of(cargo: &Cargo) -> String {
+    let target = cargo.rust_triple().map(|triple| format!("-{}", triple.replace('/', "-"))).unwrap_or_default();
+    format!("{}{target}", profile_of(cargo))
+}
+
+/// The directory of the profile.
+pub fn profile_of(cargo: &Cargo) -> &str {
+    match cargo.profile.as_deref() {
         None | Some("dev" | "test") => "debug",
         Some("bench") => "release",
         Some(other) => other,
-    };
-    let target = cargo.rust_triple().map(|triple| format!("-{}", triple.replace('/', "-"))).unwrap_or_default();
-    cargo.target_dir.join(format!(".bcache-sources-{profile}{target}"))
+    }
 }
 
 fn was_written(stat: &Stat, after: Option<Instant>) -> bool {

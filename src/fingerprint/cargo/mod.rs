@@ -28,6 +28,8 @@ pub struct Sources {
     pub workspace: Workspace,
     /// The files of its packages.
     pub files: Found,
+    /// What it is built with, as far as cargo would not notice a change of it.
+    pub built_with: Vec<Component>,
 }
 
 impl Sources {
@@ -56,10 +58,11 @@ pub fn describe(
     let config = parts.configuration()?;
     parts.compiler(&config)?;
     parts.chosen_programs(&config)?;
+    let built_with = parts.components.clone();
     let workspace = parts.workspace(&config)?;
     let files = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
-    Ok(Described { sources: Sources { workspace, files }, components, seen })
+    Ok(Described { sources: Sources { workspace, files, built_with }, components, seen })
 }
 
 /// The step's environment for questions before it runs: its own directories may not be there yet.
