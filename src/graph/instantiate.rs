@@ -17,7 +17,7 @@ use super::{
     Cargo, Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
     SourceFrom, Step, placeholder,
 };
-use super::{cycle, depfiles, outputs, programs, reach, working_copy};
+use super::{cargo, cycle, depfiles, outputs, programs, reach, working_copy};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -201,7 +201,7 @@ impl<'a> Builder<'a> {
         tools.extend(cargo.as_ref().map(Cargo::compiler).filter(|rustc| !tools.iter().any(|t| t.is_like(rustc))));
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
-        let step = Step {
+        let mut step = Step {
             class,
             span: task.span,
             desc: task.desc.clone(),
@@ -234,6 +234,7 @@ impl<'a> Builder<'a> {
             cargo,
             id,
         };
+        cargo::build_apart(&mut step, task);
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
         self.problems.extend(problem);
         self.warnings.extend(warning.filter(|text| !self.warnings.contains(text)));

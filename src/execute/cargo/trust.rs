@@ -11,7 +11,8 @@
 //! | the compiler's or its wrapper's bytes, behind the same version | no | everything |
 //! | tools, host packages, needed outputs, views, other variables | where build scripts say so | packages with build scripts, and the one that was asked for, which is linked |
 //!
-//! *Written* means that a file's modification time is newer than that run, and is the time of its last change.
+//! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
+//! believed: compilers name what it led to, which may be as old as it likes.
 //!
 //! The memory lies in the target directory and goes with it. It is emptied before a run and written after it, so that what a
 //! killed run leaves is built anew as far as it comes from this workspace; and so is what somebody else brought into a directory
@@ -32,13 +33,12 @@ use crate::base::sealed::Format;
 use crate::base::stat::{Instant, Kind, Stat};
 use crate::fingerprint::cargo::Sources;
 use crate::fingerprint::cargo::metadata::Workspace;
+use crate::fingerprint::env::is_known_to_cargo;
 use crate::graph::Cargo;
 
 const FORMAT: Format = Format { magic: b"bctrust\n", version: 1 };
 /// Nanoseconds between the stamps of a file that was just written: who writes beside and renames needs a moment.
 const WRITTEN: i64 = 100_000_000;
-/// Variables by which cargo itself knows its units apart.
-const KNOWN_TO_CARGO: [&str; 3] = ["RUSTFLAGS", "CARGO_PROFILE_", "RUSTUP_TOOLCHAIN"];
 
 /// A source as a run had it, and when that began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl Surroundings {
         for component in &action.components {
             let counts = match component.kind {
                 Part::Tool | Part::Need | Part::Layer | Part::Prefix | Part::Host => true,
-                Part::Env => !KNOWN_TO_CARGO.iter().any(|known| component.name.contains(known)),
+                Part::Env => !is_known_to_cargo(&component.name),
                 Part::Command
                 | Part::Setting
                 | Part::Source
@@ -193,7 +193,9 @@ impl Run<'_> {
             if is_same || is_new(path) || self.is_prose(path) && !tracked.has(path) {
                 continue;
             }
-            if !tracked.has(path) || !was_written(&now.stat, had.map(|had| had.began).or(last)) {
+            // Cargo looks at what a link led to, not at the link.
+            let is_link = now.stat.kind == Kind::Symlink || had.is_some_and(|had| had.stat.kind == Kind::Symlink);
+            if is_link || !tracked.has(path) || !was_written(&now.stat, had.map(|had| had.began).or(last)) {
                 doubtful.push(path.clone());
             }
         }

@@ -1,5 +1,6 @@
 //! Which compiler builds, and what it is: the version that it reports, and the bytes of its libraries, its own and the
-//! standard ones of the targets. So a compiler that was built by hand twice under one version is two compilers.
+//! standard ones of the targets. So a compiler that was built by hand twice under one version is two compilers. Of a script
+//! that starts one the bytes count too.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -73,9 +74,9 @@ impl Asked<'_> {
         let mut hasher = Hasher::new("bcache compiler 1");
         hasher.text(version);
         let program = files.observe(&place.real)?;
-        // A proxy is another program with each of its own versions, and is none of the compiler. A script may say anything to one.
-        if place.real.file_name().is_none_or(|name| name != "rustup") {
-            hasher.digest(&program.digest.unwrap_or_else(|| Digest::of(b"")));
+        if let Some(content) = program.digest.filter(|content| tools.is_script(&place.real, *content)) {
+            // It says of itself what the compiler behind it says, and may do more.
+            hasher.text("script").digest(&content);
         }
         let mut seen = vec![(place.real.clone(), program)];
         self.libraries(files, sysroot, &mut hasher, &mut seen)?;
