@@ -11,10 +11,12 @@ use crate::execute::judging::{Judge, Records, Results};
 use crate::execute::view::probe::{Views, Wanted};
 use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
+use crate::fingerprint::env;
 use crate::fingerprint::files::Files;
+use crate::fingerprint::git::{self, Git};
 use crate::fingerprint::host::Host;
 use crate::fingerprint::tools::Tools;
-use crate::fingerprint::{env, git};
+use crate::graph::pattern::Pattern;
 use crate::graph::{self, Class, Graph, Request, Selection, Step};
 use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
@@ -158,6 +160,7 @@ impl Context {
         let files = Files::load(&memory.files);
         let tools = Tools::load(&files, &self.outside, &memory.tools);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
+        let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
         let host_triple = host_triple();
         let bench = Workbench {
             graph,
@@ -165,6 +168,7 @@ impl Context {
             outside: &self.outside,
             tools: &tools,
             host: &host,
+            git: &git,
             state: state.dir(),
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
@@ -193,8 +197,16 @@ impl Context {
         };
         let answer = act(&opened);
         // Convenience for the next run; what this one said stands without it.
-        let _ = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
+        let _ = files.save(&memory.files).and_then(|()| tools.save(&memory.tools)).and_then(|()| git.save());
         answer
+    }
+
+    /// What is no input by git: what steps make, and what we keep.
+    fn no_inputs(&self, graph: &Graph, state: &State) -> Result<Vec<Pattern>, CommandError> {
+        let outputs = graph.indices().flat_map(|ix| graph.step(ix).outputs.iter().map(|output| output.pattern.clone()));
+        let prefixes = graph.prefixes.iter().map(|prefix| Pattern::of_path(&prefix.path));
+        let ours = [Pattern::of_path(state.dir()), Pattern::of_path(&self.store_home()?)];
+        Ok(outputs.chain(prefixes).chain(ours).collect())
     }
 
     /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
@@ -277,11 +289,12 @@ fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
 struct Memory {
     files: PathBuf,
     tools: PathBuf,
+    git: PathBuf,
 }
 
 impl Memory {
     fn of(state: &State) -> Self {
-        Self { files: state.dir().join("files"), tools: state.dir().join("versions") }
+        Self { files: state.dir().join("files"), tools: state.dir().join("versions"), git: state.dir().join("git") }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::manifest::model::HostChoice;
 
 use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
+use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
 use super::source;
@@ -27,6 +28,7 @@ pub struct Workbench<'a> {
     pub outside: &'a Outside,
     pub tools: &'a Tools<'a>,
     pub host: &'a Host<'a>,
+    pub git: &'a Git<'a>,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
     pub host_triple: &'a str,
@@ -38,6 +40,8 @@ pub struct Assembled {
     pub action: Action,
     /// Everything that was looked at for it, to be compared after the run.
     pub seen: Vec<(PathBuf, Observation)>,
+    /// Its git inputs: compared after the run too.
+    pub git: Vec<Arc<git::Identity>>,
     pub environment: Vec<(OsString, OsString)>,
     /// A directory of links to make before the run: name and what it leads to.
     pub tool_links: Option<ToolLinks>,
@@ -70,6 +74,8 @@ pub enum AssembleError {
     File(#[from] FileError),
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error(transparent)]
+    Git(#[from] GitError),
     #[error("tool `{name}` is missing")]
     Missing { name: String, install: Option<String> },
 }
@@ -88,7 +94,7 @@ impl Workbench<'_> {
         let own = step.work.join("tmp");
         let tmp = if step.elsewhere.is_empty() { self.state.join("t").join(step.id.file_name()) } else { own };
         let home = step.has_views().then(|| step.work.join("home"));
-        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new() };
+        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new(), git: Vec::new() };
         if step.class == Class::Fixed {
             parts.fixed();
         } else {
@@ -100,11 +106,12 @@ impl Workbench<'_> {
         let described = parts.source()?;
         if step.class != Class::Fixed {
             parts.inputs()?;
+            parts.git_inputs()?;
             parts.produced(needs, layers);
             parts.outputs();
         }
         let host = parts.host(&located)?;
-        let Parts { components, seen, .. } = parts;
+        let Parts { components, seen, git, .. } = parts;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located)?;
         let elsewhere = with_tools(&step.elsewhere, tool_links.as_ref());
@@ -120,6 +127,7 @@ impl Workbench<'_> {
         Ok(Assembled {
             action: Action { components },
             seen,
+            git,
             environment,
             tool_links,
             programs,
@@ -228,12 +236,28 @@ fn with_tools(elsewhere: &Elsewhere, links: Option<&ToolLinks>) -> Elsewhere {
     all
 }
 
+/// The parts of working copies that are inputs of a step.
+fn git_scopes(step: &Step) -> Vec<Scope> {
+    let without = || step.depfiles.clone();
+    step.git_inputs
+        .iter()
+        .map(|input| Scope {
+            dir: input.dir.path.clone(),
+            paths: input.paths.clone(),
+            head: input.head,
+            without: without(),
+            shown: input.dir.shown.trim_end_matches('/').to_owned(),
+        })
+        .collect()
+}
+
 /// The components of one action, in the making.
 struct Parts<'a> {
     bench: &'a Workbench<'a>,
     step: &'a Step,
     components: Vec<Component>,
     seen: Vec<(PathBuf, Observation)>,
+    git: Vec<Arc<git::Identity>>,
 }
 
 impl Parts<'_> {
@@ -425,6 +449,19 @@ impl Parts<'_> {
         }
         self.components.extend(inputs::components(bench.graph, &found));
         self.seen.extend(found);
+        Ok(())
+    }
+
+    /// One component for each working copy, by what is in it.
+    fn git_inputs(&mut self) -> Result<(), AssembleError> {
+        for scope in git_scopes(self.step) {
+            let identity = self.bench.git.identity(&scope)?;
+            let component = git::component(&scope, &identity);
+            if !self.components.contains(&component) {
+                self.components.push(component);
+            }
+            self.git.push(identity);
+        }
         Ok(())
     }
 
