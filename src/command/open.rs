@@ -11,6 +11,7 @@ use crate::execute::judging::{Judge, Records, Results};
 use crate::execute::view::probe::{Views, Wanted};
 use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
+use crate::fingerprint::cargo::metadata::Memory as Packages;
 use crate::fingerprint::env;
 use crate::fingerprint::files::Files;
 use crate::fingerprint::git::{self, Git};
@@ -159,6 +160,7 @@ impl Context {
         let memory = Memory::of(&state);
         let files = Files::load(&memory.files);
         let tools = Tools::load(&files, &self.outside, &memory.tools);
+        let packages = Packages::load(&memory.packages);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
         let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
         let host_triple = host_triple();
@@ -169,6 +171,7 @@ impl Context {
             tools: &tools,
             host: &host,
             git: &git,
+            packages: &packages,
             state: state.dir(),
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
@@ -197,7 +200,8 @@ impl Context {
         };
         let answer = act(&opened);
         // Convenience for the next run; what this one said stands without it.
-        let _ = files.save(&memory.files).and_then(|()| tools.save(&memory.tools)).and_then(|()| git.save());
+        let saved = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
+        let _ = saved.and_then(|()| packages.save(&memory.packages)).and_then(|()| git.save());
         answer
     }
 
@@ -290,11 +294,17 @@ struct Memory {
     files: PathBuf,
     tools: PathBuf,
     git: PathBuf,
+    packages: PathBuf,
 }
 
 impl Memory {
     fn of(state: &State) -> Self {
-        Self { files: state.dir().join("files"), tools: state.dir().join("versions"), git: state.dir().join("git") }
+        Self {
+            files: state.dir().join("files"),
+            tools: state.dir().join("versions"),
+            git: state.dir().join("git"),
+            packages: state.dir().join("packages"),
+        }
     }
 }
 

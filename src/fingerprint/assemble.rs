@@ -13,6 +13,9 @@ use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
 
+use super::cargo::compiler::CompilerError;
+use super::cargo::metadata::{Memory, MetadataError};
+use super::cargo::{self, Sources};
 use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
 use super::git::{self, Git, GitError, Scope};
@@ -29,6 +32,7 @@ pub struct Workbench<'a> {
     pub tools: &'a Tools<'a>,
     pub host: &'a Host<'a>,
     pub git: &'a Git<'a>,
+    pub packages: &'a Memory,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
     pub host_triple: &'a str,
@@ -52,6 +56,8 @@ pub struct Assembled {
     /// The private home, where the step has one.
     pub home: Option<PathBuf>,
     pub host: Option<Hosted>,
+    /// Of what cargo builds.
+    pub cargo: Option<Sources>,
     /// That of the step, and where it sees the links.
     pub elsewhere: Elsewhere,
 }
@@ -76,6 +82,10 @@ pub enum AssembleError {
     Tool(#[from] ToolError),
     #[error(transparent)]
     Git(#[from] GitError),
+    #[error(transparent)]
+    Compiler(#[from] CompilerError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     #[error("tool `{name}` is missing")]
     Missing { name: String, install: Option<String> },
 }
@@ -111,7 +121,6 @@ impl Workbench<'_> {
             parts.outputs();
         }
         let host = parts.host(&located)?;
-        let Parts { components, seen, git, .. } = parts;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located)?;
         let elsewhere = with_tools(&step.elsewhere, tool_links.as_ref());
@@ -123,6 +132,8 @@ impl Workbench<'_> {
             home: seen_home.as_deref(),
         };
         let environment = env::environment(step, self.outside, &places);
+        let cargo = parts.cargo(&environment)?;
+        let Parts { components, seen, git, .. } = parts;
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
         Ok(Assembled {
             action: Action { components },
@@ -135,6 +146,7 @@ impl Workbench<'_> {
             tmp,
             home,
             host,
+            cargo,
             elsewhere,
         })
     }
@@ -383,6 +395,17 @@ impl Parts<'_> {
         });
         let programs = programs.into_iter().flat_map(|(_, links)| links).collect();
         Ok(Some(Hosted { identity, programs }))
+    }
+
+    /// What cargo builds, from which sources and by which compiler.
+    fn cargo(&mut self, environment: &[(OsString, OsString)]) -> Result<Option<Sources>, AssembleError> {
+        let Some(cargo) = self.step.cargo.as_ref().filter(|_| self.step.class == Class::Cached) else {
+            return Ok(None);
+        };
+        let described = cargo::describe(self.bench, self.step, cargo, environment)?;
+        self.components.extend(described.components);
+        self.seen.extend(described.seen);
+        Ok(Some(described.sources))
     }
 
     fn patch_program(&self) -> Option<ToolUse> {

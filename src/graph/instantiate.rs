@@ -14,10 +14,10 @@ use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 use super::pattern::Pattern;
 use super::request::Request;
 use super::{
-    Class, Command, Elsewhere, GitInput, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx,
-    Source, SourceFrom, Step, ToolUse, placeholder, shell,
+    Cargo, Class, Command, Elsewhere, GitInput, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx,
+    Source, SourceFrom, Step, placeholder,
 };
-use super::{cycle, depfiles, outputs, reach, working_copy};
+use super::{cycle, depfiles, outputs, programs, reach, working_copy};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -186,11 +186,19 @@ impl<'a> Builder<'a> {
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
-        let commands = fill.commands(&mut inner, task);
-        let home = if task.source.is_some() { work.join("build") } else { manifest.dir_of(task.span.file).to_owned() };
+        let args = fill.scope.args.clone().unwrap_or_default();
+        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, &args));
+        let mut commands = fill.commands(&mut inner, task);
+        commands.extend(cargo.as_ref().map(Cargo::command));
+        let home = match (&cargo, &task.source) {
+            (Some(cargo), _) => cargo.workspace.clone(),
+            (None, Some(_)) => work.join("build"),
+            (None, None) => manifest.dir_of(task.span.file).to_owned(),
+        };
         let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
         let cwd = elsewhere.seen(&cwd);
-        let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        let (mut tools, scripts) = programs::of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        tools.extend(cargo.as_ref().map(Cargo::compiler).filter(|rustc| !tools.iter().any(|t| t.is_like(rustc))));
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
         let step = Step {
@@ -207,7 +215,7 @@ impl<'a> Builder<'a> {
             path: task.path.iter().filter_map(|p| fill.path(&mut outer, p)).collect(),
             inputs: fill.inputs(&mut outer, task),
             git_inputs: fill.git_inputs(&mut outer, task),
-            outputs: fill.outputs(&mut outer, task),
+            outputs: fill.made(&mut outer, task, cargo.as_ref(), class),
             commands,
             cwd,
             work,
@@ -224,6 +232,7 @@ impl<'a> Builder<'a> {
             jobserver: task.jobserver,
             confirm: task.confirm.clone(),
             host: host_choice(manifest, task),
+            cargo,
             id,
         };
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
@@ -315,93 +324,16 @@ fn elsewhere(id: &StepId, prefix: &Prefix, source: Option<&Source>, work: &Path)
     Elsewhere { prefix: Some((prefix.path.clone(), prefix.seen().to_owned())), mounts }
 }
 
-/// Programs and script files that the commands begin with, and the declared tools.
-fn tools_of(
-    task: &Task,
-    commands: &[Command],
-    cwd: &Path,
-    root: &Path,
-    elsewhere: &Elsewhere,
-) -> (Vec<ToolUse>, Vec<PathBuf>) {
-    let mut tools: Vec<ToolUse> =
-        task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
-    let mut scripts = Vec::new();
-    let mut found = |word: &str, required: bool, span: Span| {
-        let absolute;
-        let mut word = word;
-        if word.contains('/') {
-            let Some(path) = join_clean(cwd, Path::new(word)) else { return };
-            let path = elsewhere.real(&path);
-            absolute = path.to_string_lossy().into_owned();
-            let is_ours = path.starts_with(root);
-            scripts.push(path);
-            // Below the workspace it is an input, or made by a step: known by that.
-            if is_ours {
-                return;
-            }
-            word = &absolute;
-        }
-        match tools.iter_mut().find(|t| t.tool.name.value == word) {
-            Some(known) => known.required |= required,
-            None => {
-                let tool = model::Tool { name: Spanned::new(word.to_owned(), span), version: None, install: None };
-                tools.push(ToolUse { tool, required });
-            }
-        }
-    };
-    for command in commands {
-        match command {
-            Command::Argv(words) => {
-                if let Some(text) = shell::inline(words) {
-                    in_shell(text, &mut found, task.span);
-                }
-                let literal: Vec<Option<String>> = words.iter().cloned().map(Some).collect();
-                for (i, word) in shell::programs(&literal).into_iter().enumerate() {
-                    found(word, i == 0, task.span);
-                }
-                // An argv command has no shell: what is a builtin there is a program here.
-                if let Some(first) = words.first() {
-                    found(first, true, task.span);
-                }
-            }
-            Command::Shell(text) => {
-                found("sh", true, task.span);
-                in_shell(text, &mut found, task.span);
-            }
-        }
-    }
-    // A script named without a slash, as in `python3 gen.py`, is a file where there is one.
-    scripts.extend(
-        tools
-            .iter()
-            .filter(|t| !t.required && t.tool.name.contains('.'))
-            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value)))
-            .map(|path| elsewhere.real(&path)),
-    );
-    scripts.sort();
-    scripts.dedup();
-    (tools, scripts)
-}
-
-/// Programs that a shell string starts: each may be guarded by a test, so none is required.
-fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
-    let script = shell::scan(text);
-    let defined = |word: &str| script.functions.iter().any(|f| f == word);
-    for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
-        found(word, false, span);
-    }
-}
-
 /// Expands what a task says at one target; problems are collected, not returned.
-struct Fill<'a, 'p> {
-    root: &'a Path,
-    manifest: &'a Manifest,
-    scope: Scope<'a>,
-    problems: &'p mut Vec<Problem>,
+pub(super) struct Fill<'a, 'p> {
+    pub(super) root: &'a Path,
+    pub(super) manifest: &'a Manifest,
+    pub(super) scope: Scope<'a>,
+    pub(super) problems: &'p mut Vec<Problem>,
 }
 
 impl<'a> Fill<'a, '_> {
-    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -421,7 +353,7 @@ impl<'a> Fill<'a, '_> {
     }
 
     /// A path, absolute, relative to the file that it was written in.
-    fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
         let expanded = expander.text(text);
         let expanded = self.keep(expanded)?;
         let base = self.manifest.dir_of(text.span.file);
@@ -437,7 +369,7 @@ impl<'a> Fill<'a, '_> {
     }
 
     /// Is `path` a place below the workspace that a step may write to?
-    fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
+    pub(super) fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
         let inner = path.strip_prefix(self.root).ok();
         let problem = match inner {
             None => Problem::new("bcache::graph::outside", format!("{what} must lie inside the workspace"), span)
@@ -514,7 +446,7 @@ impl<'a> Fill<'a, '_> {
         inputs
     }
 
-    fn outputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<OutputPattern> {
+    pub(super) fn outputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<OutputPattern> {
         let mut outputs = Vec::with_capacity(task.outputs.len());
         for output in &task.outputs {
             let Some(pattern) = self.pattern(expander, &output.path) else { continue };
