@@ -345,12 +345,12 @@ impl Context {
         if counts.failed + counts.skipped > 0 || judged.clone().any(|class| class == Class::Plain) {
             return;
         }
-        let Some(paths) = facts(opened) else { return };
+        let (Some(paths), Some(git)) = (facts(opened), opened.bench.git.account()) else { return };
         let fresh = judged.filter(|class| *class != Class::Group).count();
         let (label, outputs) = (label(opened), outputs_of(opened));
         let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs };
         // A convenience for the next run: without it, it thinks again.
-        let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths);
+        let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths, &git);
     }
 }
 

@@ -327,6 +327,10 @@ impl Build<'_> {
             Ok(after) => after,
             Err(error) => return Ok(Some(error.to_string())),
         };
+        let of_git = before.git.iter().zip(&after.git).find(|(before, after)| before.stamps() != after.stamps());
+        if let Some(path) = of_git.and_then(|(before, after)| before.first_moved(after)) {
+            return Ok(Some(self.graph.shown(&path)));
+        }
         let differences = crate::plan::reason::differences(&before.action, &after.action);
         Ok(differences.first().map(|r| r.component().map_or_else(|| "its action".to_owned(), |c| c.name.clone())))
     }

@@ -18,6 +18,7 @@ use super::cargo::metadata::{Memory, MetadataError};
 use super::cargo::{self, Sources};
 use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
+use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
 use super::source;
@@ -30,6 +31,7 @@ pub struct Workbench<'a> {
     pub outside: &'a Outside,
     pub tools: &'a Tools<'a>,
     pub host: &'a Host<'a>,
+    pub git: &'a Git<'a>,
     pub packages: &'a Memory,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
@@ -42,6 +44,8 @@ pub struct Assembled {
     pub action: Action,
     /// Everything that was looked at for it, to be compared after the run.
     pub seen: Vec<(PathBuf, Observation)>,
+    /// Its git inputs: compared after the run too.
+    pub git: Vec<Arc<git::Identity>>,
     pub environment: Vec<(OsString, OsString)>,
     /// A directory of links to make before the run: name and what it leads to.
     pub tool_links: Option<ToolLinks>,
@@ -77,6 +81,8 @@ pub enum AssembleError {
     #[error(transparent)]
     Tool(#[from] ToolError),
     #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
     Compiler(#[from] CompilerError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -98,7 +104,7 @@ impl Workbench<'_> {
         let own = step.work.join("tmp");
         let tmp = if step.elsewhere.is_empty() { self.state.join("t").join(step.id.file_name()) } else { own };
         let home = step.has_views().then(|| step.work.join("home"));
-        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new() };
+        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new(), git: Vec::new() };
         if step.class == Class::Fixed {
             parts.fixed();
         } else {
@@ -110,6 +116,7 @@ impl Workbench<'_> {
         let described = parts.source()?;
         if step.class != Class::Fixed {
             parts.inputs()?;
+            parts.git_inputs()?;
             parts.produced(needs, layers);
             parts.outputs();
         }
@@ -126,11 +133,12 @@ impl Workbench<'_> {
         };
         let environment = env::environment(step, self.outside, &places);
         let cargo = parts.cargo(&environment)?;
-        let Parts { components, seen, .. } = parts;
+        let Parts { components, seen, git, .. } = parts;
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
         Ok(Assembled {
             action: Action { components },
             seen,
+            git,
             environment,
             tool_links,
             programs,
@@ -240,12 +248,28 @@ fn with_tools(elsewhere: &Elsewhere, links: Option<&ToolLinks>) -> Elsewhere {
     all
 }
 
+/// The parts of working copies that are inputs of a step.
+fn git_scopes(step: &Step) -> Vec<Scope> {
+    let without = || step.depfiles.clone();
+    step.git_inputs
+        .iter()
+        .map(|input| Scope {
+            dir: input.dir.path.clone(),
+            paths: input.paths.clone(),
+            head: input.head,
+            without: without(),
+            shown: input.dir.shown.trim_end_matches('/').to_owned(),
+        })
+        .collect()
+}
+
 /// The components of one action, in the making.
 struct Parts<'a> {
     bench: &'a Workbench<'a>,
     step: &'a Step,
     components: Vec<Component>,
     seen: Vec<(PathBuf, Observation)>,
+    git: Vec<Arc<git::Identity>>,
 }
 
 impl Parts<'_> {
@@ -448,6 +472,19 @@ impl Parts<'_> {
         }
         self.components.extend(inputs::components(bench.graph, &found));
         self.seen.extend(found);
+        Ok(())
+    }
+
+    /// One component for each working copy, by what is in it.
+    fn git_inputs(&mut self) -> Result<(), AssembleError> {
+        for scope in git_scopes(self.step) {
+            let identity = self.bench.git.identity(&scope)?;
+            let component = git::component(&scope, &identity);
+            if !self.components.contains(&component) {
+                self.components.push(component);
+            }
+            self.git.push(identity);
+        }
         Ok(())
     }
 

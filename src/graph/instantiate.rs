@@ -14,8 +14,8 @@ use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 use super::pattern::Pattern;
 use super::request::Request;
 use super::{
-    Cargo, Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
-    SourceFrom, Step, placeholder,
+    Cargo, Class, Command, Elsewhere, GitInput, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx,
+    Source, SourceFrom, Step, placeholder,
 };
 use super::{cargo, cycle, depfiles, outputs, programs, reach, working_copy};
 
@@ -214,6 +214,7 @@ impl<'a> Builder<'a> {
             scripts,
             path: task.path.iter().filter_map(|p| fill.path(&mut outer, p)).collect(),
             inputs: fill.inputs(&mut outer, task),
+            git_inputs: fill.git_inputs(&mut outer, task),
             outputs: fill.made(&mut outer, task, cargo.as_ref(), class),
             commands,
             cwd,
@@ -405,9 +406,13 @@ impl<'a> Fill<'a, '_> {
     }
 
     fn pattern(&mut self, expander: &mut Expander, text: &Text) -> Option<Pattern> {
+        self.pattern_in(expander, text, self.manifest.dir_of(text.span.file))
+    }
+
+    /// Relative to another directory than that of its file.
+    fn pattern_in(&mut self, expander: &mut Expander, text: &Text, base: &Path) -> Option<Pattern> {
         let expanded = expander.text(text);
         let expanded = self.keep(expanded)?;
-        let base = self.manifest.dir_of(text.span.file);
         match Pattern::new(&expanded, base, self.root, text.span) {
             Ok(pattern) => Some(pattern),
             Err(e) => {
@@ -423,6 +428,21 @@ impl<'a> Fill<'a, '_> {
             if let Some(pattern) = self.pattern(expander, &input.pattern) {
                 inputs.push(InputPattern { pattern, exclude: input.exclude, optional: input.optional });
             }
+        }
+        inputs
+    }
+
+    fn git_inputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<GitInput> {
+        let mut inputs = Vec::with_capacity(task.git_inputs.len());
+        for input in &task.git_inputs {
+            let Some(dir) = self.pattern(expander, &input.dir) else { continue };
+            let mut paths = Vec::with_capacity(input.paths.len());
+            for path in &input.paths {
+                if let Some(pattern) = self.pattern_in(expander, &path.pattern, &dir.path) {
+                    paths.push(InputPattern { pattern, exclude: path.exclude, optional: path.optional });
+                }
+            }
+            inputs.push(GitInput { dir, paths, head: input.head });
         }
         inputs
     }

@@ -211,11 +211,11 @@ pub static SOURCE: Table = Table {
 pub static INPUT: Table = Table {
     what: "an input",
     keys: &[
-        required("glob", Takes::Text, "Path or glob."),
+        key("glob", Takes::Text, "Path or glob; this or `git`."),
         key("optional", Takes::Bool, "May match nothing."),
-        later("git"),
-        later("paths"),
-        later("head"),
+        key("git", Takes::Text, "Directory in a working copy of git: the files that git tracks or would add."),
+        key("paths", Takes::Texts, "Of `git`: paths and globs in it; `!` in front takes matches away."),
+        key("head", Takes::Bool, "Of `git`: the commit that is checked out counts too."),
     ],
 };
 

@@ -137,8 +137,24 @@ toolchain = \"zig\"
 path = \"s\"
 [tasks.a]
 cargo = { workspace = \"w\" }
-inputs = [{ git = \"third_party/api\", paths = [\"schema/\"] }]
 run = \"x\"
+"
+    ));
+}
+
+#[test]
+fn an_input_is_a_glob_or_of_git_with_the_keys_of_that_kind() {
+    insta::assert_snapshot!(problems(
+        "[tasks.a]
+run = \"x\"
+inputs = [
+  { git = \"a\", glob = \"b\" },
+  { optional = true },
+  { glob = \"a\", head = true, paths = \"b\" },
+  { git = \"a\", optional = true },
+  { git = \"a/*\" },
+  { git = \"a\", paths = [\"/etc\", \"!\"] },
+]
 "
     ));
 }
