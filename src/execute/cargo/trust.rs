@@ -9,7 +9,7 @@
 //! | the same with an older time (`cp -p`, `rsync -t`, an archive, a clock that was put back) | no | its package |
 //! | another file of a package, such as what a macro reads without saying so | no | its package; prose, tests and examples are let be |
 //! | the compiler's or its wrapper's bytes, behind the same version | no | everything |
-//! | tools, host packages, needed outputs, views, other variables | where build scripts say so | packages with build scripts, and the one that was asked for, which is linked |
+//! | tools, host packages, needed outputs, views, cargo's configuration, other variables | where build scripts say so | packages with build scripts, and the one that was asked for, which is linked |
 //!
 //! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
 //! believed: compilers name what it led to, which may be as old as it likes.
@@ -57,6 +57,7 @@ pub struct Surroundings {
 impl Surroundings {
     pub fn of(sources: &Sources, action: &Action) -> Self {
         let mut hasher = Hasher::new("bcache surroundings of cargo 1");
+        hasher.digest(&sources.configuration);
         for component in &action.components {
             let counts = match component.kind {
                 Part::Tool | Part::Need | Part::Layer | Part::Prefix | Part::Host => true,
