@@ -405,6 +405,7 @@ impl Parts<'_> {
         let described = cargo::describe(self.bench, self.step, cargo, environment)?;
         self.components.extend(described.components);
         self.seen.extend(described.seen);
+        self.git.extend(described.sources.git.iter().cloned());
         Ok(Some(described.sources))
     }
 

@@ -67,8 +67,9 @@ impl Build<'_> {
             is_ours: cargo.target_dir.starts_with(self.state.dir()),
             began,
         };
-        let paths = sources.files.keys().chain(&read).map(PathBuf::as_path);
-        let trust = run.begin(trust::stats(paths).into_iter()).map_err(StepError::write(&cargo.target_dir))?;
+        let trust = run
+            .begin(trust::stats(sources.paths().chain(read)).into_iter())
+            .map_err(StepError::write(&cargo.target_dir))?;
         Ok(Some(Begun { cargo, sources, trust }))
     }
 
@@ -78,7 +79,7 @@ impl Build<'_> {
         // Of one during which something moved it is not known what cargo saw.
         let record = self.records.get(&step.id).filter(|record| record.origin == Origin::Ran);
         let read = record.map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
-        let stats = trust::stats(read.iter().map(PathBuf::as_path)).into_iter();
+        let stats = trust::stats(read.into_iter()).into_iter();
         let depfiles: Vec<PathBuf> = finished.built.iter().map(|built| built.depfile.clone()).collect();
         let tracked = discovered::named(&depfiles, &step.cwd).unwrap_or_default();
         trust.keep(stats, tracked.into_iter()).map_err(StepError::write(&cargo.target_dir))

@@ -308,7 +308,7 @@ pub fn clean_command(cargo: &Cargo, doubt: &Doubt) -> Option<Vec<OsString>> {
 }
 
 /// The stat record of each file that is there.
-pub fn stats<'p>(paths: impl Iterator<Item = &'p Path>) -> Vec<(PathBuf, Stat)> {
-    let stat = |path: &'p Path| Some((path.to_owned(), Stat::read(path).ok().flatten()?));
+pub fn stats(paths: impl Iterator<Item = PathBuf>) -> Vec<(PathBuf, Stat)> {
+    let stat = |path: PathBuf| Stat::read(&path).ok().flatten().map(|stat| (path, stat));
     paths.filter_map(stat).filter(|(_, stat)| stat.kind != Kind::Dir).collect()
 }
