@@ -159,6 +159,7 @@ impl Context {
         let tools = Tools::load(&files, &self.outside, &memory.tools);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
         let host_triple = host_triple();
+        let zig_caches = self.store_home()?.join("zig");
         let bench = Workbench {
             graph,
             files: &files,
@@ -168,6 +169,7 @@ impl Context {
             state: state.dir(),
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
+            zig_caches: &zig_caches,
         };
         let records = Records::load(&state)?;
         let results = Results::new(graph);
@@ -299,8 +301,7 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
             let name = &used.tool.name.value;
             if opened
                 .bench
-                .tools
-                .find(name, &search)
+                .find_tool(name, &search)
                 .map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?
                 .is_some()
             {

@@ -9,7 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::action::{Component, Kind};
 use crate::base::digest::{Digest, Hasher};
+use crate::graph::toolchain::ZIG;
 use crate::graph::{Class, Step};
+
+use super::zig::Zig;
 
 /// 1980-01-01: the earliest that zip archives can hold.
 const SOURCE_DATE_EPOCH: &str = "315532800";
@@ -74,6 +77,8 @@ pub struct Places<'a> {
     pub tmp: &'a Path,
     /// A private home; `None` for the user's.
     pub home: Option<&'a Path>,
+    /// What the tools of the step's target start.
+    pub zig: Option<&'a Zig>,
 }
 
 /// All variables of the step's commands.
@@ -85,6 +90,11 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
         env.insert("PATH".into(), join(path));
     } else {
         allowed(outside, places, step, &mut env);
+    }
+    if let Some(zig) = places.zig {
+        env.insert(ZIG.into(), zig.program.clone().into());
+        env.insert("ZIG_GLOBAL_CACHE_DIR".into(), zig.cache.clone().into());
+        env.insert("ZIG_LOCAL_CACHE_DIR".into(), places.tmp.join("zig").into());
     }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());

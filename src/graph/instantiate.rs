@@ -1,7 +1,8 @@
 //! Crosses tasks with targets: every string expanded, every path absolute, every need a step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::ids::{HOST, StepId, StepIx};
 use crate::base::paths::join_clean;
@@ -15,9 +16,9 @@ use super::pattern::Pattern;
 use super::request::Request;
 use super::{
     Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
-    SourceFrom, Step, ToolUse, placeholder, shell,
+    SourceFrom, Step, Toolchain, placeholder, toolchain,
 };
-use super::{cycle, depfiles, outputs, reach, working_copy};
+use super::{cycle, depfiles, outputs, programs, reach, working_copy};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -30,6 +31,8 @@ pub(super) struct Builder<'a> {
     prefixes: Vec<Prefix>,
     prefix_by_name: HashMap<String, PrefixIx>,
     by_id: HashMap<StepId, StepIx>,
+    /// By target, and whether its steps see it elsewhere.
+    toolchains: HashMap<(String, bool), Arc<Toolchain>>,
     pub(super) problems: Vec<Problem>,
     warnings: Vec<String>,
 }
@@ -44,6 +47,7 @@ impl<'a> Builder<'a> {
             prefixes: Vec::new(),
             prefix_by_name: HashMap::new(),
             by_id: HashMap::new(),
+            toolchains: HashMap::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
         }
@@ -160,6 +164,7 @@ impl<'a> Builder<'a> {
             target: TargetFacts::from_triple(&id.target, triple),
             host_triple: self.host_triple.clone(),
             prefix: None,
+            toolchain: None,
             vars: layered_vars(manifest, &id.target, Some(task)),
             args,
             jobs: JOBS_MARKER.to_owned(),
@@ -174,13 +179,19 @@ impl<'a> Builder<'a> {
         let triple = scope.target.triple.clone();
         let class = self.class(&id, task);
         let sysroot = task.sysroot.as_ref().and_then(|name| self.prefix(name, &id, &scope));
+        let is_elsewhere =
+            class == Class::Cached && sysroot.is_some_and(|ix| self.prefixes[ix.index()].placeholder.is_some());
+        let toolchain = self.toolchain(&id, is_elsewhere);
+        scope.toolchain = toolchain.as_deref().map(Toolchain::facts);
         let prefix = sysroot.map(|ix| &self.prefixes[ix.index()]);
         scope.prefix = prefix.map(|prefix| prefix.path.clone());
         let mut fill = Fill { root: &manifest.root, manifest, scope, problems: &mut self.problems };
         let source = task.source.as_ref().and_then(|source| fill.source(source, &work));
         fill.scope.source = source.as_ref().map(|s| s.dir.clone());
         let elsewhere = match prefix {
-            Some(prefix) if class == Class::Cached => elsewhere(&id, prefix, source.as_ref(), &work),
+            Some(prefix) if class == Class::Cached => {
+                elsewhere(&id, prefix, source.as_ref(), &work, toolchain.as_deref())
+            }
             Some(_) | None => Elsewhere::default(),
         };
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
@@ -190,7 +201,10 @@ impl<'a> Builder<'a> {
         let home = if task.source.is_some() { work.join("build") } else { manifest.dir_of(task.span.file).to_owned() };
         let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
         let cwd = elsewhere.seen(&cwd);
-        let (tools, scripts) = tools_of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        let (mut tools, scripts) = programs::of(task, &commands, &cwd, &manifest.root, &elsewhere);
+        if toolchain.is_some() && class == Class::Cached {
+            programs::add(&mut tools, toolchain::tool(task.span));
+        }
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
         let step = Step {
@@ -199,7 +213,8 @@ impl<'a> Builder<'a> {
             desc: task.desc.clone(),
             triple,
             needs: Vec::new(),
-            env: fill.env(&mut inner, &id, task),
+            env: fill.env(&mut inner, &id, task, toolchain.as_deref()),
+            toolchain,
             env_pass: task.env_pass.iter().map(|e| (e.name.value.clone(), e.key)).collect(),
             secrets: task.secrets.iter().map(|s| s.value.clone()).collect(),
             tools,
@@ -256,6 +271,13 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn toolchain(&mut self, id: &StepId, is_elsewhere: bool) -> Option<Arc<Toolchain>> {
+        let manifest = self.manifest;
+        let zig = manifest.targets.get(&*id.target)?.zig.as_ref()?;
+        let made = || Arc::new(Toolchain::new(zig, &manifest.root, is_elsewhere));
+        Some(self.toolchains.entry((id.target.to_string(), is_elsewhere)).or_insert_with(made).clone())
+    }
+
     /// The prefix of a sysroot at a step's target.
     fn prefix(&mut self, sysroot: &Spanned<String>, id: &StepId, scope: &Scope<'a>) -> Option<PrefixIx> {
         let manifest = self.manifest;
@@ -302,7 +324,13 @@ fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
 }
 
 /// What a step that installs into a relocatable prefix sees elsewhere.
-fn elsewhere(id: &StepId, prefix: &Prefix, source: Option<&Source>, work: &Path) -> Elsewhere {
+fn elsewhere(
+    id: &StepId,
+    prefix: &Prefix,
+    source: Option<&Source>,
+    work: &Path,
+    toolchain: Option<&Toolchain>,
+) -> Elsewhere {
     if prefix.placeholder.is_none() {
         return Elsewhere::default();
     }
@@ -311,84 +339,8 @@ fn elsewhere(id: &StepId, prefix: &Prefix, source: Option<&Source>, work: &Path)
     if let Some(Source { from: SourceFrom::Path { path }, .. }) = source {
         mounts.push((path.clone(), there.join("src")));
     }
+    mounts.extend(toolchain.map(|toolchain| (toolchain.dir.clone(), toolchain.seen.clone())));
     Elsewhere { prefix: Some((prefix.path.clone(), prefix.seen().to_owned())), mounts }
-}
-
-/// Programs and script files that the commands begin with, and the declared tools.
-fn tools_of(
-    task: &Task,
-    commands: &[Command],
-    cwd: &Path,
-    root: &Path,
-    elsewhere: &Elsewhere,
-) -> (Vec<ToolUse>, Vec<PathBuf>) {
-    let mut tools: Vec<ToolUse> =
-        task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
-    let mut scripts = Vec::new();
-    let mut found = |word: &str, required: bool, span: Span| {
-        let absolute;
-        let mut word = word;
-        if word.contains('/') {
-            let Some(path) = join_clean(cwd, Path::new(word)) else { return };
-            let path = elsewhere.real(&path);
-            absolute = path.to_string_lossy().into_owned();
-            let is_ours = path.starts_with(root);
-            scripts.push(path);
-            // Below the workspace it is an input, or made by a step: known by that.
-            if is_ours {
-                return;
-            }
-            word = &absolute;
-        }
-        match tools.iter_mut().find(|t| t.tool.name.value == word) {
-            Some(known) => known.required |= required,
-            None => {
-                let tool = model::Tool { name: Spanned::new(word.to_owned(), span), version: None, install: None };
-                tools.push(ToolUse { tool, required });
-            }
-        }
-    };
-    for command in commands {
-        match command {
-            Command::Argv(words) => {
-                if let Some(text) = shell::inline(words) {
-                    in_shell(text, &mut found, task.span);
-                }
-                let literal: Vec<Option<String>> = words.iter().cloned().map(Some).collect();
-                for (i, word) in shell::programs(&literal).into_iter().enumerate() {
-                    found(word, i == 0, task.span);
-                }
-                // An argv command has no shell: what is a builtin there is a program here.
-                if let Some(first) = words.first() {
-                    found(first, true, task.span);
-                }
-            }
-            Command::Shell(text) => {
-                found("sh", true, task.span);
-                in_shell(text, &mut found, task.span);
-            }
-        }
-    }
-    // A script named without a slash, as in `python3 gen.py`, is a file where there is one.
-    scripts.extend(
-        tools
-            .iter()
-            .filter(|t| !t.required && t.tool.name.contains('.'))
-            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value)))
-            .map(|path| elsewhere.real(&path)),
-    );
-    scripts.sort();
-    scripts.dedup();
-    (tools, scripts)
-}
-
-/// Programs that a shell string starts: each may be guarded by a test, so none is required.
-fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
-    let script = shell::scan(text);
-    let defined = |word: &str| script.functions.iter().any(|f| f == word);
-    for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
-        found(word, false, span);
-    }
 }
 
 /// Expands what a task says at one target; problems are collected, not returned.
@@ -529,10 +481,16 @@ impl<'a> Fill<'a, '_> {
         depfiles
     }
 
-    fn env(&mut self, expander: &mut Expander, id: &StepId, task: &Task) -> Vec<(String, String)> {
+    fn env(
+        &mut self,
+        expander: &mut Expander,
+        id: &StepId,
+        task: &Task,
+        toolchain: Option<&Toolchain>,
+    ) -> Vec<(String, String)> {
         let target = self.manifest.targets.get(&*id.target).map(|t| &t.env);
         let sysroot = task.sysroot.as_ref().and_then(|s| self.manifest.sysroots.get(&s.value)).map(|s| &s.env);
-        let mut env = std::collections::BTreeMap::new();
+        let mut env: BTreeMap<String, String> = toolchain.into_iter().flat_map(Toolchain::env).collect();
         for (name, text) in target.into_iter().chain(sysroot).chain([&task.env]).flatten() {
             let expanded = expander.text(text);
             if let Some(value) = self.keep(expanded) {

@@ -36,6 +36,8 @@ pub enum Takes {
     Sha256,
     /// 7 to 64 hexadecimal digits.
     Commit,
+    /// A word of these.
+    Word(&'static [&'static str]),
     /// A word of these, or `false`.
     WordOrFalse(&'static [&'static str]),
     /// Names of packages, one or a list, or `false`.
@@ -72,10 +74,8 @@ impl Takes {
             Self::Duration => "a time such as `\"10m\"`".into(),
             Self::Sha256 => "a string of 64 hexadecimal digits".into(),
             Self::Commit => "a string of hexadecimal digits".into(),
-            Self::WordOrFalse(words) => {
-                let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
-                format!("{} or `false`", words.join(", "))
-            }
+            Self::Word(words) => quoted(words),
+            Self::WordOrFalse(words) => format!("{} or `false`", quoted(words)),
             Self::NamesOrFalse => "a string, a list of strings or `false`".into(),
             Self::Plains | Self::Texts | Self::EnvNames => "a string or a list of strings".into(),
             Self::Commands => "a string, or a list of strings and lists of strings".into(),
@@ -87,6 +87,11 @@ impl Takes {
             Self::Later => "nothing yet".into(),
         }
     }
+}
+
+fn quoted(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+    words.join(", ")
 }
 
 impl Table {
@@ -138,7 +143,11 @@ pub static TARGET: Table = Table {
     what: "a target",
     keys: &[
         key("triple", Takes::Plain, "Target triple, with a glibc version where zig wants one; not for `host`."),
-        later("toolchain"),
+        key(
+            "toolchain",
+            Takes::Word(&["zig"]),
+            "What compiles for the triple: CC, CXX, AR and the like are set to it.",
+        ),
         key("env", Takes::Env, "Environment of every step at this target."),
         key("vars", Takes::Vars, "Stronger than the global vars, weaker than those of templates and tasks."),
     ],

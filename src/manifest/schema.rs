@@ -59,6 +59,7 @@ fn takes(takes: Takes) -> Map<String, Value> {
         }
         Takes::Sha256 => json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{64}$" }),
         Takes::Commit => json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{7,64}$" }),
+        Takes::Word(words) => json!({ "enum": words }),
         Takes::WordOrFalse(words) => {
             let words = words.iter().map(|word| json!(word)).chain([json!(false)]).collect::<Vec<_>>();
             json!({ "enum": words })

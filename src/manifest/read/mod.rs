@@ -14,6 +14,7 @@ use super::error::Problem;
 use super::keys::{self, Key, Table, Takes};
 use super::model::{ManifestWarning, Settings, Sysroot, Target};
 use super::raw::{Raw, define};
+use super::zig::ZigTarget;
 use crate::base::ids::HOST;
 use crate::base::span::{FileId, Span, Spanned};
 
@@ -134,10 +135,13 @@ impl Reader<'_> {
     /// A target whose triple is wrong is kept, so that those who name it don't look wrong too.
     fn target(&mut self, name: &Spanned<String>, table: &DeTable<'_>) -> Target {
         let triple = Spanned::new(String::new(), name.span);
-        let mut target = Target { span: name.span, triple, env: Default::default(), vars: Default::default() };
+        let (env, vars) = Default::default();
+        let mut target = Target { span: name.span, triple, zig: None, env, vars };
+        let mut toolchain = None;
         for pair in self.pairs(table, &keys::TARGET, name.span) {
             match pair.key.name {
                 "triple" => target.triple = self.triple(&pair, name).unwrap_or(target.triple),
+                "toolchain" => toolchain = self.toolchain(&pair),
                 "env" => target.env = self.env(&pair),
                 "vars" => target.vars = self.vars(&pair).into_iter().map(|(name, var)| (name.value, var)).collect(),
                 other => unhandled(other),
@@ -148,7 +152,23 @@ impl Reader<'_> {
             (false, false) => self.missing("triple", &keys::TARGET, name.span),
             (false, true) => {}
         }
+        if let Some(at) = toolchain.filter(|_| !target.triple.is_empty()) {
+            let at = if name.value == HOST { at } else { target.triple.span };
+            match ZigTarget::parse(&target.triple) {
+                Ok(zig) => target.zig = Some(zig),
+                Err(refused) => self.bad_value(refused.text, at, &refused.help),
+            }
+        }
         target
+    }
+
+    /// The place of the word, if it is the one that there is.
+    fn toolchain(&mut self, pair: &Pair) -> Option<Span> {
+        if pair.value.get_ref().as_str() == Some("zig") {
+            return Some(self.span_of(pair.value));
+        }
+        self.another_word(pair);
+        None
     }
 
     fn triple(&mut self, pair: &Pair, target: &Spanned<String>) -> Option<Spanned<String>> {

@@ -1,0 +1,96 @@
+//! The programs and files of a step that nobody has to declare: what its commands begin with.
+
+use std::path::{Path, PathBuf};
+
+use super::{Command, Elsewhere, ToolUse, shell};
+use crate::base::paths::join_clean;
+use crate::base::span::{Span, Spanned};
+use crate::manifest::model::{Task, Tool};
+
+/// Programs and script files that the commands begin with, and the declared tools.
+pub(super) fn of(
+    task: &Task,
+    commands: &[Command],
+    cwd: &Path,
+    root: &Path,
+    elsewhere: &Elsewhere,
+) -> (Vec<ToolUse>, Vec<PathBuf>) {
+    let mut tools: Vec<ToolUse> =
+        task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
+    let mut scripts = Vec::new();
+    let mut found = |word: &str, required: bool, span: Span| {
+        let absolute;
+        let mut word = word;
+        if word.contains('/') {
+            let Some(path) = join_clean(cwd, Path::new(word)) else { return };
+            let path = elsewhere.real(&path);
+            absolute = path.to_string_lossy().into_owned();
+            let is_ours = path.starts_with(root);
+            scripts.push(path);
+            // Below the workspace it is an input, or made by a step: known by that.
+            if is_ours {
+                return;
+            }
+            word = &absolute;
+        }
+        match tools.iter_mut().find(|t| t.tool.name.value == word) {
+            Some(known) => known.required |= required,
+            None => {
+                let tool = Tool { name: Spanned::new(word.to_owned(), span), version: None, install: None };
+                tools.push(ToolUse { tool, required });
+            }
+        }
+    };
+    for command in commands {
+        match command {
+            Command::Argv(words) => {
+                if let Some(text) = shell::inline(words) {
+                    in_shell(text, &mut found, task.span);
+                }
+                let literal: Vec<Option<String>> = words.iter().cloned().map(Some).collect();
+                for (i, word) in shell::programs(&literal).into_iter().enumerate() {
+                    found(word, i == 0, task.span);
+                }
+                // An argv command has no shell: what is a builtin there is a program here.
+                if let Some(first) = words.first() {
+                    found(first, true, task.span);
+                }
+            }
+            Command::Shell(text) => {
+                found("sh", true, task.span);
+                in_shell(text, &mut found, task.span);
+            }
+        }
+    }
+    // A script named without a slash, as in `python3 gen.py`, is a file where there is one.
+    scripts.extend(
+        tools
+            .iter()
+            .filter(|t| !t.required && t.tool.name.contains('.'))
+            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value)))
+            .map(|path| elsewhere.real(&path)),
+    );
+    scripts.sort();
+    scripts.dedup();
+    (tools, scripts)
+}
+
+/// Programs that a shell string starts: each may be guarded by a test, so none is required.
+fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
+    let script = shell::scan(text);
+    let defined = |word: &str| script.functions.iter().any(|f| f == word);
+    for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
+        found(word, false, span);
+    }
+}
+
+/// One more that is needed, unless the task says more about it.
+pub(super) fn add(tools: &mut Vec<ToolUse>, tool: ToolUse) {
+    match tools.iter_mut().find(|known| known.tool.name.value == tool.tool.name.value) {
+        Some(known) => {
+            known.required |= tool.required;
+            known.tool.install = known.tool.install.take().or(tool.tool.install);
+        }
+        None => tools.push(tool),
+    }
+}
