@@ -64,6 +64,12 @@ pub enum Event {
         attached: bool,
         uncached: bool,
     },
+    /// How far it is, where that is known: of `total` things there are to compile `done`.
+    Progress {
+        step: StepId,
+        done: u32,
+        total: u32,
+    },
     /// A piece of its output (only asked for with `--verbose`).
     Output {
         step: StepId,

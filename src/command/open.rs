@@ -11,6 +11,7 @@ use crate::execute::judging::{Judge, Records, Results};
 use crate::execute::view::probe::{Views, Wanted};
 use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
+use crate::fingerprint::cargo::metadata::Memory as Packages;
 use crate::fingerprint::files::Files;
 use crate::fingerprint::host::Host;
 use crate::fingerprint::tools::Tools;
@@ -157,6 +158,7 @@ impl Context {
         let memory = Memory::of(&state);
         let files = Files::load(&memory.files);
         let tools = Tools::load(&files, &self.outside, &memory.tools);
+        let packages = Packages::load(&memory.packages);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
         let host_triple = host_triple();
         let zig_caches = self.store_home()?.join("zig");
@@ -166,6 +168,7 @@ impl Context {
             outside: &self.outside,
             tools: &tools,
             host: &host,
+            packages: &packages,
             state: state.dir(),
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
@@ -195,7 +198,8 @@ impl Context {
         };
         let answer = act(&opened);
         // Convenience for the next run; what this one said stands without it.
-        let _ = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
+        let saved = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
+        let _ = saved.and_then(|()| packages.save(&memory.packages));
         answer
     }
 
@@ -279,11 +283,16 @@ fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
 struct Memory {
     files: PathBuf,
     tools: PathBuf,
+    packages: PathBuf,
 }
 
 impl Memory {
     fn of(state: &State) -> Self {
-        Self { files: state.dir().join("files"), tools: state.dir().join("versions") }
+        Self {
+            files: state.dir().join("files"),
+            tools: state.dir().join("versions"),
+            packages: state.dir().join("packages"),
+        }
     }
 }
 

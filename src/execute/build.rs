@@ -285,6 +285,7 @@ impl Build<'_> {
         if !self.has_room(step) {
             return Ok(Attempt::Later(Wait::Lock));
         }
+        let Some(target_dir) = self.lock_target_dir(step)? else { return Ok(Attempt::Later(Wait::Lock)) };
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             self.refill_if_idle()?;
             self.tally.lock_waiting().insert(ix);
@@ -301,7 +302,7 @@ impl Build<'_> {
             ix,
             judged,
             reasons,
-            Permission { permit, _key: key_lock, _held: held, _prefixes: shares },
+            Permission { permit, _key: key_lock, _target_dir: target_dir, _held: held, _prefixes: shares },
             &tokens,
         )
     }
@@ -486,6 +487,8 @@ impl Work for Build<'_> {
 pub(super) struct Permission {
     pub permit: Permit,
     pub _key: KeyLock,
+    /// Of the directory that cargo builds in.
+    pub _target_dir: Option<KeyLock>,
     pub _held: Held,
     /// Shares, or for a step without namespaces the prefixes themselves.
     pub _prefixes: Vec<StepLock>,
@@ -562,6 +565,9 @@ impl StepError {
                 ..
             })) => {
                 vec![format!("to get it: {install}")]
+            }
+            Self::Judge(JudgeError::Assemble(crate::fingerprint::assemble::AssembleError::Compiler(error))) => {
+                error.help().map(|help| format!("to get it: {help}")).into_iter().collect()
             }
             _ => Vec::new(),
         }

@@ -21,6 +21,7 @@ use crate::graph::{OutputPattern, Step};
 use crate::store::remove_tree;
 
 use super::build::{Build, StepError};
+use super::cargo::Built;
 use super::judging::JudgeError;
 use super::moment::Clock;
 
@@ -35,7 +36,7 @@ pub(super) struct Discovered {
 impl Build<'_> {
     /// When the run of a step with depfiles begins, on the clock of file stamps.
     pub(super) fn start_of(&self, step: &Step, assembled: &Assembled) -> Result<Option<Instant>, StepError> {
-        if step.depfiles.is_empty() {
+        if !step.discovers() {
             return Ok(None);
         }
         self.clock(assembled)?.begin().map(Some).map_err(StepError::write(&assembled.tmp))
@@ -68,11 +69,12 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
+        built: &[Built],
         start: Option<Instant>,
     ) -> Result<Discovered, StepError> {
         let step = self.graph.step(ix);
         let Some(start) = start else { return Ok(Discovered::default()) };
-        let mut paths = Vec::new();
+        let mut paths: Vec<PathBuf> = built.iter().map(|built| built.depfile.clone()).collect();
         for pattern in &step.depfiles {
             let found = depfiles(pattern)?;
             if found.is_empty() {
@@ -124,8 +126,14 @@ impl Build<'_> {
         let named: BTreeSet<PathBuf> =
             named.iter().map(|path| elsewhere.real(path)).filter(|path| !known.has(path)).collect();
         let root = &self.graph.root;
-        let moved = discovered::moved_since(&named, start).map(|path| self.graph.shown(path));
-        let names: BTreeSet<String> = named.iter().map(|path| name_of(root, path)).collect();
+        let watches = |path: &Path| self.graph.step(ix).cargo.is_some() && path.is_dir();
+        let mut looked = named.clone();
+        for dir in named.iter().filter(|path| watches(path)) {
+            looked.extend(discovered::below(self.bench.files, dir).map_err(JudgeError::from)?);
+        }
+        let moved = discovered::moved_since(&looked, start).map(|path| self.graph.shown(path));
+        let name = |path: &PathBuf| name_of(root, path) + if watches(path) { "/" } else { "" };
+        let names: BTreeSet<String> = named.iter().map(name).collect();
         let components = components(self.bench.files, root, names.iter().map(String::as_str));
         Ok(Discovered { components: components.map_err(JudgeError::from)?, moved })
     }
@@ -133,7 +141,9 @@ impl Build<'_> {
     /// Says what in a depfile makes one wonder.
     pub(super) fn warn_discovered(&self, ix: StepIx, found: &Discovered) {
         let step = self.graph.step(ix);
-        let absent: Vec<&Component> = found.components.iter().filter(|c| c.shown == ABSENT).collect();
+        // Build scripts watch for files that may come.
+        let absent = found.components.iter().filter(|c| c.shown == ABSENT && step.cargo.is_none());
+        let absent: Vec<&Component> = absent.collect();
         if let Some(first) = absent.first() {
             let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };
             let cwd = self.graph.shown(&step.cwd);
@@ -196,6 +206,7 @@ impl<'a> Known<'a> {
         }
         let needs = graph.flat_needs(ix).into_iter().map(|need| graph.step(need));
         let outputs = needs.chain([step]).flat_map(|s| &s.outputs).collect();
+        below.extend(step.cargo.iter().flat_map(|cargo| [cargo.target_dir.as_path(), &cargo.out]));
         let seen = assembled.seen.iter().map(|(path, _)| path.as_path()).collect();
         Self { seen, below, outputs, depfiles: &step.depfiles }
     }

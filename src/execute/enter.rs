@@ -125,6 +125,7 @@ impl Build<'_> {
             // Nothing is written of an attached command: the log of the step's own run stays.
             log: &step.work.join("visit.log"),
             on_output: None,
+            translate: None,
             helper: None,
         };
         self.watch.begin().map_err(StepError::Watch)?;

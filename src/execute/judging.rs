@@ -122,7 +122,7 @@ pub fn answer(
     action: &Action,
     is_exclusive: &dyn Fn() -> bool,
 ) -> Result<Answer, StoreError> {
-    if step.depfiles.is_empty() {
+    if !step.discovers() {
         return answer_to(store, bench.graph, action, is_exclusive);
     }
     let key = action.key();
@@ -246,7 +246,7 @@ impl Judge<'_> {
     ) -> Result<Cow<'a, Action>, FileError> {
         let (root, mut action) = (&self.graph().root, Cow::Borrowed(action));
         let Some(record) = record else { return Ok(action) };
-        if !step.depfiles.is_empty() {
+        if step.discovers() {
             let found = discovered::components(self.bench.files, root, record.action.discovered())?;
             action = Cow::Owned(action.with(found));
         }

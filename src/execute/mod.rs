@@ -11,12 +11,14 @@
 //! | [`unpack`], [`fetch`] | sources brought to their place |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
+//! | [`cargo`] | what is different where cargo builds |
 //! | `discovering` | depfiles, before and after a run |
 //! | `kept` | what a step left for its next run, and whether that may build on it |
 //! | `memory` | who waits for memory |
 //! | `moment` | the clock of file stamps |
 //! | [`ownership`] | whose is what lies in a step's outputs |
 //! | [`durable`] | what ended steps left, on the disk once a second |
+//! | `commands` | the commands of a step, on behalf of a build |
 //! | [`runner`] | one step's commands, from start to [`runner::Ending`] |
 //! | [`process`] | the door to duct: one child process |
 //! | [`program`] | which file a command word means |
@@ -32,6 +34,8 @@
 
 pub mod build;
 pub mod cancel;
+pub mod cargo;
+mod commands;
 mod discovering;
 pub mod durable;
 pub mod enter;

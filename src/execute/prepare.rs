@@ -49,6 +49,11 @@ impl Build<'_> {
         begin: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StepError> {
         self.check_parents(step)?;
+        if step.cargo.is_some() {
+            // Its programs stay until new ones take their place.
+            begin()?;
+            return self.make_output_dirs(step);
+        }
         let stays = takes_over && !step.clean;
         if !takes_over {
             self.clear_depfiles(step, |d| old.is_some_and(|old| discovering::was_declared(&old.action, d)))?;
@@ -74,6 +79,11 @@ impl Build<'_> {
                 if fs::remove_dir(&path).is_ok() {
                     continue;
                 }
+                if step.cargo.is_some() {
+                    // In our own directory nothing is anybody else's.
+                    remove_tree(&path).map_err(StepError::write(&path))?;
+                    continue;
+                }
                 let relative = path.strip_prefix(&self.graph.root).unwrap_or(&path);
                 let aside = self.state.set_aside(&path, relative)?;
                 self.say_aside(&aside);
@@ -85,6 +95,9 @@ impl Build<'_> {
     /// What a killed run or restore left: removed where the step makes it still. Where it made it by another
     /// manifest, somebody else may have put it there since: moved aside.
     pub(super) fn clear_left_behind(&self, step: &Step, old: &StepRecord, clean: bool) -> Result<(), StepError> {
+        if step.cargo.is_some() {
+            return Ok(());
+        }
         if clean {
             remove_recorded(&self.graph.root, before(Some(old)))?;
             self.remove_outputs(step)?;
@@ -110,7 +123,8 @@ impl Build<'_> {
     /// After a failure: nothing of the run is left, so what lies there at the next one is somebody's.
     pub(super) fn give_up(&self, step: &Step) -> Result<(), StepError> {
         self.discard(step)?;
-        if let Some(record) = self.records.get(&step.id).filter(|r| step.clean && r.origin == Origin::Begun) {
+        let is_removed = step.clean && step.cargo.is_none();
+        if let Some(record) = self.records.get(&step.id).filter(|r| is_removed && r.origin == Origin::Begun) {
             let made = Some(Made { outputs: Tree::default(), ..record.made.clone().unwrap_or_default() });
             let (outputs, begun) = (Vec::new(), Vec::new());
             self.records.write(StepRecord { made, outputs, begun, ..StepRecord::clone(&record) })?;
@@ -120,7 +134,7 @@ impl Build<'_> {
 
     /// Removes all that lies in the step's outputs: a run that failed or was killed made it.
     pub(super) fn discard(&self, step: &Step) -> Result<(), StepError> {
-        if step.clean { self.remove_outputs(step) } else { Ok(()) }
+        if step.clean && step.cargo.is_none() { self.remove_outputs(step) } else { Ok(()) }
     }
 
     /// Nothing behind a link is of the step: what made the link may have put it anywhere.
@@ -299,6 +313,7 @@ impl Build<'_> {
             secrets: &[],
             log: &log,
             on_output: None,
+            translate: None,
             helper: None,
         };
         self.watch.begin().map_err(StepError::Watch)?;

@@ -29,10 +29,11 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::cancel::{Cancel, Why};
+use super::cargo::{Built, Trust};
 use super::inside::{self, Report, Spec, Told};
 use super::jobserver::{Invitation, Invited, Jobserver, Style, tell};
 use super::log::capture::Pipes;
-use super::log::{Listen, Log, Written};
+use super::log::{Listen, Log, Translate, Written};
 use super::process::{Running, Start, Stdio};
 use super::program::{self, Env};
 use super::terminal::{self, Terminal};
@@ -61,6 +62,8 @@ pub struct Job<'a> {
     /// The file that gets the output. Not made when there is none.
     pub log: &'a Path,
     pub on_output: Option<Listen<'a>>,
+    /// What its messages mean to us and to people.
+    pub translate: Option<Translate<'a>>,
     /// Our binary, where this process is another one (tests).
     pub helper: Option<&'a Path>,
 }
@@ -102,6 +105,10 @@ pub struct Finished {
     /// Files of lower layers that the step removed and that its top could not say (a prefix, and a path below
     /// it); for [`super::view::layer::collect`].
     pub removed: Vec<(PathBuf, PathBuf)>,
+    /// What cargo says that it built.
+    pub built: Vec<Built>,
+    /// What its target directory is to remember.
+    pub trust: Option<Trust>,
 }
 
 /// What went wrong on our side.
@@ -127,7 +134,8 @@ impl RunError {
 pub fn run(job: &Job<'_>, cancel: &Cancel) -> Result<Finished, RunError> {
     let begun = Instant::now();
     let log = Log::new(job.log, job.secrets, job.on_output)
-        .map_err(|source| RunError::Log { path: job.log.to_owned(), source })?;
+        .map_err(|source| RunError::Log { path: job.log.to_owned(), source })?
+        .translated(job.translate);
     let deadline = job.timeout.and_then(|timeout| begun.checked_add(timeout));
     let mut run = Run { job, cancel, deadline, log };
     let (ending, report) = if job.view.is_some() || job.measure { run.by_helper()? } else { (run.plain()?, None) };
@@ -144,6 +152,8 @@ fn finished(ending: Ending, took: Duration, report: Option<Report>, written: Wri
         stderr: written.stderr,
         log: written.file,
         removed: removed.into_iter().map(|(at, path)| (at.into(), path.into())).collect(),
+        built: Vec::new(),
+        trust: None,
     }
 }
 

@@ -5,14 +5,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::Instant as FileTime;
-use crate::event::{Event, Failure, Stream};
+use crate::event::{Event, Failure};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
@@ -21,13 +20,12 @@ use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
 use super::build::{Build, How, Permission, StepError};
 use super::explain;
 use super::holding::Needs;
-use super::jobserver::{Style, Tokens};
+use super::jobserver::Tokens;
 use super::judging::Judged;
 use super::ownership::still_owned;
 use super::prepare::Place;
-use super::runner::{self, Ending, Finished, Job};
+use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
-use super::style;
 use super::view::hiding;
 use super::view::layer::{Lower, collect};
 
@@ -70,7 +68,7 @@ impl Build<'_> {
         let begun = Begun { start: self.start_of(step, assembled)?, takes_over };
         let _memory = self.reserve_memory(old.as_ref().and_then(|r| r.cost.peak_memory));
         let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens, begun);
-        let finished = match finished {
+        let mut finished = match finished {
             Ok(finished) => finished,
             Err(error) => {
                 self.give_up(step)?;
@@ -82,6 +80,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
+                self.remember_sources(step, finished.trust.take())?;
                 self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
@@ -116,7 +115,7 @@ impl Build<'_> {
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
         // The task of `run` has the terminal, cached or not.
-        let attached = self.options.attached == Some(ix);
+        let attached = self.options.attached == Some(ix) && step.cargo.is_none();
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled, Place::Run { takes_over })?;
@@ -141,44 +140,6 @@ impl Build<'_> {
         }
     }
 
-    pub(super) fn commands(
-        &self,
-        step: &Step,
-        assembled: &Assembled,
-        view: Option<&super::view::View>,
-        attached: bool,
-        last: Option<Duration>,
-        tokens: &Tokens,
-    ) -> Result<Finished, StepError> {
-        let commands: Vec<Vec<OsString>> = step.commands.iter().map(|c| argv(c, tokens.count())).collect();
-        let style = style::choose(step, assembled, self.bench);
-        let secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
-        let id = step.id.clone();
-        let stream = |stream: Stream, bytes: &[u8]| {
-            self.listener.on(Event::Output { step: id.clone(), stream, bytes: Arc::from(bytes) })
-        };
-        let log = self.state.log_path(&step.id);
-        let job = Job {
-            commands: &commands,
-            cwd: &step.cwd,
-            env: &assembled.environment,
-            view,
-            timeout: step.timeout,
-            jobserver: style.map(|style: Style| (tokens.jobserver(), style)),
-            attached,
-            measure: step.class != Class::Plain && last.is_some_and(|d| d > Duration::from_secs(1)),
-            secrets: &secrets,
-            log: &log,
-            on_output: if self.options.verbose { Some(&stream) } else { None },
-            helper: None,
-        };
-        self.watch.begin().map_err(StepError::Watch)?;
-        self.tally.running.fetch_add(1, Ordering::SeqCst);
-        let finished = runner::run(&job, self.cancel);
-        self.tally.running.fetch_sub(1, Ordering::SeqCst);
-        Ok(finished?)
-    }
-
     /// Captures what was made, and lets it be found: store, layer, prefix, and last the record.
     fn keep(
         &self,
@@ -190,11 +151,12 @@ impl Build<'_> {
         permission: Permission,
     ) -> Result<bool, StepError> {
         let step = self.graph.step(ix);
+        self.publish_programs(step, finished)?;
         let upper = step.sysroot.map(|_| step.work.join("top/upper"));
         let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let found = self.discover(ix, assembled, start)?;
+        let found = self.discover(ix, assembled, &finished.built, start)?;
         self.warn_discovered(ix, &found);
         let moved = self.moved(ix, assembled)?.or(found.moved);
         let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
@@ -217,7 +179,7 @@ impl Build<'_> {
             (Some(mut capture), None) => {
                 capture.snapshot.made.shared = made.shared.clone();
                 self.store.commit(permit, capture, &step.id, record.cost)?;
-                if !step.depfiles.is_empty() {
+                if step.discovers() {
                     self.store.add_path_set(&assembled.action.key(), &names)?;
                 }
                 true
@@ -463,7 +425,7 @@ impl Build<'_> {
         }
         let command = match &finished.ending {
             Ending::Code { command, .. } | Ending::Signal { command, .. } | Ending::CannotStart { command, .. } => {
-                step.commands.get(*command)
+                step.commands.get(*command).or(step.commands.last())
             }
             _ => step.commands.last(),
         };
@@ -512,19 +474,6 @@ impl Build<'_> {
         let failure = Failure { headline, command: None, log: Arc::from(log), log_file, advice };
         StepError::Failed { failure: Box::new(failure), took: Duration::ZERO }
     }
-
-    /// A command with its own `-j` takes more of the machine than its share.
-    fn warn_own_jobs(&self, step: &Step) {
-        for command in &step.commands {
-            if let Some(word) = style::own_jobs(command) {
-                let text = format!(
-                    "{}: `{word}` brings its own -j: without it the jobserver shares the cores among all steps",
-                    step.id
-                );
-                self.listener.on(Event::Warning { text });
-            }
-        }
-    }
 }
 
 /// How a run begins.
@@ -533,14 +482,6 @@ struct Begun {
     /// On the clock of file stamps, where somebody will ask.
     start: Option<FileTime>,
     takes_over: bool,
-}
-
-fn argv(command: &Command, jobs: usize) -> Vec<OsString> {
-    let fill = |text: &str| OsString::from(text.replace(JOBS_MARKER, &jobs.to_string()));
-    match command {
-        Command::Shell(text) => vec!["sh".into(), "-eu".into(), "-c".into(), fill(text)],
-        Command::Argv(words) => words.iter().map(|w| fill(w)).collect(),
-    }
 }
 
 fn read_end(path: &Path) -> Vec<u8> {

@@ -14,6 +14,9 @@ use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
 
+use super::cargo::compiler::CompilerError;
+use super::cargo::metadata::{Memory, MetadataError};
+use super::cargo::{self, Sources};
 use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
 use super::host::{self, Host, Identity};
@@ -29,6 +32,7 @@ pub struct Workbench<'a> {
     pub outside: &'a Outside,
     pub tools: &'a Tools<'a>,
     pub host: &'a Host<'a>,
+    pub packages: &'a Memory,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
     pub host_triple: &'a str,
@@ -54,6 +58,8 @@ pub struct Assembled {
     pub host: Option<Hosted>,
     /// Where its target compiles with it.
     pub zig: Option<Zig>,
+    /// Of what cargo builds.
+    pub cargo: Option<Sources>,
     /// That of the step, and where it sees the links.
     pub elsewhere: Elsewhere,
 }
@@ -76,6 +82,10 @@ pub enum AssembleError {
     File(#[from] FileError),
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error(transparent)]
+    Compiler(#[from] CompilerError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     #[error("tool `{name}` is missing")]
     Missing { name: String, install: Option<String> },
 }
@@ -110,7 +120,6 @@ impl Workbench<'_> {
             parts.outputs();
         }
         let host = parts.host(&located)?;
-        let Parts { components, seen, .. } = parts;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located)?;
         let zig = self.zig(step, &located)?;
@@ -124,6 +133,8 @@ impl Workbench<'_> {
             zig: zig.as_ref(),
         };
         let environment = env::environment(step, self.outside, &places);
+        let cargo = parts.cargo(&environment)?;
+        let Parts { components, seen, .. } = parts;
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
         Ok(Assembled {
             action: Action { components },
@@ -136,6 +147,7 @@ impl Workbench<'_> {
             home,
             host,
             zig,
+            cargo,
             elsewhere,
         })
     }
@@ -390,6 +402,17 @@ impl Parts<'_> {
         });
         let programs = programs.into_iter().flat_map(|(_, links)| links).collect();
         Ok(Some(Hosted { identity, programs }))
+    }
+
+    /// What cargo builds, from which sources and by which compiler.
+    fn cargo(&mut self, environment: &[(OsString, OsString)]) -> Result<Option<Sources>, AssembleError> {
+        let Some(cargo) = self.step.cargo.as_ref().filter(|_| self.step.class == Class::Cached) else {
+            return Ok(None);
+        };
+        let described = cargo::describe(self.bench, self.step, cargo, environment)?;
+        self.components.extend(described.components);
+        self.seen.extend(described.seen);
+        Ok(Some(described.sources))
     }
 
     fn patch_program(&self) -> Option<ToolUse> {

@@ -6,7 +6,8 @@
 //! worktree looks at its own; any other by its absolute one.
 //!
 //! A file counts by what opening it gives: kind, executable bit and bytes behind all links. A directory counts by
-//! being one, and a file that is not there by its absence.
+//! being one, and a file that is not there by its absence. A name that ends in a slash is of a directory that counts by all
+//! that lies in it: so cargo's build scripts watch theirs.
 //!
 //! **Known limit.** A header that appears *earlier* on the include path than the one that was read is in no
 //! depfile.
@@ -17,6 +18,7 @@ use std::io;
 use std::path::{Component as Step, Path, PathBuf};
 
 use crate::action::{ABSENT, Component, Kind as Part};
+use crate::base::digest::Hasher;
 use crate::base::paths::{escaped, join_clean, unescaped};
 use crate::base::stat::{Instant, Kind, Stat};
 
@@ -76,6 +78,9 @@ pub fn components<'n>(
     names: impl Iterator<Item = &'n str>,
 ) -> Result<Vec<Component>, FileError> {
     let component = |name: &str| {
+        if let Some(dir) = name.strip_suffix('/') {
+            return tree(files, name, &path_of(root, dir).unwrap_or_default());
+        }
         let seen = match path_of(root, name) {
             Some(path) => look(files, &path)?,
             None => Observation { stat: None, settled: true, digest: None },
@@ -87,6 +92,33 @@ pub fn components<'n>(
         Ok(component)
     };
     names.map(component).collect()
+}
+
+/// A directory with all that lies in it.
+fn tree(files: &Files, name: &str, dir: &Path) -> Result<Component, FileError> {
+    let mut hasher = Hasher::new("bcache discovered directory 1");
+    for path in below(files, dir)? {
+        let inner = path.strip_prefix(dir).unwrap_or(&path).as_os_str().as_encoded_bytes();
+        let component = inputs::component(Part::Discovered, String::new(), &look(files, &path)?);
+        hasher.bytes(inner).digest(&component.digest);
+    }
+    Ok(Component { kind: Part::Discovered, name: name.to_owned(), digest: hasher.finish(), shown: String::new() })
+}
+
+/// All files in a directory, in one order, but for repositories' and caches' own.
+pub fn below(files: &Files, dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let listing = files.list(dir)?;
+    if listing.iter().any(|(name, _)| name == "CACHEDIR.TAG") {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for (name, kind) in listing.iter().filter(|(name, _)| name != ".git" && name != ".bcache") {
+        match kind {
+            Kind::Dir => found.extend(below(files, &dir.join(name))?),
+            Kind::File | Kind::Symlink | Kind::Other => found.push(dir.join(name)),
+        }
+    }
+    Ok(found)
 }
 
 /// What opening the path would give. A file that can't be had is absent: so it was for the run.

@@ -23,6 +23,21 @@ pub const SYSTEM_PATH: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 const PLUMBING: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
 const PLUMBING_PREFIXES: &[&str] = &["PIP_", "CARGO_HTTP_"];
 
+/// What cargo and its tools are told by, passed to what cargo builds and part of its key.
+const CARGO: &[&str] = &[
+    "RUSTUP_TOOLCHAIN",
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "RUSTC",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+];
+/// The same by the beginnings of their names, and ends: none means all of them.
+const CARGO_FAMILIES: &[(&str, &[&str])] = &[("CARGO_PROFILE_", &[]), ("CARGO_TARGET_", &["_LINKER", "_RUSTFLAGS"])];
+/// How cargo reaches registries: passed, and never in the key, since what comes from there has its checksum in `Cargo.lock`.
+const CARGO_PLUMBING: &[&str] = &["CARGO_NET_", "CARGO_REGISTRY_", "CARGO_REGISTRIES_"];
+
 /// Set outside by habit, and of no effect on a cached step unless it is declared.
 const HABITS: &[&str] = &["CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"];
 
@@ -43,6 +58,16 @@ impl Outside {
         self.vars.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
+    /// Names that begin so; that there are no others is remembered too, under the name `PREFIX*`.
+    pub fn family<'s>(&'s self, prefix: &'s str) -> Vec<&'s str> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{prefix}*").into());
+        self.members(prefix.as_bytes()).filter_map(|(name, _)| name.to_str()).collect()
+    }
+
+    fn members<'s>(&'s self, prefix: &'s [u8]) -> impl Iterator<Item = (&'s OsString, &'s OsString)> {
+        self.vars.iter().filter(move |(name, _)| name.as_bytes().starts_with(prefix))
+    }
+
     pub fn all(&self) -> &BTreeMap<OsString, OsString> {
         &self.vars
     }
@@ -54,6 +79,13 @@ impl Outside {
     }
 
     pub fn digest(&self, name: &OsStr) -> Option<Digest> {
+        if let Some(prefix) = name.as_bytes().strip_suffix(b"*") {
+            let mut hasher = Hasher::new("bcache variables 1");
+            for (name, value) in self.members(prefix) {
+                hasher.bytes(name.as_bytes()).bytes(value.as_bytes());
+            }
+            return Some(hasher.finish());
+        }
         self.vars.get(name).map(|v| Digest::of(v.as_bytes()))
     }
 
@@ -130,11 +162,29 @@ fn allowed(outside: &Outside, places: &Places, step: &Step, env: &mut BTreeMap<O
     if step.has_views() {
         env.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     }
-    for name in step.env_pass.iter().map(|(name, _)| name).chain(&step.secrets) {
+    let passed = passed(step, outside);
+    for name in passed.iter().map(|(name, _)| name).chain(&step.secrets) {
         if let Some(value) = outside.get(name) {
             env.insert(name.into(), value.to_owned());
         }
     }
+}
+
+/// Names of variables that come from outside, and whether their values are part of the key.
+fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
+    let mut passed = step.env_pass.clone();
+    if step.cargo.is_none() {
+        return passed;
+    }
+    passed.extend(CARGO.iter().map(|name| ((*name).to_owned(), true)));
+    for (prefix, ends) in CARGO_FAMILIES {
+        let is_meant = |name: &&str| ends.is_empty() || ends.iter().any(|end| name.ends_with(end));
+        passed.extend(outside.family(prefix).into_iter().filter(is_meant).map(|name| (name.to_owned(), true)));
+    }
+    for prefix in CARGO_PLUMBING {
+        passed.extend(outside.family(prefix).into_iter().map(|name| (name.to_owned(), false)));
+    }
+    passed
 }
 
 fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {
@@ -163,7 +213,8 @@ pub fn is_plumbing(name: &str) -> bool {
 pub fn components(step: &Step, outside: &Outside, mark: impl Fn(&str) -> String) -> Vec<Component> {
     let mut parts: Vec<Component> =
         step.env.iter().map(|(name, value)| Component::text(Kind::Env, name, mark(value))).collect();
-    for (name, _) in step.env_pass.iter().filter(|(name, key)| *key && !step.env.iter().any(|(n, _)| n == name)) {
+    let passed = passed(step, outside);
+    for (name, _) in passed.iter().filter(|(name, key)| *key && !step.env.iter().any(|(n, _)| n == name)) {
         let value = outside.get(name);
         let mut hasher = Hasher::new("bcache passed variable 1");
         match value {
@@ -180,9 +231,12 @@ pub fn components(step: &Step, outside: &Outside, mark: impl Fn(&str) -> String)
 
 /// The values that must not be seen in any log.
 pub fn secret_values(step: &Step, outside: &Outside) -> Vec<Vec<u8>> {
+    let tokens = passed(step, outside).into_iter().filter(|(name, key)| !key && name.ends_with("_TOKEN"));
     step.secrets
         .iter()
-        .filter_map(|name| outside.get(name))
+        .cloned()
+        .chain(tokens.map(|(name, _)| name))
+        .filter_map(|name| outside.get(&name))
         .filter(|v| !v.is_empty())
         .map(|v| v.as_bytes().to_owned())
         .collect()

@@ -58,6 +58,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// For the sources of packages, but for these directories.
+    pub fn of_packages(files: &'a Files, graph: &'a Graph, skipped: Vec<&'a Path>) -> Self {
+        let mut walk = Self::for_outputs(files, graph);
+        walk.skipped.extend(skipped);
+        walk
+    }
+
+    /// All below a directory.
+    pub fn directory(&self, dir: &Path, found: &mut Found) -> Result<(), InputError> {
+        self.tree(dir, &mut Vec::new(), &|_| true, found)
+    }
+
     /// Everything that the patterns name.
     pub fn expand(&self, inputs: &[InputPattern]) -> Result<Found, InputError> {
         let mut found = Found::new();

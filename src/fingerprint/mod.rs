@@ -6,6 +6,7 @@
 //! the proof ([`proof`]) that the next run checks instead of thinking again.
 
 pub mod assemble;
+pub mod cargo;
 pub mod depfile;
 pub mod discovered;
 pub mod env;

@@ -177,6 +177,17 @@ impl<'a> Tools<'a> {
             .ok()?
     }
 
+    /// What a command of a program says; `None` where it fails.
+    pub fn said(
+        &self,
+        place: &Place,
+        command: &str,
+        search: &[PathBuf],
+        directory: &Path,
+    ) -> Result<Option<String>, ToolError> {
+        self.version(place, command, search, directory)
+    }
+
     /// A script, a program that answers to many names by starting others, or one of no package.
     fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
         let real_name = place.real.file_name().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 use super::pattern::Pattern;
 use super::request::Request;
 use super::{
-    Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
+    Cargo, Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
     SourceFrom, Step, Toolchain, placeholder, toolchain,
 };
 use super::{cycle, depfiles, outputs, programs, reach, working_copy};
@@ -197,14 +197,22 @@ impl<'a> Builder<'a> {
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
-        let commands = fill.commands(&mut inner, task);
-        let home = if task.source.is_some() { work.join("build") } else { manifest.dir_of(task.span.file).to_owned() };
+        let args = fill.scope.args.clone().unwrap_or_default();
+        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, &args));
+        let mut commands = fill.commands(&mut inner, task);
+        commands.extend(cargo.as_ref().map(Cargo::command));
+        let home = match (&cargo, &task.source) {
+            (Some(cargo), _) => cargo.workspace.clone(),
+            (None, Some(_)) => work.join("build"),
+            (None, None) => manifest.dir_of(task.span.file).to_owned(),
+        };
         let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
         let cwd = elsewhere.seen(&cwd);
         let (mut tools, scripts) = programs::of(task, &commands, &cwd, &manifest.root, &elsewhere);
         if toolchain.is_some() && class == Class::Cached {
             programs::add(&mut tools, toolchain::tool(task.span));
         }
+        tools.extend(cargo.as_ref().map(Cargo::compiler).filter(|rustc| !tools.iter().any(|t| t.is_like(rustc))));
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
         let step = Step {
@@ -221,7 +229,7 @@ impl<'a> Builder<'a> {
             scripts,
             path: task.path.iter().filter_map(|p| fill.path(&mut outer, p)).collect(),
             inputs: fill.inputs(&mut outer, task),
-            outputs: fill.outputs(&mut outer, task),
+            outputs: fill.made(&mut outer, task, cargo.as_ref(), class),
             commands,
             cwd,
             work,
@@ -238,6 +246,7 @@ impl<'a> Builder<'a> {
             jobserver: task.jobserver,
             confirm: task.confirm.clone(),
             host: host_choice(manifest, task),
+            cargo,
             id,
         };
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
@@ -344,15 +353,15 @@ fn elsewhere(
 }
 
 /// Expands what a task says at one target; problems are collected, not returned.
-struct Fill<'a, 'p> {
-    root: &'a Path,
-    manifest: &'a Manifest,
-    scope: Scope<'a>,
-    problems: &'p mut Vec<Problem>,
+pub(super) struct Fill<'a, 'p> {
+    pub(super) root: &'a Path,
+    pub(super) manifest: &'a Manifest,
+    pub(super) scope: Scope<'a>,
+    pub(super) problems: &'p mut Vec<Problem>,
 }
 
 impl<'a> Fill<'a, '_> {
-    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(problem) => {
@@ -372,7 +381,7 @@ impl<'a> Fill<'a, '_> {
     }
 
     /// A path, absolute, relative to the file that it was written in.
-    fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, expander: &mut Expander, text: &Text) -> Option<PathBuf> {
         let expanded = expander.text(text);
         let expanded = self.keep(expanded)?;
         let base = self.manifest.dir_of(text.span.file);
@@ -388,7 +397,7 @@ impl<'a> Fill<'a, '_> {
     }
 
     /// Is `path` a place below the workspace that a step may write to?
-    fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
+    pub(super) fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
         let inner = path.strip_prefix(self.root).ok();
         let problem = match inner {
             None => Problem::new("bcache::graph::outside", format!("{what} must lie inside the workspace"), span)
@@ -446,7 +455,7 @@ impl<'a> Fill<'a, '_> {
         inputs
     }
 
-    fn outputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<OutputPattern> {
+    pub(super) fn outputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<OutputPattern> {
         let mut outputs = Vec::with_capacity(task.outputs.len());
         for output in &task.outputs {
             let Some(pattern) = self.pattern(expander, &output.path) else { continue };

@@ -3,6 +3,7 @@
 //! [`build`] makes the graph of the *whole* manifest, so that every error of it is said at once
 //! whatever was asked for; [`Graph::select`] then picks what a request needs.
 
+mod cargo;
 mod cycle;
 mod depfiles;
 mod elsewhere;
@@ -27,6 +28,7 @@ use crate::base::span::Span;
 use crate::manifest::error::Errors;
 use crate::manifest::model::{HostChoice, JobserverChoice, Manifest, Tool};
 
+pub use cargo::Cargo;
 pub use elsewhere::Elsewhere;
 pub use instantiate::JOBS_MARKER;
 pub use request::{Request, Selection};
@@ -132,6 +134,8 @@ pub struct Step {
     pub jobserver: JobserverChoice,
     pub confirm: Option<String>,
     pub host: HostChoice,
+    /// What cargo builds, where it does.
+    pub cargo: Option<Cargo>,
 }
 
 impl Step {
@@ -139,6 +143,11 @@ impl Step {
     /// for this worktree alone.
     pub fn builds_on_itself(&self) -> bool {
         !self.clean || self.keeps_build_dir
+    }
+
+    /// Can only a run say what it reads?
+    pub fn discovers(&self) -> bool {
+        !self.depfiles.is_empty() || self.cargo.is_some()
     }
 
     /// Does the step run in views of the prefixes?
@@ -184,6 +193,12 @@ pub struct ToolUse {
     pub tool: Tool,
     /// Declared, or the first word of an argv command: an error where it is missing.
     pub required: bool,
+}
+
+impl ToolUse {
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.tool.name.value == other.tool.name.value
+    }
 }
 
 #[derive(Clone, Debug)]

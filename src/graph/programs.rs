@@ -1,11 +1,12 @@
-//! The programs and files of a step that nobody has to declare: what its commands begin with.
+//! Which programs and scripts the commands of a step begin with.
 
 use std::path::{Path, PathBuf};
 
-use super::{Command, Elsewhere, ToolUse, shell};
 use crate::base::paths::join_clean;
 use crate::base::span::{Span, Spanned};
-use crate::manifest::model::{Task, Tool};
+use crate::manifest::model::{self, Task};
+
+use super::{Command, Elsewhere, ToolUse, shell};
 
 /// Programs and script files that the commands begin with, and the declared tools.
 pub(super) fn of(
@@ -36,7 +37,7 @@ pub(super) fn of(
         match tools.iter_mut().find(|t| t.tool.name.value == word) {
             Some(known) => known.required |= required,
             None => {
-                let tool = Tool { name: Spanned::new(word.to_owned(), span), version: None, install: None };
+                let tool = model::Tool { name: Spanned::new(word.to_owned(), span), version: None, install: None };
                 tools.push(ToolUse { tool, required });
             }
         }
@@ -84,7 +85,7 @@ fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
     }
 }
 
-/// One more that is needed, unless the task says more about it.
+/// One more that is needed, unless the task says more about it itself.
 pub(super) fn add(tools: &mut Vec<ToolUse>, tool: ToolUse) {
     match tools.iter_mut().find(|known| known.tool.name.value == tool.tool.name.value) {
         Some(known) => {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::error::Problem;
-use super::model::{Manifest, Output, Task};
+use super::model::{BuildDir, Manifest, Output, Task};
 use super::raw::Raw;
 use super::{check_text, merge};
 use crate::base::ids::HOST;
@@ -47,6 +47,7 @@ impl Check<'_> {
         self.places_of_outputs(&task.outputs);
         self.has_commands(name, task);
         self.is_fixed_whole(task);
+        self.is_cargo_alone(task);
     }
 
     fn references(
@@ -124,6 +125,32 @@ impl Check<'_> {
             let message = format!("task `{name}` has `{key}` and no commands");
             let problem = Problem::new("bcache::manifest::no_commands", message, task.span);
             self.problems.push(problem.related(span, "declared here").help("give it a `run`"));
+        }
+    }
+
+    /// What cargo builds says itself what it reads and makes, and how.
+    fn is_cargo_alone(&mut self, task: &Task) {
+        let Some(cargo) = &task.cargo else { return };
+        let others = [
+            task.commands().next().map(|command| ("commands", command.span(task.span))),
+            task.outputs.first().map(|output| ("outputs", output.path.span)),
+            task.source.as_ref().map(|source| ("source", source.span)),
+            task.cwd.as_ref().map(|cwd| ("cwd", cwd.span)),
+            task.depfiles.first().map(|depfile| ("depfile", depfile.span)),
+            match task.build_dir {
+                BuildDir::Keep(span) => Some(("build-dir", span)),
+                BuildDir::Fresh => None,
+            },
+            (!task.clean).then_some(("clean", task.span)),
+        ];
+        for (key, span) in others.into_iter().flatten() {
+            let message = format!("`{key}` does not go with `cargo`");
+            let problem = Problem::new("bcache::manifest::bad_value", message, span);
+            self.problems.push(problem.related(cargo.span, "cargo builds this task").help(match key {
+                "commands" => "what comes before or after is a task of its own: put it into `needs`",
+                "outputs" => "`cargo bcache path` says where the program is; another task can copy it",
+                _ => "take one of them away",
+            }));
         }
     }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use indexmap::IndexMap;
 
 use super::error::Problem;
-use super::model::{Command, Env, Manifest, Source, SourceFrom, Text, Var, Vars};
+use super::model::{Cargo, Command, Env, Manifest, Source, SourceFrom, Text, Var, Vars};
 use super::raw::RawTask;
 use super::template::{self, NAMES, Name, Piece, SyntaxError};
 use crate::base::span::{SourceFile, Span};
@@ -85,6 +85,7 @@ impl Checker<'_> {
         self.all(raw.outputs.iter().map(|output| &output.path), known);
         self.all(raw.path.iter().chain(&raw.cwd).chain(raw.depfiles.iter().flatten()), known);
         self.source(raw.source.as_ref(), known);
+        self.all(raw.cargo.iter().flat_map(Cargo::texts), known);
     }
 
     fn task(&mut self, task: &super::model::Task, known: &Known<'_>) {
@@ -95,6 +96,7 @@ impl Checker<'_> {
         self.all(task.outputs.iter().map(|output| &output.path), known);
         self.all(task.path.iter().chain(&task.cwd).chain(&task.depfiles), known);
         self.source(task.source.as_ref(), known);
+        self.all(task.cargo.iter().flat_map(Cargo::texts), known);
     }
 
     fn commands<'c>(&mut self, commands: impl Iterator<Item = &'c Command>, known: &Known<'_>) {

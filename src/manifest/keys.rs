@@ -201,7 +201,7 @@ static TASK_KEYS: &[Key] = &[
         Takes::NamesOrFalse,
         "Installed packages that count, with what they depend on; `false`: none, and nothing is hidden.",
     ),
-    later("cargo"),
+    key("cargo", Takes::Table(&CARGO), "Programs or libraries that cargo builds: inputs and outputs are derived."),
 ];
 
 pub static SOURCE: Table = Table {
@@ -225,6 +225,22 @@ pub static INPUT: Table = Table {
         later("git"),
         later("paths"),
         later("head"),
+    ],
+};
+
+pub static CARGO: Table = Table {
+    what: "a `cargo` table",
+    keys: &[
+        key("workspace", Takes::Text, "Directory of the cargo workspace or package; without it that of this file."),
+        required("package", Takes::Text, "Name of the package."),
+        key("bin", Takes::Text, "The program that is built; without `bin`, `bins` and `lib` all that the package has."),
+        key("bins", Takes::Texts, "The programs that are built."),
+        key("lib", Takes::Bool, "`true`: the library is built."),
+        key("profile", Takes::Text, "Cargo profile; without it `dev`, as cargo has it."),
+        key("features", Takes::Texts, "Features that are enabled."),
+        key("no-default-features", Takes::Bool, "`true`: without the default features."),
+        key("target-dir", Takes::Text, "Cargo's target directory; without it one below `.bcache`."),
+        key("args", Takes::Texts, "Further arguments of `cargo build`."),
     ],
 };
 

@@ -123,6 +123,7 @@ fn lay_over(below: &mut RawTask, above: &RawTask) {
     replace(&mut below.jobserver, &above.jobserver);
     replace(&mut below.confirm, &above.confirm);
     replace(&mut below.host, &above.host);
+    replace(&mut below.cargo, &above.cargo);
 }
 
 fn replace<T: Clone>(below: &mut Option<T>, above: &Option<T>) {
@@ -191,5 +192,6 @@ fn finish(raw: RawTask) -> Task {
         jobserver: raw.jobserver.unwrap_or(JobserverChoice::Auto),
         confirm: raw.confirm,
         host: raw.host,
+        cargo: raw.cargo,
     }
 }

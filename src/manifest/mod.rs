@@ -19,6 +19,7 @@
 //! that `{{ … }}`; of a key that TOML itself rejects as defined twice, the first place is found by its text
 //! and so only where both are written alike.
 
+pub mod cargo_config;
 mod check;
 mod check_text;
 mod document;

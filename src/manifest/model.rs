@@ -119,12 +119,14 @@ pub struct Task {
     pub confirm: Option<String>,
     /// Stronger than the sysroot's.
     pub host: Option<HostChoice>,
+    /// Instead of commands: what cargo builds.
+    pub cargo: Option<Cargo>,
 }
 
 impl Task {
     /// No commands: a name for its needs.
     pub fn is_group(&self) -> bool {
-        self.before.is_empty() && self.run.is_empty() && self.after.is_empty()
+        self.before.is_empty() && self.run.is_empty() && self.after.is_empty() && self.cargo.is_none()
     }
 
     /// Nothing declared that a verdict could rest on: such a task always runs.
@@ -134,6 +136,7 @@ impl Task {
             && self.outputs.is_empty()
             && self.sysroot.is_none()
             && self.depfiles.is_empty()
+            && self.cargo.is_none()
     }
 
     pub fn commands(&self) -> impl Iterator<Item = &Command> {
@@ -147,6 +150,16 @@ pub enum Command {
     Shell(Text),
     /// Run without a shell.
     Argv(Vec<Text>),
+}
+
+impl Command {
+    /// Where it stands; one without words is at `or`.
+    pub fn span(&self, or: Span) -> Span {
+        match self {
+            Self::Shell(text) => text.span,
+            Self::Argv(words) => words.first().map_or(or, |word| word.span),
+        }
+    }
 }
 
 /// What becomes of a build directory after a run.
@@ -172,6 +185,29 @@ pub enum SourceFrom {
     Archive { archive: Text, sha256: Option<Spanned<String>> },
     Git { git: Text, rev: Spanned<String> },
     Path { path: Text },
+}
+
+/// What `cargo build` is asked for.
+#[derive(Clone, Debug)]
+pub struct Cargo {
+    /// Of the key `cargo`.
+    pub span: Span,
+    pub workspace: Option<Text>,
+    pub package: Text,
+    pub bins: Vec<Text>,
+    pub lib: bool,
+    pub profile: Option<Text>,
+    pub features: Vec<Text>,
+    pub no_default_features: bool,
+    pub target_dir: Option<Text>,
+    pub args: Vec<Text>,
+}
+
+impl Cargo {
+    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+        let single = [self.workspace.as_ref(), Some(&self.package), self.profile.as_ref(), self.target_dir.as_ref()];
+        single.into_iter().flatten().chain(&self.bins).chain(&self.features).chain(&self.args)
+    }
 }
 
 #[derive(Clone, Debug)]

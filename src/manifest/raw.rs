@@ -7,8 +7,8 @@ use indexmap::map::Entry;
 
 use super::error::Problem;
 use super::model::{
-    BuildDir, Command, Env, EnvPass, HostChoice, Input, JobserverChoice, ManifestWarning, Output, Settings, Source,
-    Sysroot, Target, Text, Tool, Var, Vars,
+    BuildDir, Cargo, Command, Env, EnvPass, HostChoice, Input, JobserverChoice, ManifestWarning, Output, Settings,
+    Source, Sysroot, Target, Text, Tool, Var, Vars,
 };
 use crate::base::span::{Span, Spanned};
 
@@ -57,6 +57,7 @@ pub struct RawTask {
     pub jobserver: Option<JobserverChoice>,
     pub confirm: Option<String>,
     pub host: Option<HostChoice>,
+    pub cargo: Option<Cargo>,
 }
 
 impl RawTask {
@@ -91,6 +92,7 @@ impl RawTask {
             jobserver: None,
             confirm: None,
             host: None,
+            cargo: None,
         }
     }
 }

@@ -88,6 +88,7 @@ fn ended(event: &Event) -> Option<&StepId> {
         | Event::Restored { .. }
         | Event::Stale { .. }
         | Event::Running { .. }
+        | Event::Progress { .. }
         | Event::Output { .. }
         | Event::Skipped { .. }
         | Event::Finished { .. } => None,

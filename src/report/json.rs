@@ -73,6 +73,7 @@ impl Listener for Json {
             | Event::Restored { .. }
             | Event::Stale { .. }
             | Event::Running { .. }
+            | Event::Progress { .. }
             | Event::Skipped { .. }
             | Event::Finished { .. } => state.print(&event),
         });

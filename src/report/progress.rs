@@ -41,6 +41,8 @@ struct Run {
     step: StepId,
     since: Instant,
     last: Option<Duration>,
+    /// Done, and in all.
+    units: Option<(u32, u32)>,
 }
 
 impl Progress {
@@ -52,7 +54,7 @@ impl Progress {
                 self.begun.get_or_insert(now);
                 // A retry begins again.
                 self.running.retain(|run| run.step != *step);
-                self.running.push(Run { step: step.clone(), since: now, last: *last });
+                self.running.push(Run { step: step.clone(), since: now, last: *last, units: None });
             }
             Event::Fresh { .. } | Event::Restored { .. } | Event::Skipped { .. } => self.done += 1,
             Event::Ran { step, .. } | Event::Failed { step, .. } => {
@@ -60,6 +62,12 @@ impl Progress {
                 self.running.retain(|run| run.step != *step);
             }
             Event::Finished { .. } => self.finished = true,
+            Event::Progress { step, done, total } => {
+                let run = self.running.iter_mut().find(|run| run.step == *step);
+                if let Some(run) = run {
+                    run.units = Some((*done, *total));
+                }
+            }
             Event::Warning { .. } | Event::Note { .. } | Event::Stale { .. } | Event::Output { .. } => {}
         }
     }
@@ -98,7 +106,8 @@ impl Run {
             _ => text::duration(elapsed),
         };
         let last = self.last.map_or(String::new(), |last| format!(" (last time {})", roughly(last)));
-        LiveLine { gutter, text: format!("{}{last}", self.step) }
+        let units = self.units.map_or(String::new(), |(done, total)| format!(": {done}/{total} compiled"));
+        LiveLine { gutter, text: format!("{}{units}{last}", self.step) }
     }
 }
 

@@ -64,7 +64,7 @@ impl Voice {
     /// Is this event said at all? Known without asking the terminal anything.
     pub fn says(&self, event: &Event) -> bool {
         match event {
-            Event::Started { .. } => false,
+            Event::Started { .. } | Event::Progress { .. } => false,
             Event::Fresh { .. } => self.verbosity == Verbosity::Verbose,
             // Also where nothing is said, what is remembered of the step has to go.
             Event::Ran { .. } | Event::Failed { .. } => true,
@@ -86,7 +86,7 @@ impl Voice {
             return Vec::new();
         }
         match event {
-            Event::Started { .. } => Vec::new(),
+            Event::Started { .. } | Event::Progress { .. } => Vec::new(),
             Event::Warning { text } if !self.warned.insert(text.clone()) => Vec::new(),
             Event::Warning { text } => message("warning", WARNING, text, color).into_bytes(),
             Event::Note { text } => message("note", GOOD, text, color).into_bytes(),

@@ -118,6 +118,7 @@ impl Rig {
             secrets: &self.secrets,
             log: &log,
             on_output: None,
+            translate: None,
             helper: Some(&self.helper),
         };
         run(&job, &self.cancel)

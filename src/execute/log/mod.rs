@@ -32,9 +32,14 @@ pub const LOG_KEPT: usize = 8 << 20;
 pub const STDERR_KEPT: usize = 64 << 10;
 /// A line that is longer is passed on in pieces.
 const LONGEST_LINE: usize = 64 << 10;
+/// The same for messages, which are of no use in pieces.
+const LONGEST_MESSAGE: usize = 16 << 20;
 
 /// Is called with whole lines.
 pub type Listen<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
+
+/// Is given whole lines, and says what is to be kept in the place of one, and as which stream: `None` keeps it as it is.
+pub type Translate<'a> = &'a (dyn Fn(Stream, &[u8]) -> Option<(Stream, Vec<u8>)> + Sync);
 
 pub struct Log<'a> {
     streams: [Lines; 2],
@@ -54,6 +59,7 @@ struct Sinks<'a> {
     kept: Bounded,
     stderr: Bounded,
     listen: Option<Listen<'a>>,
+    translate: Option<Translate<'a>>,
     failed: Option<io::Error>,
 }
 
@@ -91,9 +97,16 @@ impl<'a> Log<'a> {
                 kept: Bounded::new(log, log),
                 stderr: Bounded::new(stderr / 2, stderr / 2),
                 listen,
+                translate: None,
                 failed: None,
             },
         })
+    }
+
+    /// The same, in other words.
+    pub fn translated(mut self, translate: Option<Translate<'a>>) -> Self {
+        self.sinks.translate = translate;
+        self
     }
 
     /// A piece as it was read.
@@ -102,7 +115,7 @@ impl<'a> Log<'a> {
         lines.mask.feed(bytes, &mut lines.partial);
         let whole = match lines.partial.iter().rposition(|&b| b == b'\n') {
             Some(at) => at + 1,
-            None if lines.partial.len() > LONGEST_LINE => lines.partial.len(),
+            None if lines.partial.len() > self.sinks.longest_line() => lines.partial.len(),
             None => return,
         };
         self.sinks.pass(lines.stream, &lines.partial[..whole]);
@@ -122,7 +135,23 @@ impl<'a> Log<'a> {
 }
 
 impl Sinks<'_> {
+    /// What is to be understood must be whole.
+    fn longest_line(&self) -> usize {
+        if self.translate.is_some() { LONGEST_MESSAGE } else { LONGEST_LINE }
+    }
+
     fn pass(&mut self, stream: Stream, bytes: &[u8]) {
+        let Some(translate) = self.translate else { return self.keep(stream, bytes) };
+        for line in bytes.split_inclusive(|&b| b == b'\n') {
+            match translate(stream, line) {
+                None => self.keep(stream, line),
+                Some((_, text)) if text.is_empty() => {}
+                Some((stream, text)) => self.keep(stream, &text),
+            }
+        }
+    }
+
+    fn keep(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(listen) = self.listen {
             listen(stream, bytes);
         }

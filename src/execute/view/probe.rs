@@ -111,6 +111,7 @@ fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Optio
         secrets: &[],
         log: &dir.path().join("log"),
         on_output: None,
+        translate: None,
         helper,
     };
     Ok(match run(&job, cancel) {

@@ -2,6 +2,7 @@
 //! Serde's derive would stop at the first error and lose spans, so the tables are walked by hand; which
 //! keys there are says [`super::keys`].
 
+mod cargo;
 mod command;
 mod leaf;
 mod parts;

@@ -63,6 +63,7 @@ impl Reader<'_> {
             "jobserver" => task.jobserver = self.jobserver(pair),
             "confirm" => task.confirm = self.prose(pair),
             "host" => task.host = self.host(pair),
+            "cargo" => task.cargo = self.cargo(pair),
             other => unhandled(other),
         }
     }

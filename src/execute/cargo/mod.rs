@@ -1,0 +1,181 @@
+//! Steps that cargo builds: what is different about their runs.
+//!
+//! - Their sources are remembered in the target directory, and what cargo would not notice is cleaned ([`trust`]).
+//! - Cargo's messages are understood ([`messages`]): they feed the progress line, and say where the programs are.
+//! - The programs are copied from the target directory into the step's own output directory, each beside its place and
+//!   renamed: whoever starts one meanwhile gets the old one or the new one, whole. So nothing is taken away before a run.
+//! - What the dep-info of the programs names is read as a depfile.
+//! - Steps that share a target directory run one after another: cargo itself would wait, and hold its tokens.
+
+mod messages;
+mod trust;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use messages::{Built, Messages};
+pub use trust::Trust;
+
+use crate::action::{ActionKey, Origin, StepRecord};
+use crate::base::digest::Hasher;
+use crate::base::publish::temporary;
+use crate::event::Event;
+use crate::fingerprint::assemble::Assembled;
+use crate::fingerprint::cargo::Sources;
+use crate::fingerprint::discovered;
+use crate::graph::{Cargo, Command, Step};
+use crate::store::{KeyLock, remove_tree};
+
+use super::build::{Build, StepError};
+use super::judging::JudgeError;
+use super::runner::{Ending, Finished};
+
+/// A run of cargo that begins.
+pub(super) struct Begun<'a> {
+    pub cargo: &'a Cargo,
+    pub sources: &'a Sources,
+    trust: Trust,
+}
+
+impl Build<'_> {
+    /// Nobody else builds in the target directory of the step. `None`: somebody does.
+    pub(super) fn lock_target_dir(&self, step: &Step) -> Result<Option<Option<KeyLock>>, StepError> {
+        let Some(cargo) = &step.cargo else { return Ok(Some(None)) };
+        let mut hasher = Hasher::new("bcache cargo target directory 1");
+        hasher.bytes(cargo.target_dir.as_os_str().as_encoded_bytes());
+        let lock = self.store.try_lock_key(&ActionKey(hasher.finish())).map_err(StepError::lock)?;
+        Ok(lock.map(Some))
+    }
+
+    /// Looks at the sources and the target directory before a run; `None` where cargo has no part in it.
+    pub(super) fn begin_cargo<'s>(
+        &self,
+        step: &'s Step,
+        assembled: &'s Assembled,
+    ) -> Result<Option<Begun<'s>>, StepError> {
+        let (Some(cargo), Some(sources)) = (&step.cargo, &assembled.cargo) else { return Ok(None) };
+        let read = self.records.get(&step.id).map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
+        let began = self.clock(assembled)?.begin().map_err(StepError::write(&assembled.tmp))?;
+        let paths = sources.files.keys().chain(&read).map(PathBuf::as_path);
+        let stats = trust::stats(paths).into_iter();
+        let is_ours = cargo.target_dir.starts_with(self.state.dir());
+        let trust = Trust::begin(cargo, &sources.workspace, stats, began, is_ours)
+            .map_err(StepError::write(&cargo.target_dir))?;
+        Ok(Some(Begun { cargo, sources, trust }))
+    }
+
+    /// After a run that ended well and was kept.
+    pub(super) fn remember_sources(&self, step: &Step, trust: Option<Trust>) -> Result<(), StepError> {
+        let (Some(trust), Some(cargo)) = (trust, &step.cargo) else { return Ok(()) };
+        // Of one during which something moved it is not known what cargo saw.
+        let record = self.records.get(&step.id).filter(|record| record.origin == Origin::Ran);
+        let read = record.map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
+        let stats = trust::stats(read.iter().map(PathBuf::as_path)).into_iter();
+        trust.keep(stats).map_err(StepError::write(&cargo.target_dir))
+    }
+
+    /// Files outside of its packages that the recorded run has read.
+    fn read_by(&self, record: &StepRecord) -> Result<Vec<PathBuf>, StepError> {
+        let mut read = Vec::new();
+        for name in record.action.discovered() {
+            let Some(path) = discovered::path_of(&self.graph.root, name.trim_end_matches('/')) else { continue };
+            if name.ends_with('/') {
+                read.extend(discovered::below(self.bench.files, &path).map_err(JudgeError::from)?);
+            } else {
+                read.push(path);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Puts the programs at their place; each that was there stays until the new one takes it.
+    pub(super) fn publish_programs(&self, step: &Step, finished: &Finished) -> Result<(), StepError> {
+        let Some(cargo) = &step.cargo else { return Ok(()) };
+        if finished.built.is_empty() {
+            let headline = format!("package `{}` has no program and no library of the kinds asked for", cargo.package);
+            return Err(self.plain_failure(step, headline));
+        }
+        fs::create_dir_all(&cargo.out).map_err(StepError::write(&cargo.out))?;
+        let mut names = Vec::new();
+        for Built { path, .. } in &finished.built {
+            let name = path.file_name().unwrap_or_default();
+            copy_whole(path, &cargo.out.join(name), &self.state.dir().join("tmp")).map_err(StepError::write(path))?;
+            names.push(name);
+        }
+        for entry in fs::read_dir(&cargo.out).map_err(StepError::write(&cargo.out))? {
+            let entry = entry.map_err(StepError::write(&cargo.out))?;
+            if !names.contains(&entry.file_name().as_os_str()) {
+                remove_tree(&entry.path()).map_err(StepError::write(entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Begun<'a> {
+    /// What is run: distrusted packages are taken out of the target directory, then cargo builds.
+    pub fn commands(&self, build: &Build, step: &Step, argv: impl Fn(&Command) -> Vec<OsString>) -> Vec<Vec<OsString>> {
+        let mut commands = Vec::new();
+        if let Some(clean) = trust::clean_command(self.cargo, &self.trust.distrusted) {
+            let text =
+                format!("{}: built anew, since cargo can't tell what changed there: {}", step.id, self.distrusted());
+            build.listener.on(Event::Note { text });
+            commands.push(clean);
+        }
+        commands.extend(step.commands.iter().map(|command| {
+            let mut words = argv(command);
+            let ours: [OsString; 4] = [
+                "--message-format".into(),
+                "json-diagnostic-rendered-ansi".into(),
+                "--target-dir".into(),
+                self.cargo.target_dir.clone().into(),
+            ];
+            // After `cargo build`.
+            words.splice(2..2, ours);
+            words
+        }));
+        commands
+    }
+
+    fn distrusted(&self) -> String {
+        let names: Vec<&str> = self.trust.distrusted.iter().map(String::as_str).collect();
+        match names.len() {
+            0..=4 => names.join(", "),
+            more => format!("{} and {} more", names[..3].join(", "), more - 3),
+        }
+    }
+
+    pub fn messages<'b>(&'b self, build: &'b Build, step: &'b Step) -> Messages<'b> {
+        let workspace = &self.sources.workspace;
+        Messages::new(&step.id, self.cargo, &workspace.id, workspace.units, build.listener)
+    }
+
+    /// After the run: what cargo saw is to be remembered, unless it was stopped in the middle. After a good one it is given
+    /// back, since what else was read is known later.
+    pub fn end(self, ending: &Ending) -> Result<Option<Trust>, StepError> {
+        match ending {
+            Ending::Success => Ok(Some(self.trust)),
+            Ending::Code { .. } => {
+                let dir = &self.cargo.target_dir;
+                let kept = if dir.is_dir() { self.trust.keep(std::iter::empty()) } else { Ok(()) };
+                kept.map(|()| None).map_err(StepError::write(dir))
+            }
+            Ending::Signal { .. }
+            | Ending::TimedOut
+            | Ending::Cancelled
+            | Ending::CannotStart { .. }
+            | Ending::ViewLost { .. } => Ok(None),
+        }
+    }
+}
+
+/// A copy that is there whole or not at all.
+fn copy_whole(from: &Path, to: &Path, tmp: &Path) -> io::Result<()> {
+    fs::create_dir_all(tmp)?;
+    let beside = tmp.join(temporary(to).file_name().unwrap_or_default());
+    reflink_copy::reflink_or_copy(from, &beside)?;
+    fs::set_permissions(&beside, fs::metadata(from)?.permissions())?;
+    fs::rename(&beside, to)
+}

@@ -1,0 +1,239 @@
+//! What a cargo task is made from: the packages of its workspace that it needs, their sources, the lock file, cargo's
+//! configuration, the compiler, and the programs that configuration and environment choose.
+//!
+//! What lies outside of the packages and is read all the same (`include_str!("../../x")`, what a build script watches) only
+//! cargo can say, after a run: its dep-info is read as other steps' depfiles are ([`super::discovered`]).
+
+pub mod compiler;
+pub mod metadata;
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::action::{Component, Kind as Part};
+use crate::base::paths::escaped;
+use crate::base::span::Spanned;
+use crate::graph::{Cargo, Step};
+use crate::manifest::cargo_config::{self, Choices};
+use crate::manifest::model::Tool;
+
+use super::assemble::{AssembleError, Workbench};
+use super::files::{FileError, Observation};
+use super::inputs::{self, Found, Walk};
+use metadata::{Asked, Workspace};
+
+/// What a run of a cargo step has to know.
+pub struct Sources {
+    pub workspace: Workspace,
+    /// The files of its packages.
+    pub files: Found,
+}
+
+impl Sources {
+    /// Is the file known by the key already?
+    pub fn holds(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+}
+
+/// Components of the key, and what was looked at for them.
+pub struct Described {
+    pub sources: Sources,
+    pub components: Vec<Component>,
+    pub seen: Vec<(PathBuf, Observation)>,
+}
+
+/// Looks at everything that a cargo step is made from. The `environment` is that of its commands.
+pub fn describe(
+    bench: &Workbench,
+    step: &Step,
+    cargo: &Cargo,
+    environment: &[(OsString, OsString)],
+) -> Result<Described, AssembleError> {
+    let environment = asking(bench, step, environment);
+    let mut parts = Parts { bench, step, cargo, environment: &environment, components: Vec::new(), seen: Vec::new() };
+    let config = parts.configuration()?;
+    parts.compiler(&config)?;
+    parts.chosen_programs(&config)?;
+    let workspace = parts.workspace(&config)?;
+    let files = parts.sources(&workspace)?;
+    let Parts { components, seen, .. } = parts;
+    Ok(Described { sources: Sources { workspace, files }, components, seen })
+}
+
+/// The step's environment for questions before it runs: its own directories may not be there yet.
+fn asking(bench: &Workbench, step: &Step, environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let system = super::env::SYSTEM_PATH.iter().map(PathBuf::from);
+    let path = bench.search_path(step).into_iter().chain(system).filter(|dir| !dir.to_string_lossy().contains(':'));
+    let path = std::env::join_paths(path).unwrap_or_default();
+    let home = bench.outside.home().unwrap_or_else(|| PathBuf::from("/"));
+    let mut asking: Vec<_> = environment
+        .iter()
+        .filter(|(name, _)| !["PATH", "HOME", "TMPDIR", "MAKEFLAGS"].iter().any(|own| name == own))
+        .cloned()
+        .collect();
+    asking.extend([("PATH".into(), path), ("HOME".into(), home.into())]);
+    asking
+}
+
+/// All configuration files that cargo reads there, and what they choose together.
+struct Configuration {
+    looked: Vec<PathBuf>,
+    choices: Vec<Choices>,
+}
+
+struct Parts<'a> {
+    bench: &'a Workbench<'a>,
+    step: &'a Step,
+    cargo: &'a Cargo,
+    environment: &'a [(OsString, OsString)],
+    components: Vec<Component>,
+    seen: Vec<(PathBuf, Observation)>,
+}
+
+impl Parts<'_> {
+    fn variable(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.environment.iter().find(|(known, _)| known == OsStr::new(name))?;
+        value.to_str().filter(|value| !value.is_empty())
+    }
+
+    fn configuration(&mut self) -> Result<Configuration, FileError> {
+        let mut open: Vec<PathBuf> = self.cargo.workspace.ancestors().map(|dir| dir.join(".cargo")).collect();
+        open.extend(self.variable("CARGO_HOME").map(PathBuf::from));
+        let mut open: Vec<PathBuf> =
+            open.iter().flat_map(|dir| [dir.join("config"), dir.join("config.toml")]).rev().collect();
+        let mut config = Configuration { looked: Vec::new(), choices: Vec::new() };
+        while let Some(path) = open.pop() {
+            if config.looked.contains(&path) {
+                continue;
+            }
+            config.looked.push(path.clone());
+            let real = self.bench.files.resolve(&path)?;
+            let seen = self.bench.files.observe(&real)?;
+            if seen.stat.is_none() {
+                continue;
+            }
+            self.components.push(inputs::component(Part::Input, self.name_of(&path), &seen));
+            self.seen.push((real, seen));
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let choices = cargo_config::choices(&path, &text);
+            open.extend(choices.includes.iter().cloned());
+            config.choices.push(choices);
+        }
+        Ok(config)
+    }
+
+    /// Inside the workspace by its place there; elsewhere by what it is to cargo.
+    fn name_of(&self, path: &Path) -> String {
+        let root = &self.bench.graph.root;
+        if path.starts_with(root) {
+            return self.bench.graph.shown(path);
+        }
+        let home = self.variable("CARGO_HOME").map(Path::new);
+        if let Some(inner) = home.and_then(|home| path.strip_prefix(home).ok()) {
+            return format!("$CARGO_HOME/{}", escaped(inner));
+        }
+        for (levels, dir) in root.ancestors().enumerate().skip(1) {
+            if let (Ok(inner), true) = (path.strip_prefix(dir), dir.parent().is_some()) {
+                return format!("{}{}", "../".repeat(levels), escaped(inner));
+            }
+        }
+        escaped(path)
+    }
+
+    fn compiler(&mut self, config: &Configuration) -> Result<(), AssembleError> {
+        let chosen = config.choices.iter().find_map(|choices| choices.rustc.clone());
+        let program = self.variable("RUSTC").map(str::to_owned).or(chosen).unwrap_or_else(|| "rustc".to_owned());
+        let asked = compiler::Asked {
+            program: &self.absolute(program),
+            directory: &self.cargo.workspace,
+            search: &self.bench.search_path(self.step),
+            environment: self.environment,
+            host_triple: self.bench.host_triple,
+            triple: self.cargo.rust_triple(),
+            builds_std: self.cargo.args.iter().any(|word| word.contains("build-std")),
+        };
+        let found = asked.identify(self.bench.files, self.bench.tools)?;
+        self.components.push(found.component);
+        self.seen.extend(found.seen);
+        Ok(())
+    }
+
+    /// A path is relative to where cargo runs.
+    fn absolute(&self, program: String) -> String {
+        if !program.contains('/') || program.starts_with('/') {
+            return program;
+        }
+        self.cargo.workspace.join(&program).to_string_lossy().into_owned()
+    }
+
+    /// Compiler wrappers and linkers: who they are, wherever they were chosen.
+    fn chosen_programs(&mut self, config: &Configuration) -> Result<(), AssembleError> {
+        let mut names: BTreeSet<String> =
+            config.choices.iter().flat_map(|choices| choices.programs.iter().cloned()).collect();
+        for (name, value) in self.environment {
+            let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+            let is_linker = name.starts_with("CARGO_TARGET_") && name.ends_with("_LINKER");
+            if matches!(name, "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER") || is_linker {
+                names.extend(Some(value.to_owned()).filter(|value| !value.is_empty()));
+            }
+            if name.ends_with("RUSTFLAGS") {
+                names.extend(cargo_config::linkers(value.split([' ', '\x1f'])));
+            }
+        }
+        let search = self.bench.search_path(self.step);
+        let is_new = |name: &String| !self.step.tools.iter().any(|used| used.tool.name.value == *name);
+        let names: Vec<String> = names.into_iter().map(|name| self.absolute(name)).filter(is_new).collect();
+        for name in names {
+            let Some(place) = self.bench.tools.find(&name, &search)? else {
+                self.components.push(Component::text(Part::Tool, name, "not found"));
+                continue;
+            };
+            let tool = Tool { name: Spanned::new(name, self.cargo.span), version: None, install: None };
+            let component = self.bench.tools.component(&tool, &place, &search, &self.step.cwd)?;
+            self.components.push(component);
+            self.seen.push((place.real.clone(), self.bench.files.observe(&place.real)?));
+        }
+        Ok(())
+    }
+
+    fn workspace(&mut self, config: &Configuration) -> Result<Workspace, AssembleError> {
+        let search = self.bench.search_path(self.step);
+        let Some(place) = self.bench.tools.find("cargo", &search)? else {
+            return Err(AssembleError::Missing { name: "cargo".to_owned(), install: None });
+        };
+        let asked = Asked {
+            cargo: self.cargo,
+            program: &place.path,
+            host_triple: self.bench.host_triple,
+            environment: self.environment,
+            configuration: &config.looked,
+        };
+        let workspace = self.bench.packages.workspace(self.bench.files, &asked)?;
+        for name in ["Cargo.toml", "Cargo.lock"] {
+            let path = workspace.root.join(name);
+            let seen = self.bench.files.observe(&path)?;
+            self.components.push(inputs::component(Part::Input, self.bench.graph.shown(&path), &seen));
+            self.seen.push((path, seen));
+        }
+        Ok(workspace)
+    }
+
+    /// The files of the packages, each once.
+    fn sources(&mut self, workspace: &Workspace) -> Result<Found, AssembleError> {
+        let bench = self.bench;
+        let others = workspace.others.iter().map(Path::new);
+        let not_sources = others.chain([workspace.target_dir.as_path(), &self.cargo.target_dir]);
+        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.collect());
+        let mut found = Found::new();
+        for package in &workspace.packages {
+            walk.directory(&package.dir, &mut found)?;
+        }
+        let known: Vec<&Path> = self.seen.iter().map(|(path, _)| path.as_path()).collect();
+        found.retain(|path, _| !known.contains(&path.as_path()));
+        self.components.extend(inputs::components(bench.graph, &found));
+        self.seen.extend(found.iter().map(|(path, seen)| (path.clone(), *seen)));
+        Ok(found)
+    }
+}
