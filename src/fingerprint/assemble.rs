@@ -186,6 +186,12 @@ impl Workbench<'_> {
     pub fn find_tool(&self, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
         match self.tools.find(name, search)? {
             None if name == PROGRAM => zig::of_python(self.tools, self.files, search, &self.graph.root),
+            // Cargo looks there too.
+            None if name.starts_with("cargo-") => {
+                let home = self.outside.get("CARGO_HOME").map(PathBuf::from);
+                let home = home.or_else(|| Some(self.outside.home()?.join(".cargo")));
+                home.map_or(Ok(None), |home| self.tools.find(name, &[home.join("bin")]))
+            }
             found => Ok(found),
         }
     }

@@ -9,7 +9,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::action::{Component, Kind};
 use crate::base::digest::{Digest, Hasher};
-use crate::graph::toolchain::ZIG;
 use crate::graph::{Class, Step};
 
 use super::zig::Zig;
@@ -124,9 +123,7 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
         allowed(outside, places, step, &mut env);
     }
     if let Some(zig) = places.zig {
-        env.insert(ZIG.into(), zig.program.clone().into());
-        env.insert("ZIG_GLOBAL_CACHE_DIR".into(), zig.cache.clone().into());
-        env.insert("ZIG_LOCAL_CACHE_DIR".into(), places.tmp.join("zig").into());
+        env.extend(zig.environment(places.tmp, step.cargo.is_some()));
     }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());

@@ -15,12 +15,13 @@
 //! in a directory of the step that is emptied before each run: zig believes the stamps of files, and files that were
 //! unpacked again may have the same.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::stat::Kind;
 use crate::base::text::shell_quote;
-use crate::graph::toolchain::PROGRAM;
+use crate::graph::toolchain::{PROGRAM, ZIG};
 
 use super::files::Files;
 use super::tools::{Place, ToolError, Tools};
@@ -84,6 +85,25 @@ pub struct Zig {
 }
 
 impl Zig {
+    /// Variables by which it is found, and finds its caches. Nothing of them is in any key.
+    pub fn environment(&self, tmp: &Path, is_cargo: bool) -> Vec<(OsString, OsString)> {
+        let mut vars: Vec<(&str, OsString)> = vec![
+            (ZIG, self.program.clone().into()),
+            ("ZIG_GLOBAL_CACHE_DIR", self.cache.clone().into()),
+            ("ZIG_LOCAL_CACHE_DIR", tmp.join("zig").into()),
+        ];
+        if is_cargo {
+            vars.extend([
+                // Newer versions take the first; older ones ask Python before they take the second.
+                ("CARGO_ZIGBUILD_ZIG_COMMAND", self.program.clone().into()),
+                ("CARGO_ZIGBUILD_ZIG_PATH", self.program.clone().into()),
+                ("CARGO_ZIGBUILD_PYTHON_PATH", "/nowhere/python3".into()),
+                ("CARGO_ZIGBUILD_CACHE_DIR", self.cache.with_file_name("zigbuild").into()),
+            ]);
+        }
+        vars.into_iter().map(|(name, value)| (name.into(), value)).collect()
+    }
+
     pub fn at(place: &Place, files: &Files, caches: &Path) -> Result<Self, ToolError> {
         let digest = files.observe(&place.real)?.digest.unwrap_or_else(|| Digest::of(b""));
         Ok(Self { program: place.path.clone(), library: library(&place.real), cache: cache(caches, &digest) })

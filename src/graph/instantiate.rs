@@ -16,7 +16,7 @@ use super::pattern::Pattern;
 use super::request::Request;
 use super::{
     Cargo, Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
-    SourceFrom, Step, Toolchain, placeholder, toolchain,
+    SourceFrom, Step, Toolchain, placeholder,
 };
 use super::{cycle, depfiles, outputs, programs, reach, working_copy};
 
@@ -179,9 +179,7 @@ impl<'a> Builder<'a> {
         let triple = scope.target.triple.clone();
         let class = self.class(&id, task);
         let sysroot = task.sysroot.as_ref().and_then(|name| self.prefix(name, &id, &scope));
-        let is_elsewhere =
-            class == Class::Cached && sysroot.is_some_and(|ix| self.prefixes[ix.index()].placeholder.is_some());
-        let toolchain = self.toolchain(&id, is_elsewhere);
+        let toolchain = self.toolchain(&id, class, sysroot);
         scope.toolchain = toolchain.as_deref().map(Toolchain::facts);
         let prefix = sysroot.map(|ix| &self.prefixes[ix.index()]);
         scope.prefix = prefix.map(|prefix| prefix.path.clone());
@@ -198,21 +196,14 @@ impl<'a> Builder<'a> {
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
         let args = fill.scope.args.clone().unwrap_or_default();
-        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, &args));
+        let zig = toolchain.as_deref().map(|toolchain| &toolchain.zig);
+        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, zig, &args));
         let mut commands = fill.commands(&mut inner, task);
         commands.extend(cargo.as_ref().map(Cargo::command));
-        let home = match (&cargo, &task.source) {
-            (Some(cargo), _) => cargo.workspace.clone(),
-            (None, Some(_)) => work.join("build"),
-            (None, None) => manifest.dir_of(task.span.file).to_owned(),
-        };
-        let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
+        let cwd = fill.cwd(&mut inner, task, cargo.as_ref(), &work);
         let cwd = elsewhere.seen(&cwd);
         let (mut tools, scripts) = programs::of(task, &commands, &cwd, &manifest.root, &elsewhere);
-        if toolchain.is_some() && class == Class::Cached {
-            programs::add(&mut tools, toolchain::tool(task.span));
-        }
-        tools.extend(cargo.as_ref().map(Cargo::compiler).filter(|rustc| !tools.iter().any(|t| t.is_like(rustc))));
+        programs::implied(&mut tools, class, task.span, toolchain.as_deref(), cargo.as_ref());
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
         let step = Step {
@@ -280,9 +271,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn toolchain(&mut self, id: &StepId, is_elsewhere: bool) -> Option<Arc<Toolchain>> {
+    fn toolchain(&mut self, id: &StepId, class: Class, sysroot: Option<PrefixIx>) -> Option<Arc<Toolchain>> {
         let manifest = self.manifest;
         let zig = manifest.targets.get(&*id.target)?.zig.as_ref()?;
+        let is_moved = |ix: PrefixIx| self.prefixes[ix.index()].placeholder.is_some();
+        let is_elsewhere = class == Class::Cached && sysroot.is_some_and(is_moved);
         let made = || Arc::new(Toolchain::new(zig, &manifest.root, is_elsewhere));
         Some(self.toolchains.entry((id.target.to_string(), is_elsewhere)).or_insert_with(made).clone())
     }
@@ -396,6 +389,16 @@ impl<'a> Fill<'a, '_> {
         path
     }
 
+    /// Where the commands run.
+    fn cwd(&mut self, expander: &mut Expander, task: &Task, cargo: Option<&Cargo>, work: &Path) -> PathBuf {
+        let written = task.cwd.as_ref().and_then(|text| self.path(expander, text));
+        written.unwrap_or_else(|| match (cargo, &task.source) {
+            (Some(cargo), _) => cargo.workspace.clone(),
+            (None, Some(_)) => work.join("build"),
+            (None, None) => self.manifest.dir_of(task.span.file).to_owned(),
+        })
+    }
+
     /// Is `path` a place below the workspace that a step may write to?
     pub(super) fn inside(&mut self, path: &Path, span: Span, what: &str) -> Option<()> {
         let inner = path.strip_prefix(self.root).ok();
@@ -499,6 +502,8 @@ impl<'a> Fill<'a, '_> {
     ) -> Vec<(String, String)> {
         let target = self.manifest.targets.get(&*id.target).map(|t| &t.env);
         let sysroot = task.sysroot.as_ref().and_then(|s| self.manifest.sysroots.get(&s.value)).map(|s| &s.env);
+        // What cargo builds for the host meanwhile (build scripts) is not zig's: it tells cargo apart for each target.
+        let toolchain = toolchain.filter(|_| task.cargo.is_none());
         let mut env: BTreeMap<String, String> = toolchain.into_iter().flat_map(Toolchain::env).collect();
         for (name, text) in target.into_iter().chain(sysroot).chain([&task.env]).flatten() {
             let expanded = expander.text(text);
