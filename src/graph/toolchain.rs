@@ -137,8 +137,32 @@ fn starts(command: &str) -> String {
 
 fn compiler(zig: &ZigTarget, command: &str) -> String {
     let cpu = zig.cpu().map_or_else(String::new, |cpu| format!(" -mcpu={cpu}"));
-    starts(&format!("{command} -target {}{cpu} -fno-sanitize=all", zig.zig()))
+    let language = if command == "cc" { "c" } else { "c++" };
+    let start = starts(&format!("{command} -target {}{cpu} -fno-sanitize=all", zig.zig()));
+    let asked = if zig.is_macos() { "" } else { ASKED_FOR_LINKER };
+    let quirks = QUIRKS.replace("{language}", language).replace("{asked}", asked);
+    start.replace("exec ", &quirks)
 }
+
+/// Where zig is unlike other compilers. It forgets the target when it reads from its standard input and is not told the
+/// language, as meson asks compilers for what they define.
+const QUIRKS: &str = r#"before= in= language=
+for word; do
+    case $before$word in
+    -) in=stdin ;;
+    -x*) language=known ;;{asked}
+    esac
+    case $word in
+    -o) before=o ;;
+    *) before= ;;
+    esac
+done
+[ "$in$language" != stdin ] || set -- -x {language} "$@"
+exec "#;
+
+/// It says `zig ld` when it is asked for its linker, which only newer mesons know. It is LLVM's.
+const ASKED_FOR_LINKER: &str = r#"
+    -Wl,--version) exec "${BCACHE_ZIG:-zig}" ld.lld --version ;;"#;
 
 fn linker(zig: &ZigTarget) -> &'static str {
     match (zig.is_windows(), zig.resources()) {
@@ -217,6 +241,7 @@ fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// Older mesons read `pkgconfig`, newer ones `pkg-config`.
 fn meson(zig: &ZigTarget, here: &str) -> String {
     let [system, family, cpu, endian] = zig.meson();
     let tool = |name: &str| quoted(&format!("{here}/{name}"));
@@ -229,6 +254,7 @@ fn meson(zig: &ZigTarget, here: &str) -> String {
          ranlib = {ranlib}\n\
          strip = {strip}\n\
          {windres}\
+         pkgconfig = 'pkg-config'\n\
          pkg-config = 'pkg-config'\n\
          \n\
          [host_machine]\n\
