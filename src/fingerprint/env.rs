@@ -11,6 +11,8 @@ use crate::action::{Component, Kind};
 use crate::base::digest::{Digest, Hasher};
 use crate::graph::{Class, Step};
 
+use super::zig::Zig;
+
 /// 1980-01-01: the earliest that zip archives can hold.
 const SOURCE_DATE_EPOCH: &str = "315532800";
 
@@ -106,6 +108,8 @@ pub struct Places<'a> {
     pub tmp: &'a Path,
     /// A private home; `None` for the user's.
     pub home: Option<&'a Path>,
+    /// What the tools of the step's target start.
+    pub zig: Option<&'a Zig>,
 }
 
 /// All variables of the step's commands.
@@ -117,6 +121,9 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
         env.insert("PATH".into(), join(path));
     } else {
         allowed(outside, places, step, &mut env);
+    }
+    if let Some(zig) = places.zig {
+        env.extend(zig.environment(places.tmp, step.cargo.is_some()));
     }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());

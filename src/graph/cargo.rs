@@ -13,6 +13,7 @@ use crate::base::span::{Span, Spanned};
 use crate::manifest::error::Problem;
 use crate::manifest::expand::Expander;
 use crate::manifest::model::{self, HostChoice, Tool};
+use crate::manifest::zig::ZigTarget;
 
 use super::instantiate::Fill;
 use super::pattern::Pattern;
@@ -33,6 +34,8 @@ pub struct Cargo {
     pub no_default_features: bool,
     /// `--target`; none for the host.
     pub target: Option<String>,
+    /// Is zig its linker, and the C compiler of its build scripts? Then `cargo zigbuild` builds.
+    pub is_zig: bool,
     pub target_dir: PathBuf,
     /// Is that one of ours, and not said by the task?
     pub has_own_target_dir: bool,
@@ -44,7 +47,8 @@ pub struct Cargo {
 impl Cargo {
     /// As a person would type it.
     pub fn command(&self) -> Command {
-        let mut words = vec!["cargo".to_owned(), "build".to_owned()];
+        let build = if self.is_zig { "zigbuild" } else { "build" };
+        let mut words = vec!["cargo".to_owned(), build.to_owned()];
         self.choice(&mut words);
         words.extend(self.args.iter().cloned());
         Command::Argv(words)
@@ -71,6 +75,13 @@ impl Cargo {
     pub fn rust_triple(&self) -> Option<&str> {
         let target = self.target.as_deref()?;
         Some(target.split_once('.').map_or(target, |(triple, _)| triple))
+    }
+
+    /// The subcommand that tells cargo of zig.
+    pub(super) fn zigbuild(&self) -> Option<ToolUse> {
+        let name = Spanned::new("cargo-zigbuild".to_owned(), self.span);
+        let install = Some("cargo install cargo-zigbuild".to_owned());
+        self.is_zig.then_some(ToolUse { tool: Tool { name, version: None, install }, required: true })
     }
 
     /// Cargo looks for it on PATH; with `RUSTC` set it need not be there.
@@ -116,6 +127,7 @@ impl Fill<'_, '_> {
         expander: &mut Expander,
         id: &StepId,
         cargo: &model::Cargo,
+        zig: Option<&ZigTarget>,
         args: &[String],
     ) -> Option<Cargo> {
         let root = self.root.to_owned();
@@ -155,7 +167,11 @@ impl Fill<'_, '_> {
             profile,
             features,
             no_default_features: cargo.no_default_features,
-            target: (&*id.target != HOST).then(|| self.scope.target.triple.clone()),
+            target: match zig {
+                Some(zig) => Some(zig.zigbuild()),
+                None => (&*id.target != HOST).then(|| self.scope.target.triple.clone()),
+            },
+            is_zig: zig.is_some(),
             target_dir,
             has_own_target_dir: cargo.target_dir.is_none(),
             out: root.join(".bcache/out").join(&*id.target).join(&*id.task),
