@@ -224,6 +224,18 @@ fn what_cargo_is_told_counts() {
         row("its value", |f| f.task("'eu'", "'us'"))
             .runs("variable HARBOR_REGION changed: `eu` -> `us`")
             .prints(&[("config limit=10,zip=on", "config limit=10,region=us,zip=on")]),
+        row("a variable that a macro reads without a word", |f| {
+            f.task("[tasks.gateway]", "[tasks.gateway]\nenv = { HARBOR_SALT = 'sea' }");
+        })
+        .runs("variable HARBOR_SALT is new")
+        .prints(&[("macros 1 Gateway", "macros 1 Gateway sea"), ("store 1 macros 1 Store", "store 1 macros 1 Store sea")])
+        .stays(),
+        row("its value", |f| f.task("'sea'", "'ice'"))
+            .runs("variable HARBOR_SALT changed: `sea` -> `ice`")
+            .prints(&[
+                ("macros 1 Gateway", "macros 1 Gateway ice"),
+                ("store 1 macros 1 Store", "store 1 macros 1 Store ice"),
+            ]),
         row("the same in .cargo/config.toml", |f| f.append(".cargo/config.toml", "HARBOR_REGION = 'asia'\n"))
             .runs("fork/.cargo/config.toml changed")
             .prints(&[("config limit=10,zip=on", "config limit=10,region=asia,zip=on")]),
@@ -292,7 +304,7 @@ fn what_cargo_is_told_counts() {
         .runs("fork/Cargo.lock changed"),
         row("a proc macro", |f| f.replace("crates/harbor-macros/src/lib.rs", "macros 1", "macros 2"))
             .runs_for("crates/harbor-macros/src/lib.rs modified")
-            .prints(&[("macros 1 Gateway", "macros 2 Gateway")]),
+            .prints(&[("macros 1 Gateway", "macros 2 Gateway"), ("store 1 macros 1 Store", "store 1 macros 2 Store")]),
         row("what a build script is built from", |f| {
             f.replace("crates/harbor-codegen/src/lib.rs", "&{words:?}", "&[\\\"x\\\"]");
         })

@@ -107,6 +107,8 @@ fn two_programs_of_one_fork_are_built_in_one_run_and_judged_apart() {
     let fork = Fork::new();
     let sandbox = &fork.sandbox;
     sandbox.run("build gateway sandbox").counts("0 fresh, 0 restored, 2 ran").success();
+    // Without it cargo cleans nothing, from some version on.
+    assert_eq!(fork.sh("find .bcache/cargo -name CACHEDIR.TAG | wc -l").trim(), "1");
     sandbox.run("build gateway sandbox").counts("2 fresh, 0 restored, 0 ran").success();
     fork.append("crates/harbor-sandbox/src/main.rs", "// more\n");
     sandbox.run("build gateway sandbox").counts("1 fresh, 0 restored, 1 ran").success();

@@ -36,7 +36,7 @@ level low
 config limit=10,zip=on
 proto open,close,ping
 auth 1 lax
-store 1
+store 1 macros 1 Store
 [wire 1]
 bundled 1
 telemetry none
