@@ -83,12 +83,22 @@ impl Identity {
     pub fn holds(&self, path: &Path) -> bool {
         let Ok(inner) = path.strip_prefix(&self.dir).or_else(|_| path.strip_prefix(&self.real)) else { return false };
         let (Some(dir), Some(name)) = (inner.parent(), inner.file_name()) else { return false };
+        let dir = self.place_of(dir.as_os_str().as_bytes());
+        dir.is_some_and(|dir| self.snapshot.find_file(dir, name.as_bytes()).is_some())
+    }
+
+    fn place_of(&self, dir: &[u8]) -> Option<usize> {
         let dirs = self.dirs.get_or_init(|| {
             let dirs = self.snapshot.dirs.iter().enumerate();
             dirs.map(|(at, dir)| (self.snapshot.bytes(&dir.path).to_vec(), at)).collect()
         });
-        let dir = dirs.get(dir.as_os_str().as_bytes());
-        dir.is_some_and(|dir| self.snapshot.find_file(*dir, name.as_bytes()).is_some())
+        dirs.get(dir).copied()
+    }
+
+    /// Is this file in it, or any file below this directory?
+    pub fn reaches(&self, path: &Path) -> bool {
+        let dir = path.strip_prefix(&self.dir).ok().and_then(|inner| self.place_of(inner.as_os_str().as_bytes()));
+        self.holds(path) || dir.is_some_and(|dir| self.snapshot.dirs[dir].tree.is_some())
     }
 
     /// Every file in it, absolute, by the name that the scope was written with.

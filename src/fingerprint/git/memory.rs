@@ -24,7 +24,7 @@ use super::walk::{Known, MustListAll, Walk};
 
 const FORMAT: Format = Format { magic: b"bc-git1\n", version: 1 };
 /// Scopes whose memories are kept.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 /// How often a working copy that changes while it is looked at is looked at again.
 const TRIES: usize = 5;
 
@@ -135,7 +135,8 @@ impl<'a> Git<'a> {
         if !is_first && !moved.must_walk() {
             return Ok(moved.is_refreshed);
         }
-        let mut stale = (!moved.all).then_some(moved.dirs);
+        let mut stale: Option<Vec<u32>> = (!moved.all).then(|| moved.dirs.into_iter().collect());
+        stale.iter_mut().for_each(|stale| stale.sort_unstable());
         loop {
             let copy = WorkingCopy::around(real)?.ok_or_else(|| GitError::None { path: scope.dir.clone() })?;
             let known_parts = Known { snapshot: known, stale, gone: moved.gone.clone() };
@@ -218,7 +219,8 @@ fn forget_old(dir: &Path) -> std::io::Result<()> {
 /// Every pattern must mean something.
 fn check_paths(scope: &Scope, identity: &Identity) -> Result<(), GitError> {
     let named = scope.paths.iter().filter(|path| !path.exclude && !path.optional);
-    let mut left: Vec<&Pattern> = named.map(|path| &path.pattern).collect();
+    let patterns = named.map(|path| &path.pattern);
+    let mut left: Vec<&Pattern> = patterns.filter(|p| p.is_glob() || !identity.reaches(&p.path)).collect();
     if left.is_empty() {
         return Ok(());
     }

@@ -70,6 +70,13 @@ pub struct Fact {
     pub index: Option<IndexOf>,
 }
 
+impl Fact {
+    /// Of what is not there.
+    pub fn absent(path: Vec<u8>) -> Self {
+        Self { path, stat: None, settled: true, digest: Short::default(), index: None }
+    }
+}
+
 /// Whose index a fact is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IndexOf {
@@ -213,7 +220,7 @@ impl Snapshot {
         let in_dirs = |at: u32| (at as usize) < self.dirs.len();
         let is_dir = |(at, dir): (usize, &DirSeen)| {
             is_name(&dir.path)
-                && in_dirs(dir.parent)
+                && (at == 0 || (dir.parent as usize) < at)
                 && at < dir.end as usize
                 && dir.end as usize <= self.dirs.len()
                 && dir.files.start <= dir.files.end
