@@ -9,7 +9,7 @@
 //! | the same with an older time (`cp -p`, `rsync -t`, an archive, a clock that was put back) | no | its package |
 //! | another file of a package, such as what a macro reads without saying so | no | its package; prose, tests and examples are let be |
 //! | the compiler's or its wrapper's bytes, behind the same version | no | everything |
-//! | tools, host packages, needed outputs, views, other variables | where build scripts say so | packages with build scripts, and the one that was asked for, which is linked |
+//! | tools, host packages, needed outputs, views, cargo's configuration, other variables | where build scripts say so | packages with build scripts, and all of the workspace |
 //!
 //! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
 //! believed: compilers name what it led to, which may be as old as it likes.
@@ -37,6 +37,9 @@ use crate::fingerprint::env::is_known_to_cargo;
 use crate::graph::Cargo;
 
 const FORMAT: Format = Format { magic: b"bctrust\n", version: 1 };
+/// What says that a directory can be made anew, as backups and cargo read it.
+const TAG: &str =
+    "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo bcache.\n";
 /// Nanoseconds between the stamps of a file that was just written: who writes beside and renames needs a moment.
 const WRITTEN: i64 = 100_000_000;
 
@@ -57,6 +60,7 @@ pub struct Surroundings {
 impl Surroundings {
     pub fn of(sources: &Sources, action: &Action) -> Self {
         let mut hasher = Hasher::new("bcache surroundings of cargo 1");
+        hasher.digest(&sources.configuration);
         for component in &action.components {
             let counts = match component.kind {
                 Part::Tool | Part::Need | Part::Layer | Part::Prefix | Part::Host => true,
@@ -140,6 +144,7 @@ impl Run<'_> {
             None if self.is_ours && !trust.file.exists() => {}
             None => trust.doubt = Doubt::Packages(names(self.workspace)),
         }
+        mark(&self.cargo.target_dir, self.is_ours)?;
         trust.write(&trust.doubt)?;
         Ok(trust)
     }
@@ -153,8 +158,9 @@ impl Run<'_> {
             }
         };
         if memory.around.rest != self.around.rest {
+            // Those of the workspace all: macros can read variables and files too.
             doubtful.extend(self.workspace.scripted.iter().cloned());
-            doubtful.extend(self.workspace.asked().map(|package| package.name.clone()));
+            doubtful.extend(names(self.workspace));
         }
         for path in self.doubtful(memory.sources, &memory.tracked, trust) {
             match self.workspace.package_of(&path) {
@@ -263,6 +269,15 @@ impl Trust {
 
 fn names(workspace: &Workspace) -> BTreeSet<String> {
     workspace.packages.iter().map(|package| package.name.clone()).collect()
+}
+
+/// Cargo marks a target directory where it makes one, and a later cargo cleans none that is not marked.
+fn mark(dir: &Path, is_ours: bool) -> io::Result<()> {
+    let tag = dir.join("CACHEDIR.TAG");
+    if !is_ours && dir.exists() || tag.exists() {
+        return Ok(());
+    }
+    publish(&tag, TAG.as_bytes())
 }
 
 fn is_empty(dir: &Path) -> io::Result<bool> {
