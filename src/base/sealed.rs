@@ -30,12 +30,16 @@ const HEADER: usize = 8 + 4 + 32;
 
 impl Format {
     pub fn seal<T: Serialize>(&self, value: &T) -> Vec<u8> {
-        let body = postcard::to_stdvec(value).expect("BUG: plain data serializes");
+        self.seal_bytes(&postcard::to_stdvec(value).expect("BUG: plain data serializes"))
+    }
+
+    /// The same for a body that has a form of its own.
+    pub fn seal_bytes(&self, body: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + body.len());
         bytes.extend_from_slice(self.magic);
         bytes.extend_from_slice(&self.version.to_le_bytes());
-        bytes.extend_from_slice(Digest::of(&body).as_bytes());
-        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(Digest::of(body).as_bytes());
+        bytes.extend_from_slice(body);
         bytes
     }
 
@@ -45,6 +49,11 @@ impl Format {
 
     /// The same for values that borrow from `bytes`.
     pub fn open_borrowed<'a, T: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<T, Unreadable> {
+        postcard::from_bytes(self.open_bytes(bytes)?).map_err(|_| Unreadable::Damaged)
+    }
+
+    /// The body alone.
+    pub fn open_bytes<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Unreadable> {
         if bytes.len() < HEADER || &bytes[..8] != self.magic {
             return Err(Unreadable::Foreign);
         }
@@ -56,7 +65,7 @@ impl Format {
         if Digest::of(body).as_bytes()[..] != bytes[12..HEADER] {
             return Err(Unreadable::Damaged);
         }
-        postcard::from_bytes(body).map_err(|_| Unreadable::Damaged)
+        Ok(body)
     }
 }
 

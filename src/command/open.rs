@@ -12,10 +12,12 @@ use crate::execute::view::probe::{Views, Wanted};
 use crate::execute::watch::Watch;
 use crate::fingerprint::assemble::Workbench;
 use crate::fingerprint::cargo::metadata::Memory as Packages;
+use crate::fingerprint::env;
 use crate::fingerprint::files::Files;
+use crate::fingerprint::git::{self, Git};
 use crate::fingerprint::host::Host;
 use crate::fingerprint::tools::Tools;
-use crate::fingerprint::{env, git};
+use crate::graph::pattern::Pattern;
 use crate::graph::{self, Class, Graph, Request, Selection, Step};
 use crate::manifest::error::{Errors, Problem, place};
 use crate::manifest::expand::host_triple;
@@ -160,6 +162,7 @@ impl Context {
         let tools = Tools::load(&files, &self.outside, &memory.tools);
         let packages = Packages::load(&memory.packages);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
+        let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
         let host_triple = host_triple();
         let zig_caches = self.store_home()?.join("zig");
         let bench = Workbench {
@@ -168,6 +171,7 @@ impl Context {
             outside: &self.outside,
             tools: &tools,
             host: &host,
+            git: &git,
             packages: &packages,
             state: state.dir(),
             host_triple: &host_triple,
@@ -199,8 +203,16 @@ impl Context {
         let answer = act(&opened);
         // Convenience for the next run; what this one said stands without it.
         let saved = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
-        let _ = saved.and_then(|()| packages.save(&memory.packages));
+        let _ = saved.and_then(|()| packages.save(&memory.packages)).and_then(|()| git.save());
         answer
+    }
+
+    /// What is no input by git: what steps make, and what we keep.
+    fn no_inputs(&self, graph: &Graph, state: &State) -> Result<Vec<Pattern>, CommandError> {
+        let outputs = graph.indices().flat_map(|ix| graph.step(ix).outputs.iter().map(|output| output.pattern.clone()));
+        let prefixes = graph.prefixes.iter().map(|prefix| Pattern::of_path(&prefix.path));
+        let ours = [Pattern::of_path(state.dir()), Pattern::of_path(&self.store_home()?)];
+        Ok(outputs.chain(prefixes).chain(ours).collect())
     }
 
     /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
@@ -283,6 +295,7 @@ fn unseen_inputs(graph: &Graph, selection: &Selection) -> Vec<String> {
 struct Memory {
     files: PathBuf,
     tools: PathBuf,
+    git: PathBuf,
     packages: PathBuf,
 }
 
@@ -291,6 +304,7 @@ impl Memory {
         Self {
             files: state.dir().join("files"),
             tools: state.dir().join("versions"),
+            git: state.dir().join("git"),
             packages: state.dir().join("packages"),
         }
     }

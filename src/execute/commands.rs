@@ -59,6 +59,7 @@ impl Build<'_> {
         self.watch.begin().map_err(StepError::Watch)?;
         self.tally.running.fetch_add(1, Ordering::SeqCst);
         let finished = runner::run(&job, self.cancel);
+        self.bench.git.has_run();
         self.tally.running.fetch_sub(1, Ordering::SeqCst);
         let mut finished = finished?;
         finished.built = messages.map(Messages::built).unwrap_or_default();

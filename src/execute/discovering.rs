@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::action::{ABSENT, Action, Component, Kind};
 use crate::base::ids::StepIx;
@@ -16,6 +17,7 @@ use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::discovered::{self, components, name_of};
+use crate::fingerprint::git;
 use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, Step};
 use crate::store::remove_tree;
@@ -190,6 +192,7 @@ fn really(step: &Step, named: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
 /// What a step's key holds without its depfiles, and what the step made.
 struct Known<'a> {
     seen: HashSet<&'a Path>,
+    git: &'a [Arc<git::Identity>],
     /// Own directories, and prefixes in views.
     below: Vec<&'a Path>,
     /// Own outputs and those of needs.
@@ -208,7 +211,7 @@ impl<'a> Known<'a> {
         let outputs = needs.chain([step]).flat_map(|s| &s.outputs).collect();
         below.extend(step.cargo.iter().flat_map(|cargo| [cargo.target_dir.as_path(), &cargo.out]));
         let seen = assembled.seen.iter().map(|(path, _)| path.as_path()).collect();
-        Self { seen, below, outputs, depfiles: &step.depfiles }
+        Self { seen, git: &assembled.git, below, outputs, depfiles: &step.depfiles }
     }
 
     /// By the name that it goes by here, or behind links.
@@ -218,6 +221,7 @@ impl<'a> Known<'a> {
 
     fn holds(&self, path: &Path) -> bool {
         self.seen.contains(path)
+            || self.git.iter().any(|identity| identity.holds(path))
             || self.below.iter().any(|dir| path.starts_with(dir))
             || self.outputs.iter().any(|output| output.pattern.covers(path))
             || self.depfiles.iter().any(|depfile| depfile.matches(path))

@@ -422,7 +422,8 @@ impl Build<'_> {
             SourceFrom::Path { path } | SourceFrom::Archive { path, .. } => path.clone(),
             SourceFrom::Url { .. } | SourceFrom::Git { .. } => source.dir.clone(),
         });
-        let inputs = step.inputs.iter().map(|input| input.pattern.fixed_part());
+        let of_git = step.git_inputs.iter().map(|input| input.dir.path.clone());
+        let inputs = step.inputs.iter().map(|input| input.pattern.fixed_part()).chain(of_git);
         // Certificates of somebody's own: passed, and so to be found.
         let plumbing = outside.all().iter().filter(|(name, _)| name.to_str().is_some_and(env::is_plumbing));
         let certificates = plumbing.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute());

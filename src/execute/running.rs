@@ -81,7 +81,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
-                self.remember_sources(step, finished.trust.take())?;
+                self.remember_sources(step, &mut finished)?;
                 self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
@@ -328,6 +328,10 @@ impl Build<'_> {
             Ok(after) => after,
             Err(error) => return Ok(Some(error.to_string())),
         };
+        let of_git = before.git.iter().zip(&after.git).find(|(before, after)| before.stamps() != after.stamps());
+        if let Some(path) = of_git.and_then(|(before, after)| before.first_moved(after)) {
+            return Ok(Some(self.graph.shown(&path)));
+        }
         let differences = crate::plan::reason::differences(&before.action, &after.action);
         Ok(differences.first().map(|r| r.component().map_or_else(|| "its action".to_owned(), |c| c.name.clone())))
     }

@@ -19,6 +19,7 @@ use super::cargo::metadata::{Memory, MetadataError};
 use super::cargo::{self, Sources};
 use super::env::{self, Outside, Places};
 use super::files::{FileError, Files, Observation};
+use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
 use super::source;
@@ -32,6 +33,7 @@ pub struct Workbench<'a> {
     pub outside: &'a Outside,
     pub tools: &'a Tools<'a>,
     pub host: &'a Host<'a>,
+    pub git: &'a Git<'a>,
     pub packages: &'a Memory,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
@@ -46,6 +48,8 @@ pub struct Assembled {
     pub action: Action,
     /// Everything that was looked at for it, to be compared after the run.
     pub seen: Vec<(PathBuf, Observation)>,
+    /// Its git inputs: compared after the run too.
+    pub git: Vec<Arc<git::Identity>>,
     pub environment: Vec<(OsString, OsString)>,
     /// A directory of links to make before the run: name and what it leads to.
     pub tool_links: Option<ToolLinks>,
@@ -83,6 +87,8 @@ pub enum AssembleError {
     #[error(transparent)]
     Tool(#[from] ToolError),
     #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
     Compiler(#[from] CompilerError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -104,7 +110,7 @@ impl Workbench<'_> {
         let own = step.work.join("tmp");
         let tmp = if step.elsewhere.is_empty() { self.state.join("t").join(step.id.file_name()) } else { own };
         let home = step.has_views().then(|| step.work.join("home"));
-        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new() };
+        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new(), git: Vec::new() };
         if step.class == Class::Fixed {
             parts.fixed();
         } else {
@@ -116,6 +122,7 @@ impl Workbench<'_> {
         let described = parts.source()?;
         if step.class != Class::Fixed {
             parts.inputs()?;
+            parts.git_inputs()?;
             parts.produced(needs, layers);
             parts.outputs();
         }
@@ -134,11 +141,12 @@ impl Workbench<'_> {
         };
         let environment = env::environment(step, self.outside, &places);
         let cargo = parts.cargo(&environment)?;
-        let Parts { components, seen, .. } = parts;
+        let Parts { components, seen, git, .. } = parts;
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
         Ok(Assembled {
             action: Action { components },
             seen,
+            git,
             environment,
             tool_links,
             programs,
@@ -277,12 +285,28 @@ fn with_tools(elsewhere: &Elsewhere, links: Option<&ToolLinks>) -> Elsewhere {
     all
 }
 
+/// The parts of working copies that are inputs of a step.
+fn git_scopes(step: &Step) -> Vec<Scope> {
+    let without = || step.depfiles.clone();
+    step.git_inputs
+        .iter()
+        .map(|input| Scope {
+            dir: input.dir.path.clone(),
+            paths: input.paths.clone(),
+            head: input.head,
+            without: without(),
+            shown: input.dir.shown.trim_end_matches('/').to_owned(),
+        })
+        .collect()
+}
+
 /// The components of one action, in the making.
 struct Parts<'a> {
     bench: &'a Workbench<'a>,
     step: &'a Step,
     components: Vec<Component>,
     seen: Vec<(PathBuf, Observation)>,
+    git: Vec<Arc<git::Identity>>,
 }
 
 impl Parts<'_> {
@@ -418,6 +442,7 @@ impl Parts<'_> {
         let described = cargo::describe(self.bench, self.step, cargo, environment)?;
         self.components.extend(described.components);
         self.seen.extend(described.seen);
+        self.git.extend(described.sources.git.iter().cloned());
         Ok(Some(described.sources))
     }
 
@@ -485,6 +510,19 @@ impl Parts<'_> {
         }
         self.components.extend(inputs::components(bench.graph, &found));
         self.seen.extend(found);
+        Ok(())
+    }
+
+    /// One component for each working copy, by what is in it.
+    fn git_inputs(&mut self) -> Result<(), AssembleError> {
+        for scope in git_scopes(self.step) {
+            let identity = self.bench.git.identity(&scope)?;
+            let component = git::component(&scope, &identity);
+            if !self.components.contains(&component) {
+                self.components.push(component);
+            }
+            self.git.push(identity);
+        }
         Ok(())
     }
 

@@ -185,6 +185,11 @@ fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
     passed
 }
 
+/// Would cargo build anew by itself where the variable changed?
+pub fn is_known_to_cargo(name: &str) -> bool {
+    CARGO.contains(&name) || CARGO_FAMILIES.iter().any(|(prefix, _)| name.starts_with(prefix))
+}
+
 fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {
     let mut seen = BTreeSet::new();
     let mut path = OsString::new();

@@ -1,10 +1,11 @@
 //! The proof that nothing changed: what a run that found every step fresh had looked at. The next run
 //! of the same request checks these facts, and only if one does not hold does it think again.
 //!
-//! One file per request, in `.bcache/proofs/`. It holds the answer (a label and a count), the variables
+//! One file per request, in `.bcache/proofs/`. It holds the answer (a label, a count, the outputs of what was named), the variables
 //! that were asked for, and every path that was looked at with what was seen there: manifests, inputs,
 //! the directories behind globs, tools and the places passed over on PATH, outputs and installed files.
-//! Checking costs one `lstat` a path; a path whose stamps were too young to be believed is read again.
+//! Checking costs one `lstat` a path; a path whose stamps were too young to be believed is read again. Of working
+//! copies of git it holds what they are, not their files: those are in the memory of [`git`], and checked there.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -20,8 +21,9 @@ use crate::base::stat::{Instant, Stat};
 
 use super::env::Outside;
 use super::files::{Observation, still_holds};
+use super::git;
 
-const FORMAT: Format = Format { magic: b"bcproof\n", version: 1 };
+const FORMAT: Format = Format { magic: b"bcproof\n", version: 2 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.
@@ -35,6 +37,8 @@ pub struct Answer {
     pub label: String,
     pub fresh: usize,
     pub warnings: Vec<String>,
+    /// What `path` can be asked for, where one step was named.
+    pub outputs: Vec<OsString>,
 }
 
 #[derive(Serialize)]
@@ -42,6 +46,7 @@ struct Written<'a> {
     answer: &'a Answer,
     vars: &'a [(OsString, Option<Digest>)],
     paths: Vec<(&'a [u8], Observation)>,
+    git: &'a [git::Fact],
 }
 
 #[derive(Deserialize)]
@@ -50,6 +55,7 @@ struct Stored<'a> {
     vars: Vec<(OsString, Option<Digest>)>,
     #[serde(borrow)]
     paths: Vec<(&'a [u8], Observation)>,
+    git: Vec<git::Fact>,
 }
 
 /// The file of a request's proof.
@@ -73,9 +79,10 @@ pub fn write(
     answer: &Answer,
     vars: &[(OsString, Option<Digest>)],
     paths: &[(PathBuf, Observation)],
+    git: &[git::Fact],
 ) -> std::io::Result<()> {
     let paths = paths.iter().map(|(path, seen)| (path.as_os_str().as_bytes(), *seen)).collect();
-    publish(file, &FORMAT.seal(&Written { answer, vars, paths }))?;
+    publish(file, &FORMAT.seal(&Written { answer, vars, paths, git }))?;
     let dir = file.parent().unwrap_or(Path::new("."));
     let mut others: Vec<_> = std::fs::read_dir(dir)?
         .flatten()
@@ -99,6 +106,10 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
         return None;
     }
     let refreshed = hold(&stored.paths)?;
+    let state = file.parent().and_then(Path::parent)?;
+    if !stored.git.iter().all(|fact| git::still_holds(state, fact)) {
+        return None;
+    }
     if !refreshed.is_empty() {
         let mut paths: Vec<(PathBuf, Observation)> =
             stored.paths.iter().map(|(p, o)| (PathBuf::from(OsStr::from_bytes(p)), *o)).collect();
@@ -106,7 +117,7 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
             paths[at].1 = seen;
         }
         // Only a convenience for the next run.
-        let _ = write(file, &stored.answer, &stored.vars, &paths);
+        let _ = write(file, &stored.answer, &stored.vars, &paths, &stored.git);
     }
     Some(stored.answer)
 }

@@ -198,11 +198,16 @@ impl<'a> Tools<'a> {
         if name == PROGRAM || HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
             return true;
         }
-        let is_script = || {
+        self.is_script(&place.real, content)
+    }
+
+    /// Is the program with this content one that another reads?
+    pub fn is_script(&self, program: &Path, content: Digest) -> bool {
+        let look = || {
             let mut head = [0; 2];
-            File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
+            File::open(program).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
         };
-        *lock(&self.scripts).entry(content).or_insert_with(is_script)
+        *lock(&self.scripts).entry(content).or_insert_with(look)
     }
 
     fn version(

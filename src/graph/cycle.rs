@@ -64,7 +64,13 @@ fn problem(steps: &[Step], cycle: &[usize]) -> Problem {
         }
         if let Some(NeedOrigin::Path(path)) = origin {
             let by_glob = from.inputs.iter().any(|i| i.pattern.is_glob() && i.pattern.shown == *path);
-            problem = if by_glob {
+            let by_git = from.git_inputs.iter().any(|input| input.dir.shown == *path);
+            problem = if by_git {
+                problem.help(format!(
+                    "the git input `{path}` of `{}` reaches what `{}` makes: take that away by a `!…` in its `paths`",
+                    from.id, to.id
+                ))
+            } else if by_glob {
                 let made = to.outputs.first().map_or("", |o| o.pattern.shown.trim_end_matches('/'));
                 let exclusion = if to.outputs.first().is_some_and(|o| o.pattern.is_dir) {
                     format!("!{made}/**")

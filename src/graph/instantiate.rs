@@ -15,10 +15,10 @@ use crate::manifest::model::{self, BuildDir, Manifest, Task, Text};
 use super::pattern::Pattern;
 use super::request::Request;
 use super::{
-    Cargo, Class, Command, Elsewhere, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx, Source,
-    SourceFrom, Step, Toolchain, placeholder,
+    Cargo, Class, Command, Elsewhere, GitInput, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx,
+    Source, SourceFrom, Step, Toolchain, placeholder,
 };
-use super::{cycle, depfiles, outputs, programs, reach, working_copy};
+use super::{cargo, cycle, depfiles, outputs, programs, reach, working_copy};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -186,12 +186,8 @@ impl<'a> Builder<'a> {
         let mut fill = Fill { root: &manifest.root, manifest, scope, problems: &mut self.problems };
         let source = task.source.as_ref().and_then(|source| fill.source(source, &work));
         fill.scope.source = source.as_ref().map(|s| s.dir.clone());
-        let elsewhere = match prefix {
-            Some(prefix) if class == Class::Cached => {
-                elsewhere(&id, prefix, source.as_ref(), &work, toolchain.as_deref())
-            }
-            Some(_) | None => Elsewhere::default(),
-        };
+        let cached = prefix.filter(|_| class == Class::Cached);
+        let elsewhere = elsewhere(&id, cached, source.as_ref(), &work, toolchain.as_deref());
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
@@ -206,7 +202,7 @@ impl<'a> Builder<'a> {
         programs::implied(&mut tools, class, task.span, toolchain.as_deref(), cargo.as_ref());
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
-        let step = Step {
+        let mut step = Step {
             class,
             span: task.span,
             desc: task.desc.clone(),
@@ -220,6 +216,7 @@ impl<'a> Builder<'a> {
             scripts,
             path: task.path.iter().filter_map(|p| fill.path(&mut outer, p)).collect(),
             inputs: fill.inputs(&mut outer, task),
+            git_inputs: fill.git_inputs(&mut outer, task),
             outputs: fill.made(&mut outer, task, cargo.as_ref(), class),
             commands,
             cwd,
@@ -240,6 +237,7 @@ impl<'a> Builder<'a> {
             cargo,
             id,
         };
+        cargo::build_apart(&mut step, task);
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
         self.problems.extend(problem);
         self.warnings.extend(warning.filter(|text| !self.warnings.contains(text)));
@@ -328,14 +326,14 @@ fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
 /// What a step that installs into a relocatable prefix sees elsewhere.
 fn elsewhere(
     id: &StepId,
-    prefix: &Prefix,
+    prefix: Option<&Prefix>,
     source: Option<&Source>,
     work: &Path,
     toolchain: Option<&Toolchain>,
 ) -> Elsewhere {
-    if prefix.placeholder.is_none() {
+    let Some(prefix) = prefix.filter(|prefix| prefix.placeholder.is_some()) else {
         return Elsewhere::default();
-    }
+    };
     let there = placeholder::work(id);
     let mut mounts = vec![(work.to_owned(), there.clone())];
     if let Some(Source { from: SourceFrom::Path { path }, .. }) = source {
@@ -436,9 +434,13 @@ impl<'a> Fill<'a, '_> {
     }
 
     fn pattern(&mut self, expander: &mut Expander, text: &Text) -> Option<Pattern> {
+        self.pattern_in(expander, text, self.manifest.dir_of(text.span.file))
+    }
+
+    /// Relative to another directory than that of its file.
+    fn pattern_in(&mut self, expander: &mut Expander, text: &Text, base: &Path) -> Option<Pattern> {
         let expanded = expander.text(text);
         let expanded = self.keep(expanded)?;
-        let base = self.manifest.dir_of(text.span.file);
         match Pattern::new(&expanded, base, self.root, text.span) {
             Ok(pattern) => Some(pattern),
             Err(e) => {
@@ -454,6 +456,21 @@ impl<'a> Fill<'a, '_> {
             if let Some(pattern) = self.pattern(expander, &input.pattern) {
                 inputs.push(InputPattern { pattern, exclude: input.exclude, optional: input.optional });
             }
+        }
+        inputs
+    }
+
+    fn git_inputs(&mut self, expander: &mut Expander, task: &Task) -> Vec<GitInput> {
+        let mut inputs = Vec::with_capacity(task.git_inputs.len());
+        for input in &task.git_inputs {
+            let Some(dir) = self.pattern(expander, &input.dir) else { continue };
+            let mut paths = Vec::with_capacity(input.paths.len());
+            for path in &input.paths {
+                if let Some(pattern) = self.pattern_in(expander, &path.pattern, &dir.path) {
+                    paths.push(InputPattern { pattern, exclude: path.exclude, optional: path.optional });
+                }
+            }
+            inputs.push(GitInput { dir, paths, head: input.head });
         }
         inputs
     }

@@ -118,6 +118,7 @@ pub struct Step {
     /// Directories put on PATH.
     pub path: Vec<PathBuf>,
     pub inputs: Vec<InputPattern>,
+    pub git_inputs: Vec<GitInput>,
     pub outputs: Vec<OutputPattern>,
     pub source: Option<Source>,
     pub sysroot: Option<PrefixIx>,
@@ -206,6 +207,17 @@ pub struct InputPattern {
     pub pattern: Pattern,
     pub exclude: bool,
     pub optional: bool,
+}
+
+/// What git tracks or would add in a part of a working copy.
+#[derive(Clone, Debug)]
+pub struct GitInput {
+    /// As the path that it is: relative to the workspace, or as it was written.
+    pub dir: Pattern,
+    /// Below `dir`; empty: everything in it.
+    pub paths: Vec<InputPattern>,
+    /// Does the commit count that is checked out?
+    pub head: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -66,6 +66,12 @@ impl Pattern {
         Ok(Self { shown, path, glob, is_dir, span })
     }
 
+    /// A path that stands in no manifest.
+    pub fn of_path(path: &Path) -> Self {
+        let span = Span { file: crate::base::span::FileId(0), start: 0, end: 0 };
+        Self { shown: path.display().to_string(), path: path.to_owned(), glob: None, is_dir: false, span }
+    }
+
     pub fn is_glob(&self) -> bool {
         self.glob.is_some()
     }

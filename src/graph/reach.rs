@@ -8,7 +8,7 @@ use crate::base::paths::join_clean;
 
 use super::outputs::Owners;
 use super::pattern::Pattern;
-use super::{Class, Command, Graph, Need, NeedOrigin, SourceFrom, Step, shell};
+use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, Step, shell};
 
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
     for (i, step) in steps.iter_mut().enumerate() {
@@ -32,6 +32,15 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
                 input.pattern.is_glob() || output.path != input.pattern.path && input.pattern.covers(&output.path);
             if maker != ix && !is_excluded(step, by_chance, output) {
                 found.push((maker, input.pattern.shown.clone()));
+            }
+        }
+    }
+    for input in &step.git_inputs {
+        let takes: Vec<&Pattern> = input.paths.iter().filter(|p| !p.exclude).map(|p| &p.pattern).collect();
+        let whole = if takes.is_empty() { vec![&input.dir] } else { takes };
+        for (maker, output) in whole.into_iter().flat_map(|pattern| owners.reached_by(pattern)) {
+            if maker != ix && !is_taken_away(&input.paths, output) {
+                found.push((maker, input.dir.shown.clone()));
             }
         }
     }
@@ -100,6 +109,7 @@ impl Graph {
         let known: Vec<&PathBuf> = source.chain(&step.path).chain([&state]).collect();
         each_path(step, &mut |path, _| {
             let is_known = step.inputs.iter().any(|i| i.pattern.covers(path))
+                || step.git_inputs.iter().any(|input| path.starts_with(&input.dir.path))
                 || step.scripts.iter().any(|script| script == path)
                 || known.iter().any(|known| path.starts_with(known))
                 || matches!(&step.source, Some(s) if matches!(&s.from, SourceFrom::Archive { path: archive, .. } if archive == path))
@@ -115,12 +125,15 @@ impl Graph {
 
 /// Takes an exclusion of the step this output, or all of the directory, away again?
 fn is_excluded(step: &Step, by_chance: bool, output: &Pattern) -> bool {
-    by_chance
-        && step.inputs.iter().filter(|i| i.exclude).any(|i| {
-            let all_below = i.pattern.path.ends_with("**")
-                && i.pattern.path.parent().is_some_and(|dir| output.path.starts_with(dir));
-            all_below || i.pattern.covers(&output.path)
-        })
+    by_chance && is_taken_away(&step.inputs, output)
+}
+
+fn is_taken_away(inputs: &[InputPattern], output: &Pattern) -> bool {
+    inputs.iter().filter(|i| i.exclude).any(|i| {
+        let all_below =
+            i.pattern.path.ends_with("**") && i.pattern.path.parent().is_some_and(|dir| output.path.starts_with(dir));
+        all_below || i.pattern.covers(&output.path)
+    })
 }
 
 /// All words of a command whose text is known.

@@ -116,6 +116,7 @@ impl Check<'_> {
     fn has_commands(&mut self, name: &str, task: &Task) {
         let declared = [
             task.inputs.first().map(|input| ("inputs", input.pattern.span)),
+            task.git_inputs.first().map(|input| ("inputs", input.span)),
             task.outputs.first().map(|output| ("outputs", output.path.span)),
             task.source.as_ref().map(|source| ("source", source.span)),
         ];

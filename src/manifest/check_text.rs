@@ -8,7 +8,7 @@ use std::ops::Range;
 use indexmap::IndexMap;
 
 use super::error::Problem;
-use super::model::{Cargo, Command, Env, Manifest, Source, SourceFrom, Text, Var, Vars};
+use super::model::{Cargo, Command, Env, GitInput, Manifest, Source, SourceFrom, Text, Var, Vars};
 use super::raw::RawTask;
 use super::template::{self, NAMES, Name, Piece, SyntaxError};
 use crate::base::span::{SourceFile, Span};
@@ -82,6 +82,7 @@ impl Checker<'_> {
         self.env(&raw.env, known);
         self.vars(&raw.vars, known);
         self.all(raw.inputs.iter().map(|input| &input.pattern), known);
+        self.git_inputs(&raw.git_inputs, known);
         self.all(raw.outputs.iter().map(|output| &output.path), known);
         self.all(raw.path.iter().chain(&raw.cwd).chain(raw.depfiles.iter().flatten()), known);
         self.source(raw.source.as_ref(), known);
@@ -93,10 +94,17 @@ impl Checker<'_> {
         self.env(&task.env, known);
         self.vars(&task.vars, known);
         self.all(task.inputs.iter().map(|input| &input.pattern), known);
+        self.git_inputs(&task.git_inputs, known);
         self.all(task.outputs.iter().map(|output| &output.path), known);
         self.all(task.path.iter().chain(&task.cwd).chain(&task.depfiles), known);
         self.source(task.source.as_ref(), known);
         self.all(task.cargo.iter().flat_map(Cargo::texts), known);
+    }
+
+    fn git_inputs(&mut self, inputs: &[GitInput], known: &Known<'_>) {
+        for input in inputs {
+            self.all(std::iter::once(&input.dir).chain(input.paths.iter().map(|path| &path.pattern)), known);
+        }
     }
 
     fn commands<'c>(&mut self, commands: impl Iterator<Item = &'c Command>, known: &Known<'_>) {

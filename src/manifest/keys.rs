@@ -60,8 +60,6 @@ pub enum Takes {
     Named(&'static Table),
     /// One or a list of: a string, or a table that has more to say.
     Entries(&'static Table),
-    /// Planned and not there yet: an error of its own.
-    Later,
 }
 
 impl Takes {
@@ -84,7 +82,6 @@ impl Takes {
             Self::Table(_) => "a table".into(),
             Self::Named(_) => "a table of tables".into(),
             Self::Entries(_) => "a string, a table, or a list of them".into(),
-            Self::Later => "nothing yet".into(),
         }
     }
 }
@@ -98,11 +95,6 @@ impl Table {
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
-
-    /// Those that can be written today.
-    pub fn present(&self) -> impl Iterator<Item = &'static Key> {
-        self.keys.iter().filter(|key| !matches!(key.takes, Takes::Later))
-    }
 }
 
 const fn key(name: &'static str, takes: Takes, doc: &'static str) -> Key {
@@ -111,10 +103,6 @@ const fn key(name: &'static str, takes: Takes, doc: &'static str) -> Key {
 
 const fn required(name: &'static str, takes: Takes, doc: &'static str) -> Key {
     Key { name, takes, required: true, doc }
-}
-
-const fn later(name: &'static str) -> Key {
-    key(name, Takes::Later, "")
 }
 
 pub static ROOT: Table = Table {
@@ -220,11 +208,11 @@ pub static SOURCE: Table = Table {
 pub static INPUT: Table = Table {
     what: "an input",
     keys: &[
-        required("glob", Takes::Text, "Path or glob."),
+        key("glob", Takes::Text, "Path or glob; this or `git`."),
         key("optional", Takes::Bool, "May match nothing."),
-        later("git"),
-        later("paths"),
-        later("head"),
+        key("git", Takes::Text, "Directory in a working copy of git: the files that git tracks or would add."),
+        key("paths", Takes::Texts, "Of `git`: paths and globs in it; `!` in front takes matches away."),
+        key("head", Takes::Bool, "Of `git`: the commit that is checked out counts too."),
     ],
 };
 

@@ -102,6 +102,7 @@ fn lay_over(below: &mut RawTask, above: &RawTask) {
     add_tools(&mut below.tools, &above.tools);
     add_env_pass(&mut below.env_pass, &above.env_pass);
     below.inputs.extend_from_slice(&above.inputs);
+    below.git_inputs.extend_from_slice(&above.git_inputs);
     below.outputs.extend_from_slice(&above.outputs);
     below.path.extend_from_slice(&above.path);
 
@@ -171,6 +172,7 @@ fn finish(raw: RawTask) -> Task {
         sysroot: raw.sysroot,
         source: raw.source,
         inputs: raw.inputs,
+        git_inputs: raw.git_inputs,
         outputs: raw.outputs,
         env: raw.env,
         env_pass: raw.env_pass,

@@ -92,6 +92,7 @@ pub struct Task {
     pub sysroot: Option<Spanned<String>>,
     pub source: Option<Source>,
     pub inputs: Vec<Input>,
+    pub git_inputs: Vec<GitInput>,
     pub outputs: Vec<Output>,
     pub env: Env,
     pub env_pass: Vec<EnvPass>,
@@ -132,6 +133,7 @@ impl Task {
     /// Nothing declared that a verdict could rest on: such a task always runs.
     pub fn has_nothing_to_judge_by(&self) -> bool {
         self.inputs.is_empty()
+            && self.git_inputs.is_empty()
             && self.source.is_none()
             && self.outputs.is_empty()
             && self.sysroot.is_none()
@@ -216,6 +218,18 @@ pub struct Input {
     pub pattern: Text,
     pub exclude: bool,
     pub optional: bool,
+}
+
+/// What git tracks or would add in a part of a working copy.
+#[derive(Clone, Debug)]
+pub struct GitInput {
+    /// Of the key `git`.
+    pub span: Span,
+    pub dir: Text,
+    /// Relative to `dir`; empty: everything in it.
+    pub paths: Vec<Input>,
+    /// Does the commit count that is checked out?
+    pub head: bool,
 }
 
 #[derive(Clone, Debug)]

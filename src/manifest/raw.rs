@@ -7,8 +7,8 @@ use indexmap::map::Entry;
 
 use super::error::Problem;
 use super::model::{
-    BuildDir, Cargo, Command, Env, EnvPass, HostChoice, Input, JobserverChoice, ManifestWarning, Output, Settings,
-    Source, Sysroot, Target, Text, Tool, Var, Vars,
+    BuildDir, Cargo, Command, Env, EnvPass, GitInput, HostChoice, Input, JobserverChoice, ManifestWarning, Output,
+    Settings, Source, Sysroot, Target, Text, Tool, Var, Vars,
 };
 use crate::base::span::{Span, Spanned};
 
@@ -36,6 +36,7 @@ pub struct RawTask {
     pub sysroot: Option<Spanned<String>>,
     pub source: Option<Source>,
     pub inputs: Vec<Input>,
+    pub git_inputs: Vec<GitInput>,
     pub outputs: Vec<Output>,
     pub env: Env,
     pub env_pass: Vec<EnvPass>,
@@ -71,6 +72,7 @@ impl RawTask {
             sysroot: None,
             source: None,
             inputs: Vec::new(),
+            git_inputs: Vec::new(),
             outputs: Vec::new(),
             env: Env::new(),
             env_pass: Vec::new(),

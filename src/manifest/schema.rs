@@ -17,7 +17,7 @@ pub fn schema() -> Value {
 
 fn table(table: &Table) -> Map<String, Value> {
     let mut properties = Map::new();
-    for key in table.present() {
+    for key in table.keys.iter() {
         let mut value = takes(key.takes);
         value.insert("description".into(), key.doc.into());
         properties.insert(key.name.into(), value.into());
@@ -30,13 +30,26 @@ fn table(table: &Table) -> Map<String, Value> {
     if std::ptr::eq(table, &keys::SOURCE) {
         schema.extend(kinds_of_source());
     }
+    if std::ptr::eq(table, &keys::INPUT) {
+        schema.extend(kinds_of_input());
+    }
     schema
+}
+
+fn without(keys: &[&str]) -> Value {
+    json!({ "anyOf": keys.iter().map(|k| json!({ "required": [k] })).collect::<Vec<_>>() })
+}
+
+/// Which keys of an input go together.
+fn kinds_of_input() -> Map<String, Value> {
+    object(json!({ "oneOf": [
+        { "required": ["glob"], "not": without(&["git", "paths", "head"]) },
+        { "required": ["git"], "not": without(&["glob", "optional"]) },
+    ] }))
 }
 
 /// Which keys of a source go together.
 fn kinds_of_source() -> Map<String, Value> {
-    let without =
-        |keys: &[&str]| json!({ "anyOf": keys.iter().map(|k| json!({ "required": [k] })).collect::<Vec<_>>() });
     object(json!({ "oneOf": [
         { "required": ["url", "sha256"], "not": without(&["rev"]) },
         { "required": ["archive"], "not": without(&["rev"]) },
@@ -85,7 +98,6 @@ fn takes(takes: Takes) -> Map<String, Value> {
             let alone = if std::ptr::eq(inner, &keys::ENV_PASS) { env_name } else { string };
             one_or_list(json!({ "anyOf": [alone, table(inner)] }))
         }
-        Takes::Later => panic!("BUG: a key that is not there yet is in the schema"),
     })
 }
 

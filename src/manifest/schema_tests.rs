@@ -88,7 +88,7 @@ fn a_rich_manifest_is_good_for_reader_and_schema() {
 #[test]
 fn the_rich_manifest_has_every_key_there_is() {
     fn keys_of<'t>(table: &'t Table, found: &mut Vec<(&'t str, &'t str)>) {
-        for key in table.present() {
+        for key in table.keys.iter() {
             found.push((table.what, key.name));
             if let Takes::Table(inner) | Takes::Named(inner) | Takes::Entries(inner) = key.takes {
                 keys_of(inner, found);
@@ -119,7 +119,10 @@ fn reader_and_schema_refuse_the_same_mistakes() {
         "[tasks.a]\njobs = 0\nrun = \"x\"\n",
         "[tasks.a]\njobserver = true\nrun = \"x\"\n",
         "[tasks.a]\ncargo = { bin = \"x\" }\n",
-        "[tasks.a]\nrun = \"x\"\ninputs = [{ git = \"x\" }]\n",
+        "[tasks.a]\nrun = \"x\"\ninputs = [{ git = \"x\", glob = \"y\" }]\n",
+        "[tasks.a]\nrun = \"x\"\ninputs = [{ glob = \"x\", head = true }]\n",
+        "[tasks.a]\nrun = \"x\"\ninputs = [{ git = \"x\", optional = true }]\n",
+        "[tasks.a]\nrun = \"x\"\ninputs = [{ paths = \"x\" }]\n",
         "[tasks.a]\nrun = \"x\"\nsource = { url = \"x\" }\n",
         "[tasks.a]\nrun = \"x\"\nsource = { path = \"x\", archive = \"y\" }\n",
         "[tasks.a]\nrun = \"x\"\nsource = { git = \"x\", rev = \"main\" }\n",

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::{self, Value};
 use super::error::Problem;
-use super::keys::{self, Key, Table, Takes};
+use super::keys::{self, Key, Table};
 use super::model::{ManifestWarning, Settings, Sysroot, Target};
 use super::raw::{Raw, define};
 use super::zig::ZigTarget;
@@ -239,7 +239,6 @@ impl Reader<'_> {
         for (name, value) in table {
             let key_span = self.span_of(name);
             match known.key(name.get_ref()) {
-                Some(key) if matches!(key.takes, Takes::Later) => self.not_yet(key.name, key_span),
                 Some(key) => pairs.push(Pair { key, key_span, value }),
                 None => self.unknown_key(name.get_ref(), known, key_span),
             }
@@ -251,17 +250,12 @@ impl Reader<'_> {
         pairs
     }
 
-    fn not_yet(&mut self, name: &str, span: Span) {
-        let problem = Problem::new("bcache::manifest::not_yet", format!("`{name}` is not there yet"), span);
-        self.problems.push(problem.label("planned for a later version"));
-    }
-
     fn unknown_key(&mut self, name: &str, known: &Table, span: Span) {
         let message = format!("{} has no key `{name}`", known.what);
         let problem = Problem::new("bcache::manifest::unknown_key", message, span).label("unknown key");
         self.problems.push(match name {
             "include" => problem.help("`include` stands above the first `[table]`"),
-            _ => problem.did_you_mean(name, known.present().map(|key| key.name)),
+            _ => problem.did_you_mean(name, known.keys.iter().map(|key| key.name)),
         });
     }
 

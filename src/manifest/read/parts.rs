@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::error::Problem;
 use super::super::keys;
-use super::super::model::{EnvPass, Input, Output, Source, SourceFrom, Text, Tool};
+use super::super::model::{EnvPass, GitInput, Input, Output, Source, SourceFrom, Text, Tool};
 use super::{Pair, Reader, unhandled};
 use crate::base::span::{Span, Spanned};
 
@@ -13,6 +13,14 @@ enum Part<'t, 'i> {
     Alone(Text),
     Table(Span, &'t DeTable<'i>),
 }
+
+/// What a table among the inputs is.
+enum InputTable {
+    Glob(Text, bool),
+    Git(GitInput),
+}
+
+const BAD_VALUE: &str = "bcache::manifest::bad_value";
 
 /// The keys of a `source` table as they were found.
 #[derive(Default)]
@@ -37,33 +45,71 @@ impl Reader<'_> {
         parts
     }
 
-    pub(super) fn inputs(&mut self, pair: &Pair) -> Vec<Input> {
-        let mut inputs = Vec::new();
+    pub(super) fn inputs(&mut self, pair: &Pair) -> (Vec<Input>, Vec<GitInput>) {
+        let (mut inputs, mut of_git) = (Vec::new(), Vec::new());
         for part in self.parts(pair) {
-            let (pattern, optional) = match part {
-                Part::Alone(text) => (Some(text), false),
-                Part::Table(span, table) => self.input_table(span, table),
-            };
-            inputs.extend(pattern.and_then(|pattern| self.input(pattern, optional)));
+            match part {
+                Part::Alone(text) => inputs.extend(self.input(text, false)),
+                Part::Table(span, table) => match self.input_table(span, table) {
+                    Some(InputTable::Glob(pattern, optional)) => inputs.extend(self.input(pattern, optional)),
+                    Some(InputTable::Git(input)) => of_git.push(input),
+                    None => {}
+                },
+            }
         }
-        inputs
+        (inputs, of_git)
     }
 
-    fn input_table(&mut self, span: Span, table: &DeTable<'_>) -> (Option<Text>, bool) {
-        if let Some((key, _)) = table.get_key_value("git") {
-            // To say besides that it has no `glob` would mislead.
-            self.not_yet("git", self.span_of(key));
-            return (None, false);
-        }
-        let (mut glob, mut optional) = (None, false);
+    fn input_table(&mut self, span: Span, table: &DeTable<'_>) -> Option<InputTable> {
+        let (mut glob, mut git, mut optional, mut paths, mut head) = (None, None, None, None, None);
         for pair in self.pairs(table, &keys::INPUT, span) {
             match pair.key.name {
-                "glob" => glob = self.path(&pair),
-                "optional" => optional = self.bool(&pair).unwrap_or(false),
+                "glob" => glob = Some((pair.key_span, self.path(&pair))),
+                "git" => git = Some((pair.key_span, self.path(&pair))),
+                "optional" => optional = Some((pair.key_span, self.bool(&pair).unwrap_or(false))),
+                "paths" => paths = Some((pair.key_span, self.paths(&pair))),
+                "head" => head = Some((pair.key_span, self.bool(&pair).unwrap_or(false))),
                 other => unhandled(other),
             }
         }
-        (glob, optional)
+        let (kind, stray) = match (&glob, &git) {
+            (Some(_), None) => ("glob", [("paths", paths.as_ref().map(|p| p.0)), ("head", head.map(|h| h.0))]),
+            (None, Some(_)) => ("git", [("optional", optional.map(|o| o.0)), ("", None)]),
+            (Some((glob, _)), Some((git, _))) => {
+                let problem = Problem::new(BAD_VALUE, "an input has either `glob` or `git`", *git);
+                self.problems.push(problem.related(*glob, "the other one"));
+                return None;
+            }
+            (None, None) => {
+                let message = "an input needs one of `glob`, `git`";
+                self.problems.push(Problem::new("bcache::manifest::missing_key", message, span).label("missing here"));
+                return None;
+            }
+        };
+        for (key, span) in stray.into_iter().filter_map(|(key, span)| Some((key, span?))) {
+            self.bad_value(format!("`{key}` does not go with `{kind}`"), span, "");
+        }
+        if let Some((_, glob)) = glob {
+            return Some(InputTable::Glob(glob?, optional.is_some_and(|(_, optional)| optional)));
+        }
+        let (span, dir) = git?;
+        self.git_input(span, dir?, paths.map(|(_, paths)| paths), head.is_some_and(|(_, head)| head))
+    }
+
+    fn git_input(&mut self, span: Span, dir: Text, paths: Option<Vec<Text>>, head: bool) -> Option<InputTable> {
+        if dir.starts_with('!') || dir.contains(['*', '?', '[']) {
+            let help = "name a directory; which files of it count say `paths`";
+            self.bad_value(format!("`{}` is no directory of a working copy", dir.value), dir.span, help);
+            return None;
+        }
+        let paths: Vec<Input> =
+            paths.unwrap_or_default().into_iter().filter_map(|path| self.input(path, false)).collect();
+        if let Some(path) = paths.iter().find(|path| path.pattern.starts_with('/')) {
+            let help = "paths of a git input are relative to its directory";
+            self.bad_value(format!("`{}` is absolute", path.pattern.value), path.pattern.span, help);
+            return None;
+        }
+        Some(InputTable::Git(GitInput { span, dir, paths, head }))
     }
 
     fn input(&mut self, pattern: Text, optional: bool) -> Option<Input> {

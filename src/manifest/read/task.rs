@@ -41,7 +41,7 @@ impl Reader<'_> {
             "targets" => task.targets = Some(self.targets_of_task(pair)),
             "sysroot" => task.sysroot = self.plain(pair),
             "source" => task.source = self.source(pair),
-            "inputs" => task.inputs = self.inputs(pair),
+            "inputs" => (task.inputs, task.git_inputs) = self.inputs(pair),
             "outputs" => task.outputs = self.outputs(pair),
             "env" => task.env = self.env(pair),
             "env-pass" => task.env_pass = self.env_pass(pair),

@@ -128,16 +128,18 @@ fn a_source_is_of_one_kind_with_the_keys_of_that_kind() {
 }
 
 #[test]
-fn what_is_planned_is_not_an_unknown_key() {
+fn an_input_is_a_glob_or_of_git_with_the_keys_of_that_kind() {
     insta::assert_snapshot!(problems(
-        "[targets.arm]
-triple = \"aarch64-unknown-linux-gnu\"
-[sysroots.s]
-path = \"s\"
-[tasks.a]
-cargo = { workspace = \"w\" }
-inputs = [{ git = \"third_party/api\", paths = [\"schema/\"] }]
+        "[tasks.a]
 run = \"x\"
+inputs = [
+  { git = \"a\", glob = \"b\" },
+  { optional = true },
+  { glob = \"a\", head = true, paths = \"b\" },
+  { git = \"a\", optional = true },
+  { git = \"a/*\" },
+  { git = \"a\", paths = [\"/etc\", \"!\"] },
+]
 "
     ));
 }

@@ -1,0 +1,179 @@
+//! What holds in a repository before any of its files is looked at: its index, and the rules that lie outside of the
+//! directories that are walked.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::digest::Digest;
+use crate::base::stat::{Instant, Kind, Stat};
+use crate::fingerprint::env::Outside;
+
+use super::index::{self, Index};
+use super::object::Oid;
+use super::repository::{self, GitError, WorkingCopy};
+use super::rules::{Chain, Rules};
+use super::snapshot::{Fact, IndexOf, Repository, Short};
+
+pub struct Ground {
+    pub copy: WorkingCopy,
+    pub index: Index,
+    /// Rules of the user and of the repository.
+    pub ignores: Chain,
+    pub filters: Chain,
+    /// Names of attributes that stand for others.
+    pub macros: Vec<Vec<u8>>,
+    /// Git may keep any file in another form.
+    pub converts: bool,
+}
+
+/// Where the user's own files are.
+struct Homes {
+    home: Option<PathBuf>,
+    xdg: Option<PathBuf>,
+}
+
+impl Homes {
+    fn of(outside: &Outside) -> Self {
+        let home = outside.home();
+        let xdg = outside.get("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Self { xdg: xdg.or_else(|| home.as_ref().map(|home| home.join(".config"))), home }
+    }
+
+    fn in_xdg(&self, name: &str) -> Option<PathBuf> {
+        self.xdg.as_ref().map(|xdg| xdg.join("git").join(name))
+    }
+}
+
+impl Ground {
+    /// `below` is the part of the working copy that counts: with a slash at its end, or empty. What was read is added
+    /// to the facts.
+    pub fn of(copy: WorkingCopy, below: &[u8], outside: &Outside, facts: &mut Vec<Fact>) -> Result<Self, GitError> {
+        let homes = Homes::of(outside);
+        let settings = copy.settings()?;
+        let mut config = repository::user_config(homes.home.as_deref(), homes.xdg.as_deref());
+        config.extend([copy.common.join("config"), copy.gitdir.join("config.worktree")]);
+        let dirs: Vec<PathBuf> = config.iter().filter_map(|file| file.parent().map(Path::to_owned)).collect();
+        for include in &settings.includes {
+            let in_home = include.strip_prefix("~").ok().and_then(|inner| Some(homes.home.as_ref()?.join(inner)));
+            // Which of the files names it is not known; one that is not there is a fact too.
+            config
+                .extend(in_home.map_or_else(|| dirs.iter().map(|dir| dir.join(include)).collect(), |path| vec![path]));
+        }
+        for path in config {
+            facts.push(read(path.as_os_str().as_bytes(), &path)?.0);
+        }
+        let excludes = settings.excludes.or_else(|| homes.in_xdg("ignore"));
+        let ignores = [excludes, Some(copy.common.join("info/exclude"))];
+        let attributes = settings.attributes.or_else(|| homes.in_xdg("attributes"));
+        let filters = [Some("/etc/gitattributes".into()), attributes, Some(copy.common.join("info/attributes"))];
+        let index = copy.index()?;
+        facts.push(index_fact(&copy, &index, below)?);
+        let mut ground = Self {
+            copy,
+            index,
+            ignores: Chain::default(),
+            filters: Chain::default(),
+            macros: Vec::new(),
+            converts: settings.converts,
+        };
+        for path in ignores.into_iter().flatten() {
+            let (fact, text) = read(path.as_os_str().as_bytes(), &path)?;
+            facts.push(fact);
+            ground.ignores = ground.ignores.with(Rules::ignoring(&text, 0));
+        }
+        for path in filters.into_iter().flatten() {
+            let text = read(b"", &path)?.1;
+            ground.filters = ground.filters.with(Rules::filtering(&text, 0, &mut ground.macros));
+        }
+        Ok(ground)
+    }
+
+    /// The commit that is checked out and its tree; the files that say so are added to the facts.
+    pub fn head(&self, facts: &mut Vec<Fact>) -> Result<Repository, GitError> {
+        for path in self.copy.head_files() {
+            facts.push(read(path.as_os_str().as_bytes(), &path)?.0);
+        }
+        let head = self.copy.head()?;
+        let tree = head.and_then(|head| self.copy.tree_of(head));
+        Ok(Repository::Root { head: head.unwrap_or(Oid::NONE), tree: tree.unwrap_or(Oid::NONE) })
+    }
+}
+
+fn index_fact(copy: &WorkingCopy, index: &Index, below: &[u8]) -> Result<Fact, GitError> {
+    let path = index::place(&copy.gitdir);
+    let of = IndexOf { root: copy.root.as_os_str().as_bytes().to_vec(), below: below.to_vec() };
+    let (stat, settled) = match index.written() {
+        Some((stat, seen_at)) => (Some(stat), stat.is_settled(seen_at)),
+        // Read by the git program, or not there.
+        None => look(&path)?,
+    };
+    let digest = short(&index.tracked_digest(below));
+    Ok(Fact { path: path.as_os_str().as_bytes().to_vec(), stat, settled, digest, index: Some(of) })
+}
+
+fn look(path: &Path) -> Result<(Option<Stat>, bool), GitError> {
+    let now = Instant::now();
+    let stat = Stat::read(path).map_err(|error| GitError::Read { path: path.to_owned(), error })?;
+    Ok((stat, stat.is_none_or(|stat| stat.is_settled(now))))
+}
+
+/// Reads a file of rules or settings: its fact under this name, and its text. What is none has no text.
+pub fn read(name: &[u8], path: &Path) -> Result<(Fact, Vec<u8>), GitError> {
+    let failed = |error| GitError::Read { path: path.to_owned(), error };
+    for _ in 0..3 {
+        let (stat, settled) = look(path)?;
+        let text = match stat.map(|stat| stat.kind) {
+            None | Some(Kind::Dir | Kind::Other) => Vec::new(),
+            Some(Kind::File | Kind::Symlink) => match contents(path) {
+                Ok(text) => text,
+                // Nobody's rules: git warns and goes on.
+                Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => Vec::new(),
+                Err(e) => return Err(failed(e)),
+            },
+        };
+        if look(path)?.0 == stat {
+            // Behind a link the file may change without the link.
+            let settled = settled && stat.is_none_or(|stat| stat.kind != Kind::Symlink);
+            let digest = short(&Digest::of(&text));
+            return Ok((Fact { path: name.to_vec(), stat, settled, digest, index: None }, text));
+        }
+    }
+    Err(GitError::Unstable { path: path.to_owned() })
+}
+
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+pub fn short(digest: &Digest) -> Short {
+    digest.as_bytes()[..16].try_into().expect("BUG: sixteen bytes")
+}
+
+/// Does a fact hold? Gives it as it can be believed from now on. `None` where it does not.
+pub fn holds(fact: &Fact, path: &Path) -> Result<Option<Fact>, GitError> {
+    let (stat, settled) = look(path)?;
+    if stat == fact.stat && settled && fact.settled {
+        return Ok(Some(Fact { settled, ..fact.clone() }));
+    }
+    let now = match &fact.index {
+        None => read(&fact.path, path)?.0,
+        Some(of) => {
+            let root = Path::new(std::ffi::OsStr::from_bytes(&of.root));
+            let gitdir = path.parent().unwrap_or(root);
+            // What is wrong with it is said by who reads it anew.
+            let Ok(index) = repository::read_index(root, gitdir) else { return Ok(None) };
+            let digest = short(&index.tracked_digest(&of.below));
+            let (stat, settled) = match index.written() {
+                Some((stat, seen_at)) => (Some(stat), stat.is_settled(seen_at)),
+                None => (stat, settled),
+            };
+            Fact { stat, settled, digest, ..fact.clone() }
+        }
+    };
+    Ok((now.digest == fact.digest && now.stat.is_some() == fact.stat.is_some()).then_some(now))
+}

@@ -1,0 +1,257 @@
+//! The one door to libgit2: commits read as sources, and which files a repository tracks. Fetching is the git
+//! program's work ([`crate::execute::fetch`]): it knows the person's keys, proxies and credential helpers, and
+//! libgit2's own HTTPS would cost each start of ours a millisecond for OpenSSL.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use git2::{ErrorCode, Repository, RepositoryInitOptions, RepositoryOpenFlags};
+
+use crate::base::paths::escaped;
+
+use super::index::{self, Index, Unread};
+use super::object::Oid;
+use super::program;
+
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("`{rev}` of `{url}`: {error}")]
+    Commit { url: String, rev: String, error: git2::Error },
+    #[error("git repository `{}`: {error}", escaped(path))]
+    Repository { path: PathBuf, error: git2::Error },
+    #[error("`{}` is not in a working copy of a git repository", escaped(path))]
+    None { path: PathBuf },
+    #[error("the git repository of `{}` has its working copy elsewhere, or none", escaped(path))]
+    Elsewhere { path: PathBuf },
+    #[error(
+        "the git repository `{0}` belongs to somebody else; if you trust it: git config --global --add safe.directory {0}",
+        escaped(path)
+    )]
+    Owner { path: PathBuf },
+    #[error("the git repository `{}` names its objects by {format}, which is not supported", escaped(path))]
+    Format { path: PathBuf, format: String },
+    #[error("the index of the git repository `{}`: {error}", escaped(path))]
+    Index { path: PathBuf, error: Unread },
+    #[error("`git {command}` in `{}`: {text}", escaped(path))]
+    Program { path: PathBuf, command: &'static str, text: String },
+    #[error("cannot read `{}`: {error}", escaped(path))]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error("`{}` changes while it is read", escaped(path))]
+    Unstable { path: PathBuf },
+    #[error("git input `{shown}`: `{pattern}` matches no file that git tracks or would add")]
+    NoMatch { shown: String, pattern: String },
+    #[error("git input `{shown}` holds no file that git tracks or would add: is it ignored?")]
+    Empty { shown: String },
+}
+
+/// A working copy and the repository behind it.
+pub struct WorkingCopy {
+    /// By its real name.
+    pub root: PathBuf,
+    pub gitdir: PathBuf,
+    /// That of the repository: another than `gitdir` where there are several working copies.
+    pub common: PathBuf,
+    repository: Repository,
+}
+
+/// What of the configuration has a say in which files count, and how git keeps them.
+pub struct Settings {
+    /// `core.excludesFile`, where it is set.
+    pub excludes: Option<PathBuf>,
+    /// `core.attributesFile`, where it is set.
+    pub attributes: Option<PathBuf>,
+    /// `core.autocrlf`: any file may be kept in another form.
+    pub converts: bool,
+    /// Files that these were read from, and that could be there, as the configuration names them.
+    pub includes: Vec<PathBuf>,
+}
+
+/// Files that libgit2 reads a configuration from, besides those in the repository.
+pub fn user_config(home: Option<&Path>, xdg: Option<&Path>) -> Vec<PathBuf> {
+    let in_home = home.map(|home| home.join(".gitconfig"));
+    let in_xdg = xdg.map(|xdg| xdg.join("git/config"));
+    [Some(PathBuf::from("/etc/gitconfig")), in_home, in_xdg].into_iter().flatten().collect()
+}
+
+impl WorkingCopy {
+    /// The working copy that `dir` lies in. `None` where it lies in none.
+    pub fn around(dir: &Path) -> Result<Option<Self>, GitError> {
+        Self::open(dir, RepositoryOpenFlags::empty())
+    }
+
+    /// The one that `dir` itself is.
+    pub fn at(dir: &Path) -> Result<Option<Self>, GitError> {
+        Self::open(dir, RepositoryOpenFlags::NO_SEARCH)
+    }
+
+    fn open(dir: &Path, flags: RepositoryOpenFlags) -> Result<Option<Self>, GitError> {
+        know_extensions();
+        // What the environment says of another repository is nothing to us.
+        let repository = match Repository::open_ext(dir, flags, &[] as &[&OsStr]) {
+            Ok(repository) => repository,
+            Err(error) => return Self::not_opened(dir, error),
+        };
+        let real = |path: &Path| path.canonicalize().map_err(|error| GitError::Read { path: path.to_owned(), error });
+        let Some(root) = repository.workdir() else { return Ok(None) };
+        let (root, gitdir, common) = (real(root)?, real(repository.path())?, real(repository.commondir())?);
+        Ok(Some(Self { root, gitdir, common, repository }))
+    }
+
+    fn not_opened(dir: &Path, error: git2::Error) -> Result<Option<Self>, GitError> {
+        let at = dir.ancestors().find(|dir| dir.join(".git").symlink_metadata().is_ok()).unwrap_or(dir);
+        let path = at.to_owned();
+        match error.code() {
+            ErrorCode::NotFound => Ok(None),
+            ErrorCode::Owner => Err(GitError::Owner { path }),
+            _ if error.message().contains("objectformat") || error.message().contains("object format") => {
+                Err(GitError::Format { path, format: "SHA-256".to_owned() })
+            }
+            _ => Err(GitError::Repository { path, error }),
+        }
+    }
+
+    fn failed(&self, error: git2::Error) -> GitError {
+        GitError::Repository { path: self.root.clone(), error }
+    }
+
+    pub fn settings(&self) -> Result<Settings, GitError> {
+        let config = self.repository.config().and_then(|mut config| config.snapshot()).map_err(|e| self.failed(e))?;
+        let path = |name| config.get_path(name).ok().filter(|path| !path.as_os_str().is_empty());
+        let converts =
+            config.get_str("core.autocrlf").is_ok_and(|value| !matches!(value, "false" | "no" | "off" | "0"));
+        let mut includes = Vec::new();
+        let mut entries = config.entries(Some("include(if)?\\.")).map_err(|e| self.failed(e))?;
+        while let Some(Ok(entry)) = entries.next() {
+            if let Ok(value) = entry.value() {
+                includes.push(PathBuf::from(OsStr::from_bytes(value.as_bytes())));
+            }
+        }
+        Ok(Settings {
+            excludes: path("core.excludesfile"),
+            attributes: path("core.attributesfile"),
+            converts,
+            includes,
+        })
+    }
+
+    /// The index, also where only git itself can read it.
+    pub fn index(&self) -> Result<Index, GitError> {
+        read_index(&self.root, &self.gitdir)
+    }
+
+    /// The commit that is checked out. `None` before the first one.
+    pub fn head(&self) -> Result<Option<Oid>, GitError> {
+        match self.repository.head().and_then(|head| head.peel_to_commit_id()) {
+            Ok(oid) => Ok(Some(oid)),
+            Err(e) if matches!(e.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => Ok(None),
+            Err(e) => Err(self.failed(e)),
+        }
+    }
+
+    /// Files that say which commit is checked out.
+    pub fn head_files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.gitdir.join("HEAD"), self.common.join("packed-refs")];
+        let head = self.repository.find_reference("HEAD").ok();
+        let branch = head.as_ref().and_then(|head| head.symbolic_target_bytes());
+        if let Some(branch) = branch {
+            files.push(self.common.join(OsStr::from_bytes(branch)));
+        }
+        files
+    }
+
+    /// The tree of a commit. `None` where the commit is not there.
+    pub fn tree_of(&self, commit: Oid) -> Option<Oid> {
+        let commit = self.repository.find_commit(git2::Oid::from_bytes(&commit.0).ok()?).ok()?;
+        oid(commit.tree_id())
+    }
+}
+
+trait PeelToCommitId {
+    fn peel_to_commit_id(&self) -> Result<Oid, git2::Error>;
+}
+
+impl PeelToCommitId for git2::Reference<'_> {
+    /// Of a branch the commit is not looked up: it may be missing.
+    fn peel_to_commit_id(&self) -> Result<Oid, git2::Error> {
+        let found = match self.target() {
+            Some(found) => found,
+            None => self.resolve()?.target().ok_or_else(|| git2::Error::from_str("a reference to nothing"))?,
+        };
+        oid(found).ok_or_else(|| git2::Error::from_str("an id of another length"))
+    }
+}
+
+fn oid(of: git2::Oid) -> Option<Oid> {
+    of.as_bytes().try_into().ok().map(Oid)
+}
+
+pub fn read_index(root: &Path, gitdir: &Path) -> Result<Index, GitError> {
+    match Index::read(&index::place(gitdir)) {
+        Ok(index) => Ok(index),
+        Err(Unread::ForGit) => program::index(root),
+        Err(error) => Err(GitError::Index { path: root.to_owned(), error }),
+    }
+}
+
+/// Extensions of repositories that change nothing of what is read here.
+fn know_extensions() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: libgit2 keeps the list in a variable of its own; nothing else here writes it, and no other thread
+        // of ours opens a repository before this has ended. Where it fails, such repositories can't be opened.
+        #[expect(unsafe_code, reason = "the one way to tell libgit2")]
+        let _ = unsafe { git2::opts::set_extensions(&["partialclone", "relativeworktrees"]) };
+    });
+}
+
+/// Files below `dirs` that the repository around `root` tracks, each with the place of its directory in
+/// `dirs`. Nothing where there is no repository.
+pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)>, GitError> {
+    let mut found = Vec::new();
+    if dirs.is_empty() {
+        return Ok(found);
+    }
+    let Some(copy) = WorkingCopy::around(root)? else { return Ok(found) };
+    let index = copy.index()?;
+    for (at, dir) in dirs.iter().enumerate() {
+        let Ok(inner) = dir.strip_prefix(&copy.root) else { continue };
+        let mut prefix = inner.as_os_str().as_bytes().to_vec();
+        prefix.push(b'/');
+        let entries = &index.entries()[index.below(&prefix)];
+        found.extend(entries.iter().map(|entry| (at, copy.root.join(OsStr::from_bytes(index.path(entry))))));
+    }
+    Ok(found)
+}
+
+/// Those of the files that the repository around `root` tracks. None where there is no repository that can be read.
+pub fn tracked_among(root: &Path, files: &[&Path]) -> Vec<PathBuf> {
+    let read = || {
+        let copy = WorkingCopy::around(root).ok()??;
+        let index = copy.index().ok()?;
+        Some((copy.root, index))
+    };
+    let Some((workdir, index)) = (if files.is_empty() { None } else { read() }) else { return Vec::new() };
+    let is_tracked =
+        |file: &&Path| file.strip_prefix(&workdir).is_ok_and(|inner| index.tracks(inner.as_os_str().as_bytes()));
+    files.iter().copied().filter(is_tracked).map(Path::to_owned).collect()
+}
+
+/// Is the commit in the bare repository `store`? The repository is made if it is not there.
+pub fn has_commit(url: &str, rev: &str, store: &Path) -> Result<bool, GitError> {
+    let failed = |error| GitError::Commit { url: url.to_owned(), rev: rev.to_owned(), error };
+    let mut options = RepositoryInitOptions::new();
+    let repository = Repository::init_opts(store, options.bare(true).external_template(false)).map_err(failed)?;
+    Ok(repository.revparse_single(rev).is_ok_and(|object| object.peel_to_commit().is_ok()))
+}
+
+/// Writes the files of a commit to `dest`, raw bytes, without filters.
+pub fn export(store: &Path, url: &str, rev: &str, dest: &Path) -> Result<(), GitError> {
+    let failed = |error| GitError::Commit { url: url.to_owned(), rev: rev.to_owned(), error };
+    let repository = Repository::open_bare(store).map_err(failed)?;
+    let tree = repository.revparse_single(rev).and_then(|object| object.peel_to_tree()).map_err(failed)?;
+    let mut options = git2::build::CheckoutBuilder::new();
+    options.force().target_dir(dest).disable_filters(true).update_index(false).recreate_missing(true);
+    repository.checkout_tree(tree.as_object(), Some(&mut options)).map_err(failed)
+}

@@ -1,0 +1,244 @@
+//! Which files git ignores, and which it may keep in another form than they lie there: the lines of `.gitignore`,
+//! `.gitattributes` and their kin, and who of them has the last word.
+
+use std::rc::Rc;
+
+use super::wildmatch::Wild;
+
+/// One line: which paths it means.
+struct Glob {
+    how: How,
+    /// Means nothing but directories.
+    is_dir: bool,
+}
+
+enum How {
+    /// The last part of the path is this.
+    Name(Vec<u8>),
+    NameEnd(Vec<u8>),
+    NameWild(Wild),
+    /// The path from the file's directory on begins with the text, and its rest is matched.
+    Path(Vec<u8>, Wild),
+}
+
+const SPECIAL: &[u8] = b"*?[\\";
+
+impl Glob {
+    fn new(mut text: &[u8]) -> Self {
+        let is_dir = text.ends_with(b"/");
+        text = text.strip_suffix(b"/").unwrap_or(text);
+        let is_plain = |text: &[u8]| !text.iter().any(|byte| SPECIAL.contains(byte));
+        let how = match text {
+            _ if text.contains(&b'/') => {
+                let text = text.strip_prefix(b"/").unwrap_or(text);
+                let fixed = text.iter().position(|byte| SPECIAL.contains(byte)).unwrap_or(text.len());
+                How::Path(text[..fixed].to_vec(), Wild::new(&text[fixed..], true))
+            }
+            _ if is_plain(text) => How::Name(text.to_vec()),
+            [b'*', end @ ..] if is_plain(end) => How::NameEnd(end.to_vec()),
+            _ => How::NameWild(Wild::new(text, false)),
+        };
+        Self { how, is_dir }
+    }
+
+    /// `path` is relative to the directory of the file that the line is in.
+    fn matches(&self, path: &[u8], name: &[u8], is_dir: bool) -> bool {
+        if self.is_dir && !is_dir {
+            return false;
+        }
+        match &self.how {
+            How::Name(text) => name == text,
+            How::NameEnd(end) => name.ends_with(end),
+            How::NameWild(wild) => wild.matches(name),
+            How::Path(start, wild) => path.strip_prefix(start.as_slice()).is_some_and(|rest| wild.matches(rest)),
+        }
+    }
+}
+
+/// The lines of one file of rules: each with whether it *means* (ignores, filters) what it matches.
+pub struct Rules {
+    lines: Vec<(Glob, bool)>,
+    /// Length of the directory that the paths are relative to, within the working copy, with its slash.
+    base: usize,
+}
+
+impl Rules {
+    /// Of a file in git's form of ignore rules.
+    pub fn ignoring(text: &[u8], base: usize) -> Self {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let mut lines = Vec::new();
+        for line in text.split(|byte| *byte == b'\n') {
+            let line = trimmed(line.strip_suffix(b"\r").unwrap_or(line));
+            if line.starts_with(b"#") {
+                continue;
+            }
+            let (line, ignores) = line.strip_prefix(b"!").map_or((line, true), |rest| (rest, false));
+            if !line.is_empty() {
+                lines.push((Glob::new(line), ignores));
+            }
+        }
+        Self { lines, base }
+    }
+
+    /// Of a file of attributes: lines that let git keep a file in another form. What takes attributes away again is
+    /// passed over: a file too many is read, no more.
+    pub fn filtering(text: &[u8], base: usize, macros: &mut Vec<Vec<u8>>) -> Self {
+        let mut lines = Vec::new();
+        for line in text.split(|byte| *byte == b'\n') {
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let (pattern, attributes) = first_word(line);
+            if !attributes.split(u8::is_ascii_whitespace).any(|word| is_filter(word, macros)) {
+                continue;
+            }
+            match pattern.strip_prefix(b"[attr]") {
+                Some(name) => macros.push(name.to_vec()),
+                None => lines.push((Glob::new(&pattern), true)),
+            }
+        }
+        Self { lines, base }
+    }
+
+    /// As if a file had one line that means everything.
+    pub fn everything(base: usize) -> Self {
+        Self { lines: vec![(Glob::new(b"*"), true)], base }
+    }
+
+    fn verdict(&self, path: &[u8], name: &[u8], is_dir: bool) -> Option<bool> {
+        let inner = path.get(self.base..)?;
+        self.lines.iter().rev().find(|(glob, _)| glob.matches(inner, name, is_dir)).map(|(_, means)| *means)
+    }
+}
+
+/// Without the spaces at its end that no backslash protects.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let mut kept = 0;
+    let mut at = 0;
+    while at < line.len() {
+        match line[at] {
+            b' ' => {}
+            b'\\' => {
+                at += 1;
+                kept = line.len().min(at + 1);
+            }
+            _ => kept = at + 1,
+        }
+        at += 1;
+    }
+    &line[..kept]
+}
+
+/// The pattern of a line of attributes, which may stand in quotes, and what follows it.
+fn first_word(line: &[u8]) -> (Vec<u8>, &[u8]) {
+    if let Some(quoted) = line.strip_prefix(b"\"") {
+        let mut word = Vec::new();
+        let mut at = 0;
+        while at < quoted.len() && quoted[at] != b'"' {
+            at += usize::from(quoted[at] == b'\\');
+            word.extend(quoted.get(at));
+            at += 1;
+        }
+        return (word, quoted.get(at + 1..).unwrap_or_default());
+    }
+    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+    (line[..end].to_vec(), &line[end..])
+}
+
+fn is_filter(word: &[u8], macros: &[Vec<u8>]) -> bool {
+    let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let known: [&[u8]; 6] = [b"text", b"eol", b"crlf", b"ident", b"filter", b"working-tree-encoding"];
+    known.contains(&name) || macros.iter().any(|known| known == name)
+}
+
+/// Files of rules from a directory up to the root of its working copy, and those that are meant everywhere: the
+/// nearest has the first word.
+#[derive(Clone, Default)]
+pub struct Chain(Option<Rc<Link>>);
+
+struct Link {
+    rules: Rules,
+    above: Chain,
+}
+
+impl Chain {
+    pub fn with(&self, rules: Rules) -> Self {
+        if rules.lines.is_empty() { self.clone() } else { Self(Some(Rc::new(Link { rules, above: self.clone() }))) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The nearest line that matches. `path` is relative to the working copy.
+    pub fn means(&self, path: &[u8], is_dir: bool) -> bool {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let mut next = &self.0;
+        while let Some(link) = next {
+            if let Some(means) = link.rules.verdict(path, name, is_dir) {
+                return means;
+            }
+            next = &link.above.0;
+        }
+        false
+    }
+
+    /// Does any line match, or mean a directory above?
+    pub fn touches(&self, path: &[u8]) -> bool {
+        let mut next = &self.0;
+        while let Some(link) = next {
+            let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+            for end in ends.chain([path.len()]) {
+                let part = &path[..end];
+                let name = part.rsplit(|byte| *byte == b'/').next().unwrap_or(part);
+                if link.rules.verdict(part, name, end < path.len()).is_some() {
+                    return true;
+                }
+            }
+            next = &link.above.0;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignores(text: &str, path: &str, is_dir: bool) -> bool {
+        Chain::default().with(Rules::ignoring(text.as_bytes(), 0)).means(path.as_bytes(), is_dir)
+    }
+
+    #[test]
+    fn the_last_line_that_matches_has_the_word() {
+        assert!(ignores("*.o\n", "a/b.o", false));
+        assert!(!ignores("*.o\n!b.o\n", "a/b.o", false));
+        assert!(ignores("!b.o\n*.o\n", "a/b.o", false));
+    }
+
+    #[test]
+    fn a_slash_ties_a_line_to_its_directory_and_one_at_the_end_means_directories() {
+        assert!(ignores("/a", "a", false) && !ignores("/a", "b/a", false));
+        assert!(ignores("a/b", "a/b", false) && !ignores("a/b", "x/a/b", false));
+        assert!(ignores("a/", "x/a", true) && !ignores("a/", "x/a", false));
+    }
+
+    #[test]
+    fn spaces_comments_and_line_ends_are_read_as_git_reads_them() {
+        assert!(ignores("a  \r\n", "a", false));
+        assert!(ignores("a\\ \n", "a ", false) && !ignores("a\\ \n", "a", false));
+        assert!(!ignores("# a\n#a\n", "#a", false) && ignores("\\#a\n", "#a", false) && ignores("\\!a\n", "!a", false));
+    }
+
+    #[test]
+    fn lines_that_filter_are_found_through_macros_and_quotes() {
+        let touches = |text: &str, path: &str| {
+            Chain::default().with(Rules::filtering(text.as_bytes(), 0, &mut Vec::new())).touches(path.as_bytes())
+        };
+        assert!(touches("*.txt text\n", "a/b.txt") && !touches("*.txt diff -text\n", "a/b.txt"));
+        assert!(touches("[attr]mine filter=x\nbig/** mine\n", "big/a"));
+        assert!(touches("\"a b\" eol=crlf\n", "a b"));
+        assert!(touches("*.bin filter=lfs diff=lfs merge=lfs -text\n", "x.bin"));
+    }
+}
