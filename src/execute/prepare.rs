@@ -207,12 +207,7 @@ impl Build<'_> {
         if let Some((dir, links)) = &assembled.tool_links {
             link_tools(dir, links)?;
         }
-        if let Some(toolchain) = &step.toolchain {
-            toolchain::put(toolchain)?;
-        }
-        if let Some(zig) = &assembled.zig {
-            fs::create_dir_all(&zig.cache).map_err(StepError::write(&zig.cache))?;
-        }
+        toolchain::put(step, assembled)?;
         if step.source.is_some() && place != Place::Kept {
             let build = step.work.join("build");
             if step.keeps_build_dir && place != (Place::Run { takes_over: false }) {

@@ -7,12 +7,24 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::build::StepError;
 use crate::base::publish::publish_with;
-use crate::graph::Toolchain;
+use crate::fingerprint::assemble::Assembled;
 use crate::graph::toolchain::ToolFile;
+use crate::graph::{Step, Toolchain};
 use crate::store::remove_tree;
 
+/// What the tools of the step's target are, and where zig keeps what it makes.
+pub(super) fn put(step: &Step, assembled: &Assembled) -> Result<(), StepError> {
+    if let Some(toolchain) = &step.toolchain {
+        put_files(toolchain)?;
+    }
+    if let Some(zig) = &assembled.zig {
+        fs::create_dir_all(&zig.cache).map_err(StepError::write(&zig.cache))?;
+    }
+    Ok(())
+}
+
 /// Several processes may do it at once: all write the same.
-pub(super) fn put(toolchain: &Toolchain) -> Result<(), StepError> {
+fn put_files(toolchain: &Toolchain) -> Result<(), StepError> {
     let dir = &toolchain.dir;
     for dir in dir.parent().into_iter().chain([dir.as_path()]) {
         // A step may have put something else in its place, that leads elsewhere.

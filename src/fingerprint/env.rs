@@ -123,7 +123,8 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
         allowed(outside, places, step, &mut env);
     }
     if let Some(zig) = places.zig {
-        env.extend(zig.environment(places.tmp, step.cargo.is_some()));
+        let tmp = (step.class != Class::Plain).then_some(places.tmp);
+        env.extend(zig.environment(tmp, step.cargo.is_some()));
     }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());

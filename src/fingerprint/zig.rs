@@ -85,13 +85,16 @@ pub struct Zig {
 }
 
 impl Zig {
-    /// Variables by which it is found, and finds its caches. Nothing of them is in any key.
-    pub fn environment(&self, tmp: &Path, is_cargo: bool) -> Vec<(OsString, OsString)> {
-        let mut vars: Vec<(&str, OsString)> = vec![
-            (ZIG, self.program.clone().into()),
-            ("ZIG_GLOBAL_CACHE_DIR", self.cache.clone().into()),
-            ("ZIG_LOCAL_CACHE_DIR", tmp.join("zig").into()),
-        ];
+    /// Variables by which it is found, and finds its caches. Nothing of them is in any key. One that always runs has no
+    /// `tmp` that is emptied, and the caches that its user has.
+    pub fn environment(&self, tmp: Option<&Path>, is_cargo: bool) -> Vec<(OsString, OsString)> {
+        let mut vars: Vec<(&str, OsString)> = vec![(ZIG, self.program.clone().into())];
+        if let Some(tmp) = tmp {
+            vars.extend([
+                ("ZIG_GLOBAL_CACHE_DIR", self.cache.clone().into()),
+                ("ZIG_LOCAL_CACHE_DIR", tmp.join("zig").into()),
+            ]);
+        }
         if is_cargo {
             vars.extend([
                 // Newer versions take the first; older ones ask Python before they take the second.

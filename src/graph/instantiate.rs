@@ -187,12 +187,8 @@ impl<'a> Builder<'a> {
         let mut fill = Fill { root: &manifest.root, manifest, scope, problems: &mut self.problems };
         let source = task.source.as_ref().and_then(|source| fill.source(source, &work));
         fill.scope.source = source.as_ref().map(|s| s.dir.clone());
-        let elsewhere = match prefix {
-            Some(prefix) if class == Class::Cached => {
-                elsewhere(&id, prefix, source.as_ref(), &work, toolchain.as_deref())
-            }
-            Some(_) | None => Elsewhere::default(),
-        };
+        let cached = prefix.filter(|_| class == Class::Cached);
+        let elsewhere = elsewhere(&id, cached, source.as_ref(), &work, toolchain.as_deref());
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
@@ -329,14 +325,14 @@ fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
 /// What a step that installs into a relocatable prefix sees elsewhere.
 fn elsewhere(
     id: &StepId,
-    prefix: &Prefix,
+    prefix: Option<&Prefix>,
     source: Option<&Source>,
     work: &Path,
     toolchain: Option<&Toolchain>,
 ) -> Elsewhere {
-    if prefix.placeholder.is_none() {
+    let Some(prefix) = prefix.filter(|prefix| prefix.placeholder.is_some()) else {
         return Elsewhere::default();
-    }
+    };
     let there = placeholder::work(id);
     let mut mounts = vec![(work.to_owned(), there.clone())];
     if let Some(Source { from: SourceFrom::Path { path }, .. }) = source {

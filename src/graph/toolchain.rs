@@ -7,8 +7,9 @@
 //! variables that name it; the path of the workspace is not. Steps that see their directories elsewhere (relocatable
 //! sysroots) see this one elsewhere too.
 //!
-//! What zig does not have is left to the machine, or done without: no `nm`, no `objcopy` that can be relied on. Its
-//! `objcopy` strips what it can, and `strip` leaves all else as it is and says so: a program that is not stripped works.
+//! What zig does not have is left to the machine, or done without: no `nm`, no `objcopy` that can be relied on, a linker of
+//! its own for ELF only. Its `objcopy` strips what it can, which is less or more from version to version, and `strip` leaves
+//! all else as it is and says so: a program that is not stripped works.
 //!
 //! `-fno-sanitize=all`: without optimization zig traps undefined behaviour, which no other compiler does unasked. It stands
 //! in front, so a package that asks for a sanitizer gets it.
@@ -96,7 +97,7 @@ impl Toolchain {
             ("STRIP", "strip"),
             ("CMAKE_TOOLCHAIN_FILE", "toolchain.cmake"),
         ];
-        if !self.zig.is_macos() {
+        if self.zig.is_elf() {
             names.push(("LD", "ld"));
         }
         if self.zig.is_windows() {
@@ -121,8 +122,8 @@ fn files(zig: &ZigTarget, here: &str) -> Vec<ToolFile> {
         plain("meson.ini", meson(zig, here)),
         plain("toolchain.cmake", cmake(zig)),
     ];
-    if !zig.is_macos() {
-        files.push(program("ld", starts(linker(zig))));
+    if zig.is_elf() {
+        files.push(program("ld", starts("ld.lld")));
     }
     if zig.is_windows() {
         files.push(program("windres", WINDRES.replace("{processor}", zig.resources())));
@@ -163,15 +164,6 @@ exec "#;
 /// It says `zig ld` when it is asked for its linker, which only newer mesons know. It is LLVM's.
 const ASKED_FOR_LINKER: &str = r#"
     -Wl,--version) exec "${BCACHE_ZIG:-zig}" ld.lld --version ;;"#;
-
-fn linker(zig: &ZigTarget) -> &'static str {
-    match (zig.is_windows(), zig.resources()) {
-        (false, _) => "ld.lld",
-        (true, "x86") => "ld.lld -m i386pe",
-        (true, "arm64") => "ld.lld -m arm64pe",
-        (true, _) => "ld.lld -m i386pep",
-    }
-}
 
 /// As binutils' `strip` is called by `install -s` and meson.
 const STRIP: &str = r#"#!/bin/sh

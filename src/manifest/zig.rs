@@ -282,6 +282,10 @@ impl ZigTarget {
         self.os == Os::Darwin
     }
 
+    pub fn is_elf(&self) -> bool {
+        !self.is_windows() && !self.is_macos()
+    }
+
     /// What zig's resource compiler calls the processor.
     pub fn resources(&self) -> &'static str {
         match self.arch.zig {

@@ -124,7 +124,7 @@ def restore(dir, rounds=7):
 
 def tree(dir):
     """100,000 tracked files in 5,000 directories, 200 untracked, 50 changed; ignored files beside them."""
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsync=none"]
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsync=none", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]
     for i in range(100_000):
         path = dir / f"fork/part{i // 5000}/crate{i // 200 % 25}/mod{i // 20 % 10}/file_number_{i % 20}.rs"
         path.parent.mkdir(parents=True, exist_ok=True)

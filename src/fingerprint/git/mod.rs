@@ -32,6 +32,7 @@
 //! **Known limits.** A file that was checked out or added under a filter attribute which is no more, and that
 //! nobody has touched since, counts as git keeps it. Repositories with SHA-256 names are an error.
 
+mod changes;
 mod ground;
 pub mod identity;
 mod index;
