@@ -325,16 +325,25 @@ impl std::fmt::Display for TaskName {
     }
 }
 
-/// `build TASK…` without any option, which scripts call again and again: clap takes a millisecond to build
-/// its picture of all that could be typed, half of what a whole answer takes. `None`: let clap read it.
+/// `build TASK…` and `path TASK`, with nothing but a `-q` in front, which scripts call again and again: clap takes a
+/// millisecond to build its picture of all that could be typed, half of what a whole answer takes. `None`: let clap read it.
 fn quick(args: &[OsString], jobs: Option<&OsString>) -> Option<Cli> {
-    let (first, names) = args.get(1..)?.split_first()?;
-    if first != "build" || jobs.is_some() {
+    let (quiet, words) = match args.get(1..)? {
+        [first, rest @ ..] if first == "-q" => (1, rest),
+        words => (0, words),
+    };
+    let (first, names) = words.split_first()?;
+    if jobs.is_some() {
         return None;
     }
     let plain = |name: &OsString| name.to_str().filter(|n| !n.starts_with('-')).and_then(|n| n.parse().ok());
-    let tasks = names.iter().map(plain).collect::<Option<Vec<TaskName>>>()?;
-    Some(Cli { command: Command::Build { tasks }, options: Options::default() })
+    let mut tasks = names.iter().map(plain).collect::<Option<Vec<TaskName>>>()?;
+    let command = match first.to_str()? {
+        "build" => Command::Build { tasks },
+        "path" if tasks.len() == 1 => Command::Path { task: tasks.pop()?, output: None },
+        _ => return None,
+    };
+    Some(Cli { command, options: Options { quiet, ..Options::default() } })
 }
 
 /// Reads a command line, the program's name first. The error also carries `--help` and `--version`;

@@ -215,15 +215,25 @@ fn completions_know_the_subcommands() {
 }
 
 #[test]
-fn the_quick_reading_of_build_is_what_clap_would_read() {
-    for words in [&["build"][..], &["build", "glib"], &["build", "glib@host", "qemu"]] {
+fn the_quick_reading_of_build_and_path_is_what_clap_would_read() {
+    let build = [&["build"][..], &["build", "glib"], &["build", "glib@host", "qemu"], &["-q", "build", "glib"]];
+    for words in build.into_iter().chain([&["path", "glib"][..], &["-q", "path", "glib@host"]]) {
         let args: Vec<OsString> = ["cargo-bcache"].iter().chain(words).map(OsString::from).collect();
         let read = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&args).unwrap()).unwrap();
         let quick = quick(&args, None).unwrap();
         assert_eq!(quick.command, read.command);
         assert_eq!(format!("{:?}", quick.options), format!("{:?}", read.options));
     }
-    for words in [&["build", "-j2"][..], &["build", "a@"], &["plan"], &["build", "--", "x"], &[]] {
+    for words in [
+        &["build", "-j2"][..],
+        &["build", "a@"],
+        &["plan"],
+        &["build", "--", "x"],
+        &["path"],
+        &["path", "a", "b"],
+        &["-q"],
+        &[],
+    ] {
         let args: Vec<OsString> = ["cargo-bcache"].iter().chain(words).map(OsString::from).collect();
         assert!(quick(&args, None).is_none(), "{words:?}");
     }

@@ -32,6 +32,7 @@ use crate::store::{Layers, has_killed_build};
 use super::Context;
 use super::error::CommandError;
 use super::open::{Opened, check_prefixes, check_tools, check_tracked};
+use super::path::outputs_of;
 
 /// What the steps of a build came to.
 pub(super) struct Ended {
@@ -58,11 +59,7 @@ pub(super) struct Built {
 impl Context {
     pub(super) fn build(&self, tasks: &[TaskName]) -> Result<Exit, CommandError> {
         let request = self.request(tasks)?;
-        if let Some(request) = &request
-            // What a killed build left may write at any moment.
-            && !has_killed_build(&request.root)
-            && let Some(answer) = proof::check(&request.proof, &self.outside)
-        {
+        if let Some(answer) = self.proven(request.as_ref()) {
             return Ok(self.still_fresh(answer));
         }
         let workspace = self.workspace(tasks, None)?;
@@ -85,8 +82,15 @@ impl Context {
         })
     }
 
+    /// The answer that was proven before, if it holds.
+    pub(super) fn proven(&self, request: Option<&ProofOf>) -> Option<Answer> {
+        // What a killed build left may write at any moment.
+        let request = request.filter(|request| !has_killed_build(&request.root))?;
+        proof::check(&request.proof, &self.outside)
+    }
+
     /// What was proven before is said again.
-    fn still_fresh(&self, answer: Answer) -> Exit {
+    pub(super) fn still_fresh(&self, answer: Answer) -> Exit {
         for text in answer.warnings {
             self.reporter.on(Event::Warning { text });
         }
@@ -343,7 +347,8 @@ impl Context {
         }
         let (Some(paths), Some(git)) = (facts(opened), opened.bench.git.account()) else { return };
         let fresh = judged.filter(|class| *class != Class::Group).count();
-        let answer = Answer { label: label(opened), fresh, warnings: opened.warnings.clone() };
+        let (label, outputs) = (label(opened), outputs_of(opened));
+        let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs };
         // A convenience for the next run: without it, it thinks again.
         let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths, &git);
     }

@@ -164,6 +164,7 @@ impl Context {
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
         let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
         let host_triple = host_triple();
+        let zig_caches = self.store_home()?.join("zig");
         let bench = Workbench {
             graph,
             files: &files,
@@ -175,6 +176,7 @@ impl Context {
             state: state.dir(),
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
+            zig_caches: &zig_caches,
         };
         let records = Records::load(&state)?;
         let results = Results::new(graph);
@@ -322,8 +324,7 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
             let name = &used.tool.name.value;
             if opened
                 .bench
-                .tools
-                .find(name, &search)
+                .find_tool(name, &search)
                 .map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?
                 .is_some()
             {

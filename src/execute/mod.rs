@@ -62,6 +62,7 @@ pub mod scheduler;
 pub mod style;
 mod sys;
 pub mod terminal;
+mod toolchain;
 pub mod unpack;
 pub mod view;
 pub mod watch;

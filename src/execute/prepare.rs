@@ -22,6 +22,7 @@ use super::build::{Build, StepError, before};
 use super::discovering;
 use super::ownership::{matching, strays};
 use super::runner::{self, Ending, Job};
+use super::toolchain;
 use super::unpack;
 use super::view::hiding::{self, Hiding, Shown};
 use super::view::{Mounted, Top, View};
@@ -206,6 +207,7 @@ impl Build<'_> {
         if let Some((dir, links)) = &assembled.tool_links {
             link_tools(dir, links)?;
         }
+        toolchain::put(step, assembled)?;
         if step.source.is_some() && place != Place::Kept {
             let build = step.work.join("build");
             if step.keeps_build_dir && place != (Place::Run { takes_over: false }) {
@@ -427,12 +429,18 @@ impl Build<'_> {
         let certificates = plumbing.map(|(_, value)| PathBuf::from(value)).filter(|path| path.is_absolute());
         let read =
             inputs.chain(source).chain(certificates).chain([step.cwd.clone()]).chain(step.scripts.iter().cloned());
+        let read = read.chain(assembled.zig.iter().filter_map(|zig| zig.library.clone()));
+        let caches = assembled.zig.iter().map(|zig| zig.cache.clone());
         Some(Shown {
             identity: &hosted.identity,
             programs: &hosted.programs,
             path: &step.path,
             read: read.collect(),
-            kept: homes.chain([self.graph.root.clone()]).filter_map(|home| home.canonicalize().ok()).collect(),
+            kept: homes
+                .chain([self.graph.root.clone()])
+                .chain(caches)
+                .filter_map(|home| home.canonicalize().ok())
+                .collect(),
         })
     }
 

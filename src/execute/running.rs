@@ -26,6 +26,7 @@ use super::ownership::still_owned;
 use super::prepare::Place;
 use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
+use super::toolchain;
 use super::view::hiding;
 use super::view::layer::{Lower, collect};
 
@@ -80,7 +81,7 @@ impl Build<'_> {
         record.cost = Cost { millis, peak_memory: finished.peak_memory };
         match self.keep(ix, assembled, &finished, begun.start, record, permission) {
             Ok(stored) => {
-                self.remember_sources(step, finished.trust.take())?;
+                self.remember_sources(step, &mut finished)?;
                 self.tally.done(ix, How::Ran);
                 let stderr = Arc::from(self.relocation.shown(finished.stderr));
                 self.listener.on(Event::Ran {
@@ -389,6 +390,7 @@ impl Build<'_> {
         }
         self.warn_own_jobs(step);
         self.make_output_dirs(step)?;
+        toolchain::put(step, &assembled)?;
         self.listener.on(Event::Running { step: step.id.clone(), last: None, attached, uncached: true });
         let begun = Instant::now();
         let mut left = step.retries;

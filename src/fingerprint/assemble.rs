@@ -9,6 +9,7 @@ use crate::action::{Action, Component, Kind as Part, Made};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
+use crate::graph::toolchain::PROGRAM;
 use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step, ToolUse, placeholder};
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
@@ -23,6 +24,7 @@ use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
 use super::source;
 use super::tools::{Place, ToolError, Tools, is_program};
+use super::zig::{self, Zig};
 
 /// What actions are made from.
 pub struct Workbench<'a> {
@@ -37,6 +39,8 @@ pub struct Workbench<'a> {
     pub state: &'a Path,
     pub host_triple: &'a str,
     pub is_root: bool,
+    /// For what zig makes of its own sources.
+    pub zig_caches: &'a Path,
 }
 
 /// An action and what running it takes.
@@ -56,6 +60,8 @@ pub struct Assembled {
     /// The private home, where the step has one.
     pub home: Option<PathBuf>,
     pub host: Option<Hosted>,
+    /// Where its target compiles with it.
+    pub zig: Option<Zig>,
     /// Of what cargo builds.
     pub cargo: Option<Sources>,
     /// That of the step, and where it sees the links.
@@ -123,6 +129,7 @@ impl Workbench<'_> {
         let host = parts.host(&located)?;
         let bins = self.prefix_bins(ix, step);
         let tool_links = self.tool_links(step, &located)?;
+        let zig = self.zig(step, &located)?;
         let elsewhere = with_tools(&step.elsewhere, tool_links.as_ref());
         let seen_home = home.as_ref().map(|home| elsewhere.seen(home));
         let places = Places {
@@ -130,6 +137,7 @@ impl Workbench<'_> {
             tool_links: tool_links.as_ref().map(|(dir, _)| elsewhere.seen(dir)),
             tmp: &elsewhere.seen(&tmp),
             home: seen_home.as_deref(),
+            zig: zig.as_ref(),
         };
         let environment = env::environment(step, self.outside, &places);
         let cargo = parts.cargo(&environment)?;
@@ -146,6 +154,7 @@ impl Workbench<'_> {
             tmp,
             home,
             host,
+            zig,
             cargo,
             elsewhere,
         })
@@ -179,6 +188,34 @@ impl Workbench<'_> {
     /// Where a step without views, or the first part of one with them, finds programs.
     pub fn search_path(&self, step: &Step) -> Vec<PathBuf> {
         self.own_path(step).cloned().chain(self.outside.search_path()).collect()
+    }
+
+    /// Where a program is that a step names; zig may be one of Python's modules.
+    pub fn find_tool(&self, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
+        match self.tools.find(name, search)? {
+            None if name == PROGRAM => zig::of_python(self.tools, self.files, search, &self.graph.root),
+            // Cargo looks there too.
+            None if name.starts_with("cargo-") => {
+                let home = self.outside.get("CARGO_HOME").map(PathBuf::from);
+                let home = home.or_else(|| Some(self.outside.home()?.join(".cargo")));
+                home.map_or(Ok(None), |home| self.tools.find(name, &[home.join("bin")]))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The zig of a step whose target compiles with it. Where a layer brings it, its tools find it on PATH.
+    fn zig(&self, step: &Step, located: &[(String, Place)]) -> Result<Option<Zig>, ToolError> {
+        if step.toolchain.is_none() {
+            return Ok(None);
+        }
+        let known = located.iter().find(|(name, _)| name == PROGRAM).map(|(_, place)| place.clone());
+        let place = match (known, step.class) {
+            // One that always runs may do without.
+            (None, Class::Plain | Class::Fixed) => self.find_tool(PROGRAM, &self.search_path(step))?,
+            (known, Class::Plain | Class::Fixed | Class::Cached | Class::Group) => known,
+        };
+        place.map(|place| Zig::at(&place, self.files, self.zig_caches)).transpose()
     }
 
     /// The directories of `path`, but for those in a relocatable prefix: what lies there is known by its layer, and
@@ -351,7 +388,7 @@ impl Parts<'_> {
             if step.has_views() && layers.iter().any(|l| self.brings(l, name)) {
                 continue;
             }
-            match bench.tools.find(name, &search)? {
+            match bench.find_tool(name, &search)? {
                 Some(place) => {
                     if step.class != Class::Fixed {
                         parts.push(bench.tools.component(&used.tool, &place, &search, &step.cwd)?);
@@ -405,6 +442,7 @@ impl Parts<'_> {
         let described = cargo::describe(self.bench, self.step, cargo, environment)?;
         self.components.extend(described.components);
         self.seen.extend(described.seen);
+        self.git.extend(described.sources.git.iter().cloned());
         Ok(Some(described.sources))
     }
 

@@ -11,6 +11,8 @@ use crate::action::{Component, Kind};
 use crate::base::digest::{Digest, Hasher};
 use crate::graph::{Class, Step};
 
+use super::zig::Zig;
+
 /// 1980-01-01: the earliest that zip archives can hold.
 const SOURCE_DATE_EPOCH: &str = "315532800";
 
@@ -106,6 +108,8 @@ pub struct Places<'a> {
     pub tmp: &'a Path,
     /// A private home; `None` for the user's.
     pub home: Option<&'a Path>,
+    /// What the tools of the step's target start.
+    pub zig: Option<&'a Zig>,
 }
 
 /// All variables of the step's commands.
@@ -117,6 +121,10 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
         env.insert("PATH".into(), join(path));
     } else {
         allowed(outside, places, step, &mut env);
+    }
+    if let Some(zig) = places.zig {
+        let tmp = (step.class != Class::Plain).then_some(places.tmp);
+        env.extend(zig.environment(tmp, step.cargo.is_some()));
     }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());
@@ -175,6 +183,11 @@ fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
         passed.extend(outside.family(prefix).into_iter().map(|name| (name.to_owned(), false)));
     }
     passed
+}
+
+/// Would cargo build anew by itself where the variable changed?
+pub fn is_known_to_cargo(name: &str) -> bool {
+    CARGO.contains(&name) || CARGO_FAMILIES.iter().any(|(prefix, _)| name.starts_with(prefix))
 }
 
 fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {

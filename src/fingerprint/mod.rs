@@ -17,3 +17,4 @@ pub mod inputs;
 pub mod proof;
 pub mod source;
 pub mod tools;
+pub mod zig;

@@ -1,7 +1,7 @@
 //! The proof that nothing changed: what a run that found every step fresh had looked at. The next run
 //! of the same request checks these facts, and only if one does not hold does it think again.
 //!
-//! One file per request, in `.bcache/proofs/`. It holds the answer (a label and a count), the variables
+//! One file per request, in `.bcache/proofs/`. It holds the answer (a label, a count, the outputs of what was named), the variables
 //! that were asked for, and every path that was looked at with what was seen there: manifests, inputs,
 //! the directories behind globs, tools and the places passed over on PATH, outputs and installed files.
 //! Checking costs one `lstat` a path; a path whose stamps were too young to be believed is read again. Of working
@@ -37,6 +37,8 @@ pub struct Answer {
     pub label: String,
     pub fresh: usize,
     pub warnings: Vec<String>,
+    /// What `path` can be asked for, where one step was named.
+    pub outputs: Vec<OsString>,
 }
 
 #[derive(Serialize)]

@@ -22,6 +22,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::Kind;
+use crate::graph::toolchain::PROGRAM;
 use crate::manifest::model::Tool;
 
 use super::env::Outside;
@@ -155,7 +156,7 @@ impl<'a> Tools<'a> {
             let content = self.files.observe(&place.real)?.digest.unwrap_or_else(|| Digest::of(b""));
             hasher.number(1).digest(&content);
             let version = if self.is_door(name, place, content) {
-                let command = format!("{} --version", crate::base::text::shell_quote(name));
+                let command = version_command(name, place);
                 self.version(place, &command, search, directory)?
             } else {
                 None
@@ -194,14 +195,19 @@ impl<'a> Tools<'a> {
             return true;
         }
         // Of no package: what else belongs to it is known by its version, if at all.
-        if HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
+        if name == PROGRAM || HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
             return true;
         }
-        let is_script = || {
+        self.is_script(&place.real, content)
+    }
+
+    /// Is the program with this content one that another reads?
+    pub fn is_script(&self, program: &Path, content: Digest) -> bool {
+        let look = || {
             let mut head = [0; 2];
-            File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
+            File::open(program).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
         };
-        *lock(&self.scripts).entry(content).or_insert_with(is_script)
+        *lock(&self.scripts).entry(content).or_insert_with(look)
     }
 
     fn version(
@@ -210,6 +216,19 @@ impl<'a> Tools<'a> {
         command: &str,
         search: &[PathBuf],
         directory: &Path,
+    ) -> Result<Option<String>, ToolError> {
+        self.ask_remembered(place, command, search, directory, &|_| Vec::new())
+    }
+
+    /// What a command says that starts a program, asked again only when the program changed, or what its answer rests on:
+    /// `more` finds further paths of that kind in the answer.
+    pub fn ask_remembered(
+        &self,
+        place: &Place,
+        command: &str,
+        search: &[PathBuf],
+        directory: &Path,
+        more: &dyn Fn(&str) -> Vec<PathBuf>,
     ) -> Result<Option<String>, ToolError> {
         let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
         self.files.observe(&place.real)?;
@@ -220,12 +239,16 @@ impl<'a> Tools<'a> {
         {
             return Ok(known.said);
         }
-        let files = self.facts(place, directory)?;
+        let mut files = self.facts(place, directory)?;
         let vars = FACT_VARS
             .iter()
             .map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref()))))
             .collect();
         let said = self.ask(command, search, directory);
+        for path in said.as_deref().map(more).unwrap_or_default() {
+            let seen = self.files.observe(&path)?;
+            files.push((path.into(), seen));
+        }
         let version = Version {
             program: place.real.clone(),
             command: command.to_owned(),
@@ -349,6 +372,15 @@ impl<'a> Tools<'a> {
 
 /// Variables that choose what a proxy starts.
 const FACT_VARS: &[&str] = &["RUSTUP_TOOLCHAIN", "PYENV_VERSION"];
+
+/// What makes a program say its version.
+fn version_command(name: &str, place: &Place) -> String {
+    if name == PROGRAM {
+        // It may lie where no PATH leads.
+        return format!("{} version", crate::base::text::shell_quote(&place.path.to_string_lossy()));
+    }
+    format!("{} --version", crate::base::text::shell_quote(name))
+}
 
 /// The program after `#!`.
 fn interpreter(script: &Path) -> Option<PathBuf> {

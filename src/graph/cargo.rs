@@ -7,16 +7,17 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::digest::Digest;
+use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::{HOST, StepId};
 use crate::base::span::{Span, Spanned};
 use crate::manifest::error::Problem;
 use crate::manifest::expand::Expander;
-use crate::manifest::model::{self, Tool};
+use crate::manifest::model::{self, HostChoice, Tool};
+use crate::manifest::zig::ZigTarget;
 
 use super::instantiate::Fill;
 use super::pattern::Pattern;
-use super::{Class, Command, OutputPattern, ToolUse};
+use super::{Class, Command, OutputPattern, Step, ToolUse};
 
 /// A step that cargo builds.
 #[derive(Clone, Debug)]
@@ -33,7 +34,11 @@ pub struct Cargo {
     pub no_default_features: bool,
     /// `--target`; none for the host.
     pub target: Option<String>,
+    /// Is zig its linker, and the C compiler of its build scripts? Then `cargo zigbuild` builds.
+    pub is_zig: bool,
     pub target_dir: PathBuf,
+    /// Is that one of ours, and not said by the task?
+    pub has_own_target_dir: bool,
     /// Where the programs are put.
     pub out: PathBuf,
     pub args: Vec<String>,
@@ -42,7 +47,8 @@ pub struct Cargo {
 impl Cargo {
     /// As a person would type it.
     pub fn command(&self) -> Command {
-        let mut words = vec!["cargo".to_owned(), "build".to_owned()];
+        let build = if self.is_zig { "zigbuild" } else { "build" };
+        let mut words = vec!["cargo".to_owned(), build.to_owned()];
         self.choice(&mut words);
         words.extend(self.args.iter().cloned());
         Command::Argv(words)
@@ -69,6 +75,13 @@ impl Cargo {
     pub fn rust_triple(&self) -> Option<&str> {
         let target = self.target.as_deref()?;
         Some(target.split_once('.').map_or(target, |(triple, _)| triple))
+    }
+
+    /// The subcommand that tells cargo of zig.
+    pub(super) fn zigbuild(&self) -> Option<ToolUse> {
+        let name = Spanned::new("cargo-zigbuild".to_owned(), self.span);
+        let install = Some("cargo install cargo-zigbuild".to_owned());
+        self.is_zig.then_some(ToolUse { tool: Tool { name, version: None, install }, required: true })
     }
 
     /// Cargo looks for it on PATH; with `RUSTC` set it need not be there.
@@ -114,6 +127,7 @@ impl Fill<'_, '_> {
         expander: &mut Expander,
         id: &StepId,
         cargo: &model::Cargo,
+        zig: Option<&ZigTarget>,
         args: &[String],
     ) -> Option<Cargo> {
         let root = self.root.to_owned();
@@ -153,12 +167,39 @@ impl Fill<'_, '_> {
             profile,
             features,
             no_default_features: cargo.no_default_features,
-            target: (&*id.target != HOST).then(|| self.scope.target.triple.clone()),
+            target: match zig {
+                Some(zig) => Some(zig.zigbuild()),
+                None => (&*id.target != HOST).then(|| self.scope.target.triple.clone()),
+            },
+            is_zig: zig.is_some(),
             target_dir,
+            has_own_target_dir: cargo.target_dir.is_none(),
             out: root.join(".bcache/out").join(&*id.target).join(&*id.task),
             args: own_args.into_iter().chain(args.iter().cloned()).collect(),
         })
     }
+}
+
+/// Steps whose variables, programs or needs differ build apart from each other: each would undo what the other has built.
+pub(super) fn build_apart(step: &mut Step, task: &model::Task) {
+    let Some(cargo) = &mut step.cargo else { return };
+    let is_usual = |name: &str| matches!(name, "cargo" | "rustc");
+    let tools = step.tools.iter().map(|used| used.tool.name.value.as_str()).filter(|name| !is_usual(name));
+    let passed = step.env_pass.iter().map(|(name, _)| name.as_str());
+    let needs = task.needs.iter().chain(&task.sysroot).map(|name| name.as_str());
+    let env = step.env.iter().map(|(name, _)| name.as_str());
+    let mut names: Vec<&str> = env.chain(passed).chain(tools).chain(needs).collect();
+    names.sort_unstable();
+    let host = format!("{:?}", step.host);
+    if names.is_empty() && step.host == HostChoice::Whole || !cargo.has_own_target_dir {
+        return;
+    }
+    let mut hasher = Hasher::new("bcache cargo apart 1");
+    hasher.text(&host).number(names.len() as u64);
+    for name in names {
+        hasher.text(name);
+    }
+    cargo.target_dir.as_mut_os_string().push(format!("-{}", hasher.finish().short()));
 }
 
 /// A name for a workspace among others.

@@ -1,7 +1,8 @@
 //! Crosses tasks with targets: every string expanded, every path absolute, every need a step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::ids::{HOST, StepId, StepIx};
 use crate::base::paths::join_clean;
@@ -15,9 +16,9 @@ use super::pattern::Pattern;
 use super::request::Request;
 use super::{
     Cargo, Class, Command, Elsewhere, GitInput, Graph, InputPattern, Need, NeedOrigin, OutputPattern, Prefix, PrefixIx,
-    Source, SourceFrom, Step, placeholder,
+    Source, SourceFrom, Step, Toolchain, placeholder,
 };
-use super::{cycle, depfiles, outputs, programs, reach, working_copy};
+use super::{cargo, cycle, depfiles, outputs, programs, reach, working_copy};
 
 /// Stands for `{{ jobs }}` until the step runs, since a key must not hold the number.
 pub const JOBS_MARKER: &str = "\u{1}jobs\u{1}";
@@ -30,6 +31,8 @@ pub(super) struct Builder<'a> {
     prefixes: Vec<Prefix>,
     prefix_by_name: HashMap<String, PrefixIx>,
     by_id: HashMap<StepId, StepIx>,
+    /// By target, and whether its steps see it elsewhere.
+    toolchains: HashMap<(String, bool), Arc<Toolchain>>,
     pub(super) problems: Vec<Problem>,
     warnings: Vec<String>,
 }
@@ -44,6 +47,7 @@ impl<'a> Builder<'a> {
             prefixes: Vec::new(),
             prefix_by_name: HashMap::new(),
             by_id: HashMap::new(),
+            toolchains: HashMap::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
         }
@@ -101,7 +105,8 @@ impl<'a> Builder<'a> {
         }
         let ix = StepIx(self.steps.len() as u32);
         self.by_id.insert(id.clone(), ix);
-        let step = self.instantiate(id);
+        let mut step = self.instantiate(id);
+        cargo::build_apart(&mut step, &self.manifest.tasks[task]);
         self.steps.push(step);
         ix
     }
@@ -160,6 +165,7 @@ impl<'a> Builder<'a> {
             target: TargetFacts::from_triple(&id.target, triple),
             host_triple: self.host_triple.clone(),
             prefix: None,
+            toolchain: None,
             vars: layered_vars(manifest, &id.target, Some(task)),
             args,
             jobs: JOBS_MARKER.to_owned(),
@@ -174,31 +180,26 @@ impl<'a> Builder<'a> {
         let triple = scope.target.triple.clone();
         let class = self.class(&id, task);
         let sysroot = task.sysroot.as_ref().and_then(|name| self.prefix(name, &id, &scope));
+        let toolchain = self.toolchain(&id, class, sysroot);
+        scope.toolchain = toolchain.as_deref().map(Toolchain::facts);
         let prefix = sysroot.map(|ix| &self.prefixes[ix.index()]);
         scope.prefix = prefix.map(|prefix| prefix.path.clone());
         let mut fill = Fill { root: &manifest.root, manifest, scope, problems: &mut self.problems };
         let source = task.source.as_ref().and_then(|source| fill.source(source, &work));
         fill.scope.source = source.as_ref().map(|s| s.dir.clone());
-        let elsewhere = match prefix {
-            Some(prefix) if class == Class::Cached => elsewhere(&id, prefix, source.as_ref(), &work),
-            Some(_) | None => Elsewhere::default(),
-        };
+        let cached = prefix.filter(|_| class == Class::Cached);
+        let elsewhere = elsewhere(&id, cached, source.as_ref(), &work, toolchain.as_deref());
         // What we look at ourselves is named by where it is, what the step looks at by where it sees it.
         let mut outer = Expander::new(fill.scope.clone());
         let mut inner = Expander::new(fill.scope_inside(&elsewhere));
         let args = fill.scope.args.clone().unwrap_or_default();
-        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, &args));
+        let zig = toolchain.as_deref().map(|toolchain| &toolchain.zig);
+        let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, zig, &args));
         let mut commands = fill.commands(&mut inner, task);
         commands.extend(cargo.as_ref().map(Cargo::command));
-        let home = match (&cargo, &task.source) {
-            (Some(cargo), _) => cargo.workspace.clone(),
-            (None, Some(_)) => work.join("build"),
-            (None, None) => manifest.dir_of(task.span.file).to_owned(),
-        };
-        let cwd = task.cwd.as_ref().and_then(|text| fill.path(&mut inner, text)).unwrap_or(home);
-        let cwd = elsewhere.seen(&cwd);
+        let cwd = elsewhere.seen(&fill.cwd(&mut inner, task, cargo.as_ref(), &work));
         let (mut tools, scripts) = programs::of(task, &commands, &cwd, &manifest.root, &elsewhere);
-        tools.extend(cargo.as_ref().map(Cargo::compiler).filter(|rustc| !tools.iter().any(|t| t.is_like(rustc))));
+        programs::implied(&mut tools, class, task.span, toolchain.as_deref(), cargo.as_ref());
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
         let step = Step {
@@ -207,7 +208,8 @@ impl<'a> Builder<'a> {
             desc: task.desc.clone(),
             triple,
             needs: Vec::new(),
-            env: fill.env(&mut inner, &id, task),
+            env: fill.env(&mut inner, &id, task, toolchain.as_deref()),
+            toolchain,
             env_pass: task.env_pass.iter().map(|e| (e.name.value.clone(), e.key)).collect(),
             secrets: task.secrets.iter().map(|s| s.value.clone()).collect(),
             tools,
@@ -266,6 +268,15 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn toolchain(&mut self, id: &StepId, class: Class, sysroot: Option<PrefixIx>) -> Option<Arc<Toolchain>> {
+        let manifest = self.manifest;
+        let zig = manifest.targets.get(&*id.target)?.zig.as_ref()?;
+        let is_moved = |ix: PrefixIx| self.prefixes[ix.index()].placeholder.is_some();
+        let is_elsewhere = class == Class::Cached && sysroot.is_some_and(is_moved);
+        let made = || Arc::new(Toolchain::new(zig, &manifest.root, is_elsewhere));
+        Some(self.toolchains.entry((id.target.to_string(), is_elsewhere)).or_insert_with(made).clone())
+    }
+
     /// The prefix of a sysroot at a step's target.
     fn prefix(&mut self, sysroot: &Spanned<String>, id: &StepId, scope: &Scope<'a>) -> Option<PrefixIx> {
         let manifest = self.manifest;
@@ -312,15 +323,22 @@ fn host_choice(manifest: &Manifest, task: &Task) -> model::HostChoice {
 }
 
 /// What a step that installs into a relocatable prefix sees elsewhere.
-fn elsewhere(id: &StepId, prefix: &Prefix, source: Option<&Source>, work: &Path) -> Elsewhere {
-    if prefix.placeholder.is_none() {
+fn elsewhere(
+    id: &StepId,
+    prefix: Option<&Prefix>,
+    source: Option<&Source>,
+    work: &Path,
+    toolchain: Option<&Toolchain>,
+) -> Elsewhere {
+    let Some(prefix) = prefix.filter(|prefix| prefix.placeholder.is_some()) else {
         return Elsewhere::default();
-    }
+    };
     let there = placeholder::work(id);
     let mut mounts = vec![(work.to_owned(), there.clone())];
     if let Some(Source { from: SourceFrom::Path { path }, .. }) = source {
         mounts.push((path.clone(), there.join("src")));
     }
+    mounts.extend(toolchain.map(|toolchain| (toolchain.dir.clone(), toolchain.seen.clone())));
     Elsewhere { prefix: Some((prefix.path.clone(), prefix.seen().to_owned())), mounts }
 }
 
@@ -366,6 +384,16 @@ impl<'a> Fill<'a, '_> {
             ));
         }
         path
+    }
+
+    /// Where the commands run.
+    fn cwd(&mut self, expander: &mut Expander, task: &Task, cargo: Option<&Cargo>, work: &Path) -> PathBuf {
+        let written = task.cwd.as_ref().and_then(|text| self.path(expander, text));
+        written.unwrap_or_else(|| match (cargo, &task.source) {
+            (Some(cargo), _) => cargo.workspace.clone(),
+            (None, Some(_)) => work.join("build"),
+            (None, None) => self.manifest.dir_of(task.span.file).to_owned(),
+        })
     }
 
     /// Is `path` a place below the workspace that a step may write to?
@@ -481,10 +509,18 @@ impl<'a> Fill<'a, '_> {
         depfiles
     }
 
-    fn env(&mut self, expander: &mut Expander, id: &StepId, task: &Task) -> Vec<(String, String)> {
+    fn env(
+        &mut self,
+        expander: &mut Expander,
+        id: &StepId,
+        task: &Task,
+        toolchain: Option<&Toolchain>,
+    ) -> Vec<(String, String)> {
         let target = self.manifest.targets.get(&*id.target).map(|t| &t.env);
         let sysroot = task.sysroot.as_ref().and_then(|s| self.manifest.sysroots.get(&s.value)).map(|s| &s.env);
-        let mut env = std::collections::BTreeMap::new();
+        // What cargo builds for the host meanwhile (build scripts) is not zig's: it tells cargo apart for each target.
+        let toolchain = toolchain.filter(|_| task.cargo.is_none());
+        let mut env: BTreeMap<String, String> = toolchain.into_iter().flat_map(Toolchain::env).collect();
         for (name, text) in target.into_iter().chain(sysroot).chain([&task.env]).flatten() {
             let expanded = expander.text(text);
             if let Some(value) = self.keep(expanded) {

@@ -15,10 +15,12 @@ mod programs;
 mod reach;
 pub mod request;
 pub mod shell;
+pub mod toolchain;
 mod working_copy;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{StepId, StepIx};
@@ -30,6 +32,7 @@ pub use cargo::Cargo;
 pub use elsewhere::Elsewhere;
 pub use instantiate::JOBS_MARKER;
 pub use request::{Request, Selection};
+pub use toolchain::Toolchain;
 
 use pattern::Pattern;
 
@@ -95,6 +98,8 @@ pub struct Step {
     pub span: Span,
     pub desc: Option<String>,
     pub triple: String,
+    /// What its target compiles with, where that is not left to the machine.
+    pub toolchain: Option<Arc<Toolchain>>,
     pub needs: Vec<Need>,
     pub commands: Vec<Command>,
     /// Absolute, as the step sees it.

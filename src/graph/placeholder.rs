@@ -68,6 +68,11 @@ pub fn tools() -> PathBuf {
     Path::new(WORK).join(".tools")
 }
 
+/// Where it finds the compilers of its target.
+pub fn toolchain(name: &str) -> PathBuf {
+    Path::new(WORK).join(".zig").join(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

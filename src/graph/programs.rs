@@ -6,7 +6,7 @@ use crate::base::paths::join_clean;
 use crate::base::span::{Span, Spanned};
 use crate::manifest::model::{self, Task};
 
-use super::{Command, Elsewhere, ToolUse, shell};
+use super::{Cargo, Class, Command, Elsewhere, ToolUse, Toolchain, shell, toolchain};
 
 /// Programs and script files that the commands begin with, and the declared tools.
 pub(super) fn of(
@@ -82,5 +82,26 @@ fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
     let defined = |word: &str| script.functions.iter().any(|f| f == word);
     for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
         found(word, false, span);
+    }
+}
+
+/// Programs that no command names: what the target compiles with, what cargo starts.
+pub(super) fn implied(
+    tools: &mut Vec<ToolUse>,
+    class: Class,
+    span: Span,
+    toolchain: Option<&Toolchain>,
+    cargo: Option<&Cargo>,
+) {
+    let zig = toolchain.filter(|_| class == Class::Cached).map(|_| toolchain::tool(span));
+    let of_cargo = cargo.into_iter().flat_map(|cargo| cargo.zigbuild().into_iter().chain([cargo.compiler()]));
+    for tool in zig.into_iter().chain(of_cargo) {
+        match tools.iter_mut().find(|known| known.is_like(&tool)) {
+            Some(known) => {
+                known.required |= tool.required;
+                known.tool.install = known.tool.install.take().or(tool.tool.install);
+            }
+            None => tools.push(tool),
+        }
     }
 }

@@ -96,7 +96,8 @@ impl Request {
             }
             let anywhere = task.targets.is_empty() && (target == HOST || task.sysroot.is_some() || task.is_group());
             if !anywhere && !task.targets.iter().any(|t| t.value == target) {
-                let help = task.targets.first().map(|t| format!("it is built for `{}`", t.value));
+                let first = task.targets.first().map_or(HOST, |target| &target.value);
+                let help = Some(format!("it is built for `{first}`: give it `targets` for more"));
                 return Err(Unknown::NotBuiltFor { task: name.to_owned(), target: target.to_owned(), help });
             }
             pairs.push((name.to_owned(), target.to_owned()));

@@ -5,7 +5,7 @@
 //! | value | in a shell string | in an argv word | elsewhere |
 //! |---|---|---|---|
 //! | path (`step.*`, `sysroot.prefix`) | quoted when it needs it | raw | raw |
-//! | `args`, a list in `vars` | word by word, each quoted when it needs it | spread where it is the whole word, else joined by spaces | joined by spaces |
+//! | `args`, `toolchain.*`, a list in `vars` | word by word, each quoted when it needs it | spread where it is the whole word, else joined by spaces | joined by spaces |
 //! | a string in `vars`, all else | raw | raw | raw |
 //!
 //! The result of an expression is quoted in a shell string if it uses a path or `args`. Quoting knows
@@ -43,12 +43,23 @@ pub struct Scope<'a> {
     pub host_triple: String,
     /// `None`: the task has no sysroot.
     pub prefix: Option<PathBuf>,
+    /// `None`: the target has none, and then there are no words for it.
+    pub toolchain: Option<ToolchainFacts>,
     /// Already layered, see [`layered_vars`].
     pub vars: Vars,
     /// `None` outside `run TASK -- ARGS`: empty.
     pub args: Option<Vec<String>>,
     /// Put in for `{{ jobs }}`: a marker, since the number is known only after the key.
     pub jobs: String,
+}
+
+/// What build systems are to be told of a toolchain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ToolchainFacts {
+    /// For `--host`.
+    pub gnu: String,
+    pub meson: PathBuf,
+    pub cmake: PathBuf,
 }
 
 /// What a triple says.
@@ -248,6 +259,10 @@ impl<'a> Expander<'a> {
             Some(path) => path_text(path, text, at).map(Value::Word),
             None => Err(Problem::new(CODE, format!("`{name}` has no value here"), inner_span(text, at)).label(missing)),
         };
+        // Nothing where the target has none, so that one command is right at all targets.
+        let toolchain = |words: &dyn Fn(&ToolchainFacts) -> Result<Vec<String>, Problem>| {
+            scope.toolchain.as_ref().map_or(Ok(Vec::new()), words).map(Value::Words)
+        };
         Ok(match name {
             Name::Task => Value::Text(scope.task_name.to_owned()),
             Name::StepSource => path(&scope.source, "the task has no `source`")?,
@@ -259,6 +274,13 @@ impl<'a> Expander<'a> {
             Name::TargetOs => Value::Text(scope.target.os.clone()),
             Name::HostTriple => Value::Text(scope.host_triple.clone()),
             Name::Jobs => Value::Text(scope.jobs.clone()),
+            Name::ToolchainConfigure => toolchain(&|facts| Ok(vec![format!("--host={}", facts.gnu)]))?,
+            Name::ToolchainMeson => {
+                toolchain(&|facts| Ok(vec!["--cross-file".to_owned(), path_text(&facts.meson, text, at)?]))?
+            }
+            Name::ToolchainCmake => {
+                toolchain(&|facts| Ok(vec![format!("-DCMAKE_TOOLCHAIN_FILE={}", path_text(&facts.cmake, text, at)?)]))?
+            }
             Name::Args => {
                 let args = scope.args.clone().unwrap_or_default();
                 self.used_args = true;

@@ -22,6 +22,7 @@ pub(in crate::manifest) fn expander(vars: &[(&str, Var)]) -> Expander<'static> {
         target: TargetFacts::from_triple("arm", "aarch64-unknown-linux-gnu.2.28"),
         host_triple: "x86_64-unknown-linux-gnu".into(),
         prefix: Some("/w/root".into()),
+        toolchain: None,
         vars: vars.iter().map(|(name, var)| ((*name).to_owned(), var.clone())).collect(),
         args: Some(vec!["--all".into(), "it's".into()]),
         jobs: "@jobs@".into(),

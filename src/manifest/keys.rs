@@ -36,6 +36,8 @@ pub enum Takes {
     Sha256,
     /// 7 to 64 hexadecimal digits.
     Commit,
+    /// A word of these.
+    Word(&'static [&'static str]),
     /// A word of these, or `false`.
     WordOrFalse(&'static [&'static str]),
     /// Names of packages, one or a list, or `false`.
@@ -58,8 +60,6 @@ pub enum Takes {
     Named(&'static Table),
     /// One or a list of: a string, or a table that has more to say.
     Entries(&'static Table),
-    /// Planned and not there yet: an error of its own.
-    Later,
 }
 
 impl Takes {
@@ -72,10 +72,8 @@ impl Takes {
             Self::Duration => "a time such as `\"10m\"`".into(),
             Self::Sha256 => "a string of 64 hexadecimal digits".into(),
             Self::Commit => "a string of hexadecimal digits".into(),
-            Self::WordOrFalse(words) => {
-                let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
-                format!("{} or `false`", words.join(", "))
-            }
+            Self::Word(words) => quoted(words),
+            Self::WordOrFalse(words) => format!("{} or `false`", quoted(words)),
             Self::NamesOrFalse => "a string, a list of strings or `false`".into(),
             Self::Plains | Self::Texts | Self::EnvNames => "a string or a list of strings".into(),
             Self::Commands => "a string, or a list of strings and lists of strings".into(),
@@ -84,19 +82,18 @@ impl Takes {
             Self::Table(_) => "a table".into(),
             Self::Named(_) => "a table of tables".into(),
             Self::Entries(_) => "a string, a table, or a list of them".into(),
-            Self::Later => "nothing yet".into(),
         }
     }
+}
+
+fn quoted(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+    words.join(", ")
 }
 
 impl Table {
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
-    }
-
-    /// Those that can be written today.
-    pub fn present(&self) -> impl Iterator<Item = &'static Key> {
-        self.keys.iter().filter(|key| !matches!(key.takes, Takes::Later))
     }
 }
 
@@ -106,10 +103,6 @@ const fn key(name: &'static str, takes: Takes, doc: &'static str) -> Key {
 
 const fn required(name: &'static str, takes: Takes, doc: &'static str) -> Key {
     Key { name, takes, required: true, doc }
-}
-
-const fn later(name: &'static str) -> Key {
-    key(name, Takes::Later, "")
 }
 
 pub static ROOT: Table = Table {
@@ -138,7 +131,11 @@ pub static TARGET: Table = Table {
     what: "a target",
     keys: &[
         key("triple", Takes::Plain, "Target triple, with a glibc version where zig wants one; not for `host`."),
-        later("toolchain"),
+        key(
+            "toolchain",
+            Takes::Word(&["zig"]),
+            "What compiles for the triple: CC, CXX, AR and the like are set to it.",
+        ),
         key("env", Takes::Env, "Environment of every step at this target."),
         key("vars", Takes::Vars, "Stronger than the global vars, weaker than those of templates and tasks."),
     ],

@@ -35,3 +35,4 @@ pub mod schema;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod zig;

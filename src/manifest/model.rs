@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::zig::ZigTarget;
 use crate::base::span::{FileId, SourceFile, Span, Spanned};
 
 /// A string that may hold `{{ … }}`.
@@ -59,6 +60,8 @@ pub enum Var {
 pub struct Target {
     pub span: Span,
     pub triple: Spanned<String>,
+    /// What zig makes of the triple, where `toolchain = "zig"`.
+    pub zig: Option<ZigTarget>,
     pub env: Env,
     pub vars: Vars,
 }

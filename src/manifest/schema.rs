@@ -17,7 +17,7 @@ pub fn schema() -> Value {
 
 fn table(table: &Table) -> Map<String, Value> {
     let mut properties = Map::new();
-    for key in table.present() {
+    for key in table.keys.iter() {
         let mut value = takes(key.takes);
         value.insert("description".into(), key.doc.into());
         properties.insert(key.name.into(), value.into());
@@ -72,6 +72,7 @@ fn takes(takes: Takes) -> Map<String, Value> {
         }
         Takes::Sha256 => json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{64}$" }),
         Takes::Commit => json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{7,64}$" }),
+        Takes::Word(words) => json!({ "enum": words }),
         Takes::WordOrFalse(words) => {
             let words = words.iter().map(|word| json!(word)).chain([json!(false)]).collect::<Vec<_>>();
             json!({ "enum": words })
@@ -97,7 +98,6 @@ fn takes(takes: Takes) -> Map<String, Value> {
             let alone = if std::ptr::eq(inner, &keys::ENV_PASS) { env_name } else { string };
             one_or_list(json!({ "anyOf": [alone, table(inner)] }))
         }
-        Takes::Later => panic!("BUG: a key that is not there yet is in the schema"),
     })
 }
 

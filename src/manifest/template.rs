@@ -33,13 +33,16 @@ pub enum Name<'t> {
     TargetOs,
     HostTriple,
     SysrootPrefix,
+    ToolchainConfigure,
+    ToolchainMeson,
+    ToolchainCmake,
     Var(&'t str),
     Args,
     Jobs,
 }
 
 /// All names but those of variables.
-pub const NAMES: [(&str, Name<'static>); 11] = [
+pub const NAMES: [(&str, Name<'static>); 14] = [
     ("task.name", Name::Task),
     ("step.source", Name::StepSource),
     ("step.build", Name::StepBuild),
@@ -49,6 +52,9 @@ pub const NAMES: [(&str, Name<'static>); 11] = [
     ("target.os", Name::TargetOs),
     ("host.triple", Name::HostTriple),
     ("sysroot.prefix", Name::SysrootPrefix),
+    ("toolchain.configure", Name::ToolchainConfigure),
+    ("toolchain.meson", Name::ToolchainMeson),
+    ("toolchain.cmake", Name::ToolchainCmake),
     ("args", Name::Args),
     ("jobs", Name::Jobs),
 ];

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures cargo-bcache beside make, ninja, a serial script and cp, interleaved, and prints medians and ratios.
 
-    bench.py [small] [noop] [restore] [git] [chain]      all but chain where none is named
+    bench.py [small] [noop] [restore] [git] [fork] [chain]      all but chain where none is named
 
 small    300 steps of one `cp` each, cold: against `make -j2` with the same commands; the store is new, but for
          what it remembers of the machine's installed packages (reading them takes about 20 ms, once)
@@ -9,6 +9,8 @@ noop     the same with nothing changed: against ninja
 restore  utm-core's prefix deleted: against `cp -r` of it (builds utm-core first)
 git      a step whose input is a working copy of 100,000 tracked files, 200 untracked and 50 changed, with nothing new
          and after one more edit: against `git status --porcelain`; and one whose input is 3,000 of these files
+fork     the path of an unchanged program out of a git tree of 3,000 files: against what a script does that hashes HEAD,
+         `git diff` and the names of untracked files, and misses edits doing so
 chain    utm-core cold at -j2: against serial.sh, three rounds (takes about ten minutes)
 """
 import os
@@ -120,7 +122,7 @@ def restore(dir, rounds=7):
     report("prefix and layers deleted", store, theirs, "cp -r", "1.0x")
 
 
-def fork(dir):
+def tree(dir):
     """100,000 tracked files in 5,000 directories, 200 untracked, 50 changed; ignored files beside them."""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsync=none", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]
     for i in range(100_000):
@@ -151,7 +153,7 @@ run = "touch part"
 
 
 def git(dir, rounds=21):
-    fork(dir)
+    tree(dir)
     status = ["git", "status", "--porcelain"]
     home = str(dir / "store")
     took = run([BCACHE, "plan", "whole"], dir, BCACHE_HOME=home)
@@ -176,6 +178,35 @@ def git(dir, rounds=21):
     report("git input of 100,000 files, plan after an edit", ours, theirs, "git status", "0.6x")
 
 
+FORK = """
+[bcache]
+version = 1
+[tasks.gateway]
+cargo = { workspace = "fork", package = "harbor-gateway", bin = "harbor-gateway", features = ["bundled"] }
+"""
+
+SCRIPT = """
+git rev-parse HEAD
+git diff | sha256sum
+git ls-files -o --exclude-standard | sha256sum
+"""
+
+
+def fork(dir, rounds=41):
+    env = {"BCACHE_HOME": str(dir / "store")}
+    run([str(ROOT / "fixtures/fork/make"), "fork", "--files", "2930"], dir)
+    (dir / "tasks.toml").write_text(FORK)
+    ours, theirs = [], []
+    for _ in range(3):
+        run([BCACHE, "-q", "path", "gateway"], dir, **env)
+        run(["sh", "-c", SCRIPT], dir / "fork")
+    for _ in range(rounds):
+        ours.append(run([BCACHE, "-q", "path", "gateway"], dir, **env))
+        theirs.append(run(["sh", "-c", SCRIPT], dir / "fork"))
+    files = subprocess.run(["git", "ls-files"], cwd=dir / "fork", stdout=subprocess.PIPE, check=True).stdout.count(b"\n")
+    report(f"path of a program out of {files} files, nothing changed", ours, theirs, "hashing by git", "10 ms")
+
+
 def chain(dir, rounds=3):
     ours, theirs = [], []
     state = ROOT / ".bcache"
@@ -190,8 +221,8 @@ def chain(dir, rounds=3):
 
 
 def main():
-    names = sys.argv[1:] or ["small", "noop", "restore", "git"]
-    known = {"small": small, "noop": noop, "restore": restore, "git": git, "chain": chain}
+    names = sys.argv[1:] or ["small", "noop", "restore", "git", "fork"]
+    known = {"small": small, "noop": noop, "restore": restore, "git": git, "fork": fork, "chain": chain}
     for name in names:
         if name not in known:
             sys.exit(__doc__)

@@ -49,6 +49,19 @@ impl<'a> Outcome<'a> {
     }
 
     /// As redacted.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.said().contains(text), "no `{text}` in:\n{}", self.said());
+        self
+    }
+
+    #[track_caller]
+    pub fn answers(mut self, text: &str) -> Self {
+        assert!(self.answered().contains(text), "no `{text}` in:\n{}\n{}", self.answered(), self.said());
+        self.wanted_stdout.clone_from(&self.stdout);
+        self
+    }
+
     pub fn said(&self) -> &str {
         &self.stderr
     }

@@ -102,6 +102,8 @@ impl<'a> Messages<'a> {
         };
         let files = artifact.filenames.iter().filter(|_| is_wanted).map(|path| path.as_std_path());
         let files = files.filter(|path| path.extension().is_none_or(|ending| ending != "rmeta"));
+        // One of several kinds of a library, and of use to other crates alone.
+        let files = files.filter(|path| self.cargo.lib || path.extension().is_none_or(|ending| ending != "rlib"));
         files.map(|path| Built { path: path.to_owned(), depfile: path.with_extension("d") }).collect()
     }
 }

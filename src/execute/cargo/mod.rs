@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use messages::{Built, Messages};
 pub use trust::Trust;
+use trust::{Doubt, Surroundings};
 
 use crate::action::{ActionKey, Origin, StepRecord};
 use crate::base::digest::Hasher;
@@ -58,22 +59,30 @@ impl Build<'_> {
         let (Some(cargo), Some(sources)) = (&step.cargo, &assembled.cargo) else { return Ok(None) };
         let read = self.records.get(&step.id).map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
         let began = self.clock(assembled)?.begin().map_err(StepError::write(&assembled.tmp))?;
-        let paths = sources.files.keys().chain(&read).map(PathBuf::as_path);
-        let stats = trust::stats(paths).into_iter();
-        let is_ours = cargo.target_dir.starts_with(self.state.dir());
-        let trust = Trust::begin(cargo, &sources.workspace, stats, began, is_ours)
+        let run = trust::Run {
+            step: step.id.to_string(),
+            cargo,
+            workspace: &sources.workspace,
+            around: Surroundings::of(sources, &assembled.action),
+            is_ours: cargo.target_dir.starts_with(self.state.dir()),
+            began,
+        };
+        let trust = run
+            .begin(trust::stats(sources.paths().chain(read)).into_iter())
             .map_err(StepError::write(&cargo.target_dir))?;
         Ok(Some(Begun { cargo, sources, trust }))
     }
 
     /// After a run that ended well and was kept.
-    pub(super) fn remember_sources(&self, step: &Step, trust: Option<Trust>) -> Result<(), StepError> {
-        let (Some(trust), Some(cargo)) = (trust, &step.cargo) else { return Ok(()) };
+    pub(super) fn remember_sources(&self, step: &Step, finished: &mut Finished) -> Result<(), StepError> {
+        let (Some(trust), Some(cargo)) = (finished.trust.take(), &step.cargo) else { return Ok(()) };
         // Of one during which something moved it is not known what cargo saw.
         let record = self.records.get(&step.id).filter(|record| record.origin == Origin::Ran);
         let read = record.map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
-        let stats = trust::stats(read.iter().map(PathBuf::as_path)).into_iter();
-        trust.keep(stats).map_err(StepError::write(&cargo.target_dir))
+        let stats = trust::stats(read.into_iter()).into_iter();
+        let depfiles: Vec<PathBuf> = finished.built.iter().map(|built| built.depfile.clone()).collect();
+        let tracked = discovered::named(&depfiles, &step.cwd).unwrap_or_default();
+        trust.keep(stats, tracked.into_iter()).map_err(StepError::write(&cargo.target_dir))
     }
 
     /// Files outside of its packages that the recorded run has read.
@@ -118,9 +127,8 @@ impl<'a> Begun<'a> {
     /// What is run: distrusted packages are taken out of the target directory, then cargo builds.
     pub fn commands(&self, build: &Build, step: &Step, argv: impl Fn(&Command) -> Vec<OsString>) -> Vec<Vec<OsString>> {
         let mut commands = Vec::new();
-        if let Some(clean) = trust::clean_command(self.cargo, &self.trust.distrusted) {
-            let text =
-                format!("{}: built anew, since cargo can't tell what changed there: {}", step.id, self.distrusted());
+        if let Some(clean) = trust::clean_command(self.cargo, &self.trust.doubt) {
+            let text = format!("{}: built anew, since cargo can't tell what changed there: {}", step.id, self.doubt());
             build.listener.on(Event::Note { text });
             commands.push(clean);
         }
@@ -139,8 +147,9 @@ impl<'a> Begun<'a> {
         commands
     }
 
-    fn distrusted(&self) -> String {
-        let names: Vec<&str> = self.trust.distrusted.iter().map(String::as_str).collect();
+    fn doubt(&self) -> String {
+        let Doubt::Packages(packages) = &self.trust.doubt else { return "everything".to_owned() };
+        let names: Vec<&str> = packages.iter().map(String::as_str).collect();
         match names.len() {
             0..=4 => names.join(", "),
             more => format!("{} and {} more", names[..3].join(", "), more - 3),
@@ -159,8 +168,7 @@ impl<'a> Begun<'a> {
             Ending::Success => Ok(Some(self.trust)),
             Ending::Code { .. } => {
                 let dir = &self.cargo.target_dir;
-                let kept = if dir.is_dir() { self.trust.keep(std::iter::empty()) } else { Ok(()) };
-                kept.map(|()| None).map_err(StepError::write(dir))
+                self.trust.keep(std::iter::empty(), std::iter::empty()).map(|()| None).map_err(StepError::write(dir))
             }
             Ending::Signal { .. }
             | Ending::TimedOut

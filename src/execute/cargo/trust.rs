@@ -1,13 +1,22 @@
 //! May cargo be believed that something in its target directory is up to date?
 //!
-//! It goes by modification times: a file that changed and whose time is not newer than its last compile is not compiled again
-//! (`cp -p`, `rsync -t`, an archive, a clock that was put back). So each target directory remembers the sources that the last
-//! run in it had, by stat record, per profile and target. A source that looks different now is believed to be noticed only if
-//! it was *written* after that run began: its modification time is newer, and is the time of its last change. The packages of all
-//! others are taken out of the target directory (`cargo clean -p`) before cargo builds.
+//! A result is stored for everybody, so it has to be what an empty target directory would give. Cargo is quick because it
+//! believes a good deal; so each target directory remembers what the last run in it worked with, per profile and target:
 //!
-//! The memory lies in the target directory and goes with it. It is taken away before a run and written after it, so that what a
-//! killed run leaves, and what somebody else brought there, is built anew as far as it comes from this workspace.
+//! | what changed since | cargo notices | what is taken out before it builds |
+//! |---|---|---|
+//! | a source that its dep-info names, *written* after that run began | yes | nothing |
+//! | the same with an older time (`cp -p`, `rsync -t`, an archive, a clock that was put back) | no | its package |
+//! | another file of a package, such as what a macro reads without saying so | no | its package; prose, tests and examples are let be |
+//! | the compiler's or its wrapper's bytes, behind the same version | no | everything |
+//! | tools, host packages, needed outputs, views, cargo's configuration, other variables | where build scripts say so | packages with build scripts, and all of the workspace |
+//!
+//! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
+//! believed: compilers name what it led to, which may be as old as it likes.
+//!
+//! The memory lies in the target directory and goes with it. It is written before a run, with what is to be taken out until that is
+//! known to be done; so a run that is killed costs no more than itself. What somebody else brought into a directory that people
+//! build in too is built anew as far as it comes from this workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -17,13 +26,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::{Action, Kind as Part};
+use crate::base::digest::{Digest, Hasher};
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::{Instant, Kind, Stat};
+use crate::fingerprint::cargo::Sources;
 use crate::fingerprint::cargo::metadata::Workspace;
+use crate::fingerprint::env::is_known_to_cargo;
 use crate::graph::Cargo;
 
 const FORMAT: Format = Format { magic: b"bctrust\n", version: 1 };
+/// What says that a directory can be made anew, as backups and cargo read it.
+const TAG: &str =
+    "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo bcache.\n";
 /// Nanoseconds between the stamps of a file that was just written: who writes beside and renames needs a moment.
 const WRITTEN: i64 = 100_000_000;
 
@@ -34,99 +50,241 @@ struct Had {
     began: Instant,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+/// What else a run worked with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Surroundings {
+    compiler: Digest,
+    rest: Digest,
+}
+
+impl Surroundings {
+    pub fn of(sources: &Sources, action: &Action) -> Self {
+        let mut hasher = Hasher::new("bcache surroundings of cargo 1");
+        hasher.digest(&sources.configuration);
+        for component in &action.components {
+            let counts = match component.kind {
+                Part::Tool | Part::Need | Part::Layer | Part::Prefix | Part::Host => true,
+                Part::Env => !is_known_to_cargo(&component.name),
+                Part::Command
+                | Part::Setting
+                | Part::Source
+                | Part::Patch
+                | Part::Input
+                | Part::Output
+                | Part::Discovered => false,
+            };
+            if counts {
+                hasher.number(component.kind as u64).text(&component.name).digest(&component.digest);
+            }
+        }
+        Self { compiler: sources.compiler, rest: hasher.finish() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 struct Memory {
     sources: Vec<(OsString, Had)>,
+    around: Surroundings,
+    /// Of a run that did not end: what it may not have taken out yet.
+    doubt: Doubt,
+    /// What dep-info named, per step.
+    tracked: Vec<(String, Vec<OsString>)>,
+}
+
+/// What in a target directory is not believed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Doubt {
+    /// Packages by name; none: cargo is believed.
+    Packages(BTreeSet<String>),
+    All,
 }
 
 /// What a target directory is believed, and what is to be remembered of the run that begins.
 #[derive(Debug)]
 pub struct Trust {
     file: PathBuf,
-    /// Does nobody else build in the directory?
-    is_ours: bool,
+    step: String,
     began: Instant,
+    around: Surroundings,
     sources: BTreeMap<PathBuf, Had>,
-    /// Packages to be built anew.
-    pub distrusted: BTreeSet<String>,
+    tracked: Vec<(String, Vec<OsString>)>,
+    pub doubt: Doubt,
 }
 
-impl Trust {
-    /// `sources` are the files that the run will find, `began` the moment before they were looked at.
-    pub fn begin(
-        cargo: &Cargo,
-        workspace: &Workspace,
-        sources: impl Iterator<Item = (PathBuf, Stat)>,
-        began: Instant,
-        is_ours: bool,
-    ) -> io::Result<Self> {
-        let file = file(cargo);
+/// The run that begins.
+pub struct Run<'a> {
+    pub step: String,
+    pub cargo: &'a Cargo,
+    pub workspace: &'a Workspace,
+    pub around: Surroundings,
+    /// Does nobody else build in the directory?
+    pub is_ours: bool,
+    /// The moment before its sources were looked at.
+    pub began: Instant,
+}
+
+impl Run<'_> {
+    pub fn begin(self, sources: impl Iterator<Item = (PathBuf, Stat)>) -> io::Result<Trust> {
+        let file = file(self.cargo);
         let memory: Option<Memory> = fs::read(&file).ok().and_then(|bytes| FORMAT.open(&bytes).ok());
-        let is_empty = match fs::read_dir(&cargo.target_dir) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-            Err(e) => return Err(e),
+        let now: BTreeMap<PathBuf, Had> = sources.map(|(path, stat)| (path, Had { stat, began: self.began })).collect();
+        let mut trust = Trust {
+            step: self.step.clone(),
+            began: self.began,
+            around: self.around,
+            sources: now,
+            tracked: Vec::new(),
+            doubt: Doubt::Packages(BTreeSet::new()),
+            file,
         };
-        let now: BTreeMap<PathBuf, Had> = sources.map(|(path, stat)| (path, Had { stat, began })).collect();
-        let mut trust = Self { file, is_ours, began, sources: now, distrusted: BTreeSet::new() };
         match memory {
-            _ if is_empty => {}
-            Some(memory) => trust.compare(workspace, memory),
-            None => trust.distrusted = workspace.packages.iter().map(|p| p.name.clone()).collect(),
+            _ if is_empty(&self.cargo.target_dir)? => {}
+            Some(memory) => self.compare(memory, &mut trust),
+            // Nobody has built anything like this here yet.
+            None if self.is_ours && !trust.file.exists() => {}
+            None => trust.doubt = Doubt::Packages(names(self.workspace)),
         }
-        match fs::remove_file(&trust.file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(trust),
-        }
+        mark(&self.cargo.target_dir, self.is_ours)?;
+        trust.write(&trust.doubt)?;
+        Ok(trust)
     }
 
-    fn compare(&mut self, workspace: &Workspace, memory: Memory) {
-        let last = memory.sources.iter().map(|(_, had)| had.began).max();
-        let had: BTreeMap<PathBuf, Had> =
-            memory.sources.into_iter().map(|(path, had)| (PathBuf::from(path), had)).collect();
-        let mut before = had.clone();
-        let mut doubtful: Vec<PathBuf> = Vec::new();
-        let known: BTreeSet<&str> =
-            had.keys().filter_map(|path| workspace.package_of(path)).map(|package| package.name.as_str()).collect();
-        // In our own directory nobody has built what no run of ours has seen.
-        let is_new = |path: &Path| {
-            self.is_ours && workspace.package_of(path).is_some_and(|package| !known.contains(package.name.as_str()))
+    fn compare(&self, memory: Memory, trust: &mut Trust) {
+        let mut doubtful = match memory.doubt {
+            Doubt::Packages(packages) if memory.around.compiler == self.around.compiler => packages,
+            Doubt::Packages(_) | Doubt::All => {
+                trust.doubt = Doubt::All;
+                return;
+            }
         };
-        for (path, now) in &self.sources {
+        if memory.around.rest != self.around.rest {
+            // Those of the workspace all: macros can read variables and files too.
+            doubtful.extend(self.workspace.scripted.iter().cloned());
+            doubtful.extend(names(self.workspace));
+        }
+        for path in self.doubtful(memory.sources, &memory.tracked, trust) {
+            match self.workspace.package_of(&path) {
+                Some(package) => doubtful.extend([package.name.clone()]),
+                // Anybody may have read it.
+                None => doubtful.extend(names(self.workspace)),
+            }
+        }
+        trust.tracked = memory.tracked;
+        trust.doubt = Doubt::Packages(doubtful);
+    }
+
+    /// Files that changed, and cargo may not notice it. What other steps had is kept.
+    fn doubtful(
+        &self,
+        sources: Vec<(OsString, Had)>,
+        tracked: &[(String, Vec<OsString>)],
+        trust: &mut Trust,
+    ) -> Vec<PathBuf> {
+        let last = sources.iter().map(|(_, had)| had.began).max();
+        let mut before: BTreeMap<PathBuf, Had> =
+            sources.into_iter().map(|(path, had)| (PathBuf::from(path), had)).collect();
+        let known: BTreeSet<String> =
+            before.keys().filter_map(|path| self.workspace.package_of(path)).map(|p| p.name.clone()).collect();
+        // In our own directory nobody has built what no run of ours has seen.
+        let is_new =
+            |path: &Path| self.is_ours && self.workspace.package_of(path).is_some_and(|p| !known.contains(&p.name));
+        let tracked = Tracked::new(tracked, &self.step);
+        let mut doubtful = Vec::new();
+        for (path, now) in &trust.sources {
             let had = before.remove(path);
             let is_same = had.is_some_and(|had| had.stat == now.stat);
-            if !is_same && !was_written(&now.stat, had.map(|had| had.began).or(last)) && !is_new(path) {
+            if is_same || is_new(path) || self.is_prose(path) && !tracked.has(path) {
+                continue;
+            }
+            // Cargo looks at what a link led to, not at the link.
+            let is_link = now.stat.kind == Kind::Symlink || had.is_some_and(|had| had.stat.kind == Kind::Symlink);
+            if is_link || !tracked.has(path) || !was_written(&now.stat, had.map(|had| had.began).or(last)) {
                 doubtful.push(path.clone());
             }
         }
         for (path, had) in before {
-            let is_ours = workspace.package_of(&path).is_some();
-            // Gone; or of a step with other packages.
-            if is_ours {
+            if self.workspace.package_of(&path).is_none() {
+                // Of a step with other packages.
+                trust.sources.insert(path, had);
+            } else if !self.is_prose(&path) {
                 doubtful.push(path);
-            } else {
-                self.sources.insert(path, had);
             }
         }
-        for path in doubtful {
-            match workspace.package_of(&path) {
-                Some(package) => self.distrusted.extend([package.name.clone()]),
-                // Anybody may have read it.
-                None => self.distrusted.extend(workspace.packages.iter().map(|p| p.name.clone())),
-            }
-        }
+        doubtful
     }
 
+    /// What no program is made from, unless dep-info says so.
+    fn is_prose(&self, path: &Path) -> bool {
+        let Some(package) = self.workspace.package_of(path) else { return false };
+        let inner = path.strip_prefix(&package.dir).unwrap_or(path);
+        let top = inner.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_apart = inner.iter().nth(1).is_some() && ["tests", "benches", "examples", "docs"].contains(&top);
+        is_apart || top.starts_with("LICENSE") || path.extension().is_some_and(|ending| ending == "md")
+    }
+}
+
+/// Names of dep-info: files, and directories with all that lies in them.
+struct Tracked<'m> {
+    paths: BTreeSet<&'m Path>,
+}
+
+impl<'m> Tracked<'m> {
+    /// Of the step itself, or where it has not run yet of those that did.
+    fn new(tracked: &'m [(String, Vec<OsString>)], step: &str) -> Self {
+        let has_own = tracked.iter().any(|(known, _)| known == step);
+        let lists = tracked.iter().filter(|(known, _)| !has_own || known == step);
+        Self { paths: lists.flat_map(|(_, paths)| paths).map(Path::new).collect() }
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        path.ancestors().any(|path| self.paths.contains(path))
+    }
+}
+
+impl Trust {
     /// The run came to its end, good or bad. `read` is what else it was found to have read, and has not changed since.
-    pub fn keep(mut self, read: impl Iterator<Item = (PathBuf, Stat)>) -> io::Result<()> {
+    /// `tracked` is what cargo's dep-info names, where it got so far.
+    pub fn keep(
+        mut self,
+        read: impl Iterator<Item = (PathBuf, Stat)>,
+        tracked: impl Iterator<Item = PathBuf>,
+    ) -> io::Result<()> {
         let began = self.began;
         self.sources.extend(read.map(|(path, stat)| (path, Had { stat, began })));
-        self.write()
+        let tracked: Vec<OsString> = tracked.map(Into::into).collect();
+        if !tracked.is_empty() {
+            self.tracked.retain(|(step, _)| *step != self.step);
+            self.tracked.push((self.step.clone(), tracked));
+        }
+        self.write(&Doubt::Packages(BTreeSet::new()))
     }
 
-    fn write(self) -> io::Result<()> {
-        let sources = self.sources.into_iter().map(|(path, had)| (path.into(), had)).collect();
-        publish(&self.file, &FORMAT.seal(&Memory { sources }))
+    fn write(&self, doubt: &Doubt) -> io::Result<()> {
+        let sources = self.sources.iter().map(|(path, had)| (path.into(), *had)).collect();
+        let (around, doubt, tracked) = (self.around, doubt.clone(), self.tracked.clone());
+        let memory = Memory { sources, around, doubt, tracked };
+        publish(&self.file, &FORMAT.seal(&memory))
+    }
+}
+
+fn names(workspace: &Workspace) -> BTreeSet<String> {
+    workspace.packages.iter().map(|package| package.name.clone()).collect()
+}
+
+/// Cargo marks a target directory where it makes one, and a later cargo cleans none that is not marked.
+fn mark(dir: &Path, is_ours: bool) -> io::Result<()> {
+    let tag = dir.join("CACHEDIR.TAG");
+    if !is_ours && dir.exists() || tag.exists() {
+        return Ok(());
+    }
+    publish(&tag, TAG.as_bytes())
+}
+
+fn is_empty(dir: &Path) -> io::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e),
     }
 }
 
@@ -145,25 +303,25 @@ fn was_written(stat: &Stat, after: Option<Instant>) -> bool {
     after.is_some_and(|after| stat.mtime > after.0) && (stat.ctime - stat.mtime).abs() < WRITTEN
 }
 
-/// `cargo clean -p` for the distrusted packages.
-pub fn clean_command(cargo: &Cargo, distrusted: &BTreeSet<String>) -> Option<Vec<OsString>> {
-    if distrusted.is_empty() {
-        return None;
-    }
+/// What takes out of a target directory what is not believed: nothing, or a command of cargo.
+pub fn clean_command(cargo: &Cargo, doubt: &Doubt) -> Option<Vec<OsString>> {
+    let packages = match doubt {
+        Doubt::Packages(packages) if packages.is_empty() => return None,
+        Doubt::Packages(packages) => Some(packages),
+        Doubt::All => None,
+    };
     let mut words: Vec<OsString> = ["cargo", "clean", "--target-dir"].map(Into::into).to_vec();
     words.push(cargo.target_dir.clone().into());
-    words.extend(distrusted.iter().flat_map(|package| ["-p".into(), package.into()]));
-    if let Some(profile) = &cargo.profile {
-        words.extend(["--profile".into(), profile.into()]);
-    }
-    if let Some(triple) = cargo.rust_triple() {
-        words.extend(["--target".into(), triple.into()]);
+    if let Some(packages) = packages {
+        words.extend(packages.iter().flat_map(|package| ["-p".into(), package.into()]));
+        words.extend(cargo.profile.iter().flat_map(|profile| ["--profile".into(), profile.into()]));
+        words.extend(cargo.rust_triple().iter().flat_map(|triple| ["--target".into(), triple.into()]));
     }
     Some(words)
 }
 
 /// The stat record of each file that is there.
-pub fn stats<'p>(paths: impl Iterator<Item = &'p Path>) -> Vec<(PathBuf, Stat)> {
-    let stat = |path: &'p Path| Some((path.to_owned(), Stat::read(path).ok().flatten()?));
+pub fn stats(paths: impl Iterator<Item = PathBuf>) -> Vec<(PathBuf, Stat)> {
+    let stat = |path: PathBuf| Stat::read(&path).ok().flatten().map(|stat| (path, stat));
     paths.filter_map(stat).filter(|(_, stat)| stat.kind != Kind::Dir).collect()
 }

@@ -1,5 +1,6 @@
 //! Which compiler builds, and what it is: the version that it reports, and the bytes of its libraries, its own and the
-//! standard ones of the targets. So a compiler that was built by hand twice under one version is two compilers.
+//! standard ones of the targets. So a compiler that was built by hand twice under one version is two compilers. Of a script
+//! that starts one the bytes count too.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,12 @@ impl Asked<'_> {
         let sysroot = Path::new(sysroot);
         let mut hasher = Hasher::new("bcache compiler 1");
         hasher.text(version);
-        let mut seen = vec![(place.real.clone(), files.observe(&place.real)?)];
+        let program = files.observe(&place.real)?;
+        if let Some(content) = program.digest.filter(|content| tools.is_script(&place.real, *content)) {
+            // It says of itself what the compiler behind it says, and may do more.
+            hasher.text("script").digest(&content);
+        }
+        let mut seen = vec![(place.real.clone(), program)];
         self.libraries(files, sysroot, &mut hasher, &mut seen)?;
         let shown = version.lines().next().unwrap_or_default().to_owned();
         let component =

@@ -32,6 +32,8 @@ const KEPT: usize = 64;
 pub enum MetadataError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("there is no directory `{}` for cargo to build in", dir.display())]
+    NoWorkspace { dir: PathBuf },
     #[error("cannot start `{program}`: {error}")]
     Start { program: String, error: std::io::Error },
     #[error("cargo can't read the workspace `{}`: {said}", dir.display())]
@@ -58,6 +60,8 @@ pub struct Workspace {
     pub id: String,
     /// It and those that it depends on, where they are local.
     pub packages: Vec<Package>,
+    /// Names of packages with build scripts, from anywhere.
+    pub scripted: Vec<String>,
     /// Directories of other local packages.
     pub others: Vec<OsString>,
     /// How many things there are to compile and to run, about.
@@ -127,6 +131,10 @@ impl Memory {
             && known.holds(files)?
         {
             return Ok(known.workspace);
+        }
+        let dir = asked.cargo.workspace.clone();
+        if !dir.is_dir() {
+            return Err(MetadataError::NoWorkspace { dir });
         }
         let (workspace, manifests) = asked.ask()?;
         let mut facts = Vec::new();
@@ -242,13 +250,20 @@ impl Asked<'_> {
             manifests.push(manifest);
         }
         packages.sort_by(|a, b| a.dir.cmp(&b.dir));
-        let units =
-            metadata.packages.iter().filter(|p| needed.contains(&p.id)).map(|p| self.units(p, &package.id)).sum();
+        let is_needed = |p: &&cargo_metadata::Package| needed.contains(&p.id);
+        let has_script =
+            |p: &&cargo_metadata::Package| p.targets.iter().any(|t| t.kind.contains(&TargetKind::CustomBuild));
+        let mut scripted: Vec<String> =
+            metadata.packages.iter().filter(is_needed).filter(has_script).map(|p| p.name.to_string()).collect();
+        scripted.sort();
+        scripted.dedup();
+        let units = metadata.packages.iter().filter(is_needed).map(|p| self.units(p, &package.id)).sum();
         let workspace = Workspace {
             root: metadata.workspace_root.clone().into_std_path_buf(),
             target_dir: metadata.target_directory.clone().into_std_path_buf(),
             id: package.id.repr.clone(),
             packages,
+            scripted,
             others,
             units,
         };

@@ -10,30 +10,39 @@ pub mod metadata;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::action::{Component, Kind as Part};
+use crate::base::digest::{Digest, Hasher};
 use crate::base::paths::escaped;
 use crate::base::span::Spanned;
-use crate::graph::{Cargo, Step};
+use crate::graph::pattern::Pattern;
+use crate::graph::{Cargo, InputPattern, Step};
 use crate::manifest::cargo_config::{self, Choices};
 use crate::manifest::model::Tool;
 
 use super::assemble::{AssembleError, Workbench};
 use super::files::{FileError, Observation};
+use super::git::{self, GitError, Scope};
 use super::inputs::{self, Found, Walk};
 use metadata::{Asked, Workspace};
 
 /// What a run of a cargo step has to know.
 pub struct Sources {
     pub workspace: Workspace,
-    /// The files of its packages.
+    /// Whatever compiles, and what wraps it.
+    pub compiler: Digest,
+    /// Cargo's own files of settings, which may set variables for build scripts.
+    pub configuration: Digest,
+    /// The files of its packages in working copies of git, and those elsewhere.
+    pub git: Vec<Arc<git::Identity>>,
     pub files: Found,
 }
 
 impl Sources {
-    /// Is the file known by the key already?
-    pub fn holds(&self, path: &Path) -> bool {
-        self.files.contains_key(path)
+    /// Every file of its packages.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.files.keys().cloned().chain(self.git.iter().flat_map(|identity| identity.files()))
     }
 }
 
@@ -56,10 +65,21 @@ pub fn describe(
     let config = parts.configuration()?;
     parts.compiler(&config)?;
     parts.chosen_programs(&config)?;
+    let compiler = digest_of(&parts.components, Part::Tool);
+    let configuration = digest_of(&parts.components, Part::Input);
     let workspace = parts.workspace(&config)?;
-    let files = parts.sources(&workspace)?;
+    let (git, files) = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
-    Ok(Described { sources: Sources { workspace, files }, components, seen })
+    Ok(Described { sources: Sources { workspace, compiler, configuration, git, files }, components, seen })
+}
+
+/// What there is of a kind: all programs that were chosen, by configuration or environment; all files of configuration.
+fn digest_of(components: &[Component], kind: Part) -> Digest {
+    let mut hasher = Hasher::new("bcache around cargo 1");
+    for component in components.iter().filter(|component| component.kind == kind) {
+        hasher.text(&component.name).digest(&component.digest);
+    }
+    hasher.finish()
 }
 
 /// The step's environment for questions before it runs: its own directories may not be there yet.
@@ -220,14 +240,66 @@ impl Parts<'_> {
         Ok(workspace)
     }
 
-    /// The files of the packages, each once.
-    fn sources(&mut self, workspace: &Workspace) -> Result<Found, AssembleError> {
+    /// The files of the packages: of what lies in a working copy of git, all but what it ignores; of the rest, everything.
+    fn sources(&mut self, workspace: &Workspace) -> Result<(Vec<Arc<git::Identity>>, Found), AssembleError> {
+        let mut identities = Vec::new();
+        for scope in self.scopes(workspace)? {
+            match self.bench.git.identity(&scope) {
+                Ok(identity) => {
+                    let mut component = git::component(&scope, &identity);
+                    component.name = format!("{} (git: packages of {})", scope.shown, self.cargo.package);
+                    self.components.push(component);
+                    identities.push(identity);
+                }
+                // All of it is ignored.
+                Err(GitError::Empty { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let found = self.walked(workspace, &identities)?;
+        Ok((identities, found))
+    }
+
+    /// One scope for the packages of the workspace, one for each that lies elsewhere.
+    fn scopes(&self, workspace: &Workspace) -> Result<Vec<Scope>, AssembleError> {
+        let (inside, outside): (Vec<&Path>, Vec<&Path>) = workspace
+            .packages
+            .iter()
+            .map(|package| package.dir.as_path())
+            .partition(|dir| dir.starts_with(&workspace.root));
+        let mut scopes = Vec::new();
+        let all = outside.into_iter().map(|dir| (dir, vec![dir])).chain([(workspace.root.as_path(), inside)]);
+        for (dir, packages) in all.filter(|(_, packages)| !packages.is_empty()) {
+            if git::working_copy(dir)?.is_none() {
+                continue;
+            }
+            let path =
+                |dir: &Path, exclude: bool| InputPattern { pattern: Pattern::of_path(dir), exclude, optional: true };
+            let others =
+                workspace.others.iter().map(Path::new).filter(|other| packages.iter().any(|p| other.starts_with(p)));
+            let made = [workspace.target_dir.as_path(), &self.cargo.target_dir];
+            scopes.push(Scope {
+                dir: dir.to_owned(),
+                paths: packages.iter().map(|dir| path(dir, false)).chain(others.map(|dir| path(dir, true))).collect(),
+                head: false,
+                without: made.map(Pattern::of_path).to_vec(),
+                shown: self.bench.graph.shown(dir),
+            });
+        }
+        Ok(scopes)
+    }
+
+    /// The files of packages that no working copy holds, each once.
+    fn walked(&mut self, workspace: &Workspace, held: &[Arc<git::Identity>]) -> Result<Found, AssembleError> {
         let bench = self.bench;
-        let others = workspace.others.iter().map(Path::new);
+        let is_held = |dir: &Path| held.iter().any(|identity| identity.holds(&dir.join("Cargo.toml")));
+        let held = workspace.packages.iter().map(|package| package.dir.as_path()).filter(|dir| is_held(dir));
+        let others = workspace.others.iter().map(Path::new).chain(held);
         let not_sources = others.chain([workspace.target_dir.as_path(), &self.cargo.target_dir]);
-        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.collect());
+        let not_sources: Vec<&Path> = not_sources.collect();
         let mut found = Found::new();
-        for package in &workspace.packages {
+        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.clone());
+        for package in workspace.packages.iter().filter(|package| !not_sources.contains(&package.dir.as_path())) {
             walk.directory(&package.dir, &mut found)?;
         }
         let known: Vec<&Path> = self.seen.iter().map(|(path, _)| path.as_path()).collect();

@@ -12,9 +12,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::{self, Value};
 use super::error::Problem;
-use super::keys::{self, Key, Table, Takes};
+use super::keys::{self, Key, Table};
 use super::model::{ManifestWarning, Settings, Sysroot, Target};
 use super::raw::{Raw, define};
+use super::zig::ZigTarget;
 use crate::base::ids::HOST;
 use crate::base::span::{FileId, Span, Spanned};
 
@@ -135,10 +136,13 @@ impl Reader<'_> {
     /// A target whose triple is wrong is kept, so that those who name it don't look wrong too.
     fn target(&mut self, name: &Spanned<String>, table: &DeTable<'_>) -> Target {
         let triple = Spanned::new(String::new(), name.span);
-        let mut target = Target { span: name.span, triple, env: Default::default(), vars: Default::default() };
+        let (env, vars) = Default::default();
+        let mut target = Target { span: name.span, triple, zig: None, env, vars };
+        let mut toolchain = None;
         for pair in self.pairs(table, &keys::TARGET, name.span) {
             match pair.key.name {
                 "triple" => target.triple = self.triple(&pair, name).unwrap_or(target.triple),
+                "toolchain" => toolchain = self.toolchain(&pair),
                 "env" => target.env = self.env(&pair),
                 "vars" => target.vars = self.vars(&pair).into_iter().map(|(name, var)| (name.value, var)).collect(),
                 other => unhandled(other),
@@ -149,7 +153,23 @@ impl Reader<'_> {
             (false, false) => self.missing("triple", &keys::TARGET, name.span),
             (false, true) => {}
         }
+        if let Some(at) = toolchain.filter(|_| !target.triple.is_empty()) {
+            let at = if name.value == HOST { at } else { target.triple.span };
+            match ZigTarget::parse(&target.triple) {
+                Ok(zig) => target.zig = Some(zig),
+                Err(refused) => self.bad_value(refused.text, at, &refused.help),
+            }
+        }
         target
+    }
+
+    /// The place of the word, if it is the one that there is.
+    fn toolchain(&mut self, pair: &Pair) -> Option<Span> {
+        if pair.value.get_ref().as_str() == Some("zig") {
+            return Some(self.span_of(pair.value));
+        }
+        self.another_word(pair);
+        None
     }
 
     fn triple(&mut self, pair: &Pair, target: &Spanned<String>) -> Option<Spanned<String>> {
@@ -219,7 +239,6 @@ impl Reader<'_> {
         for (name, value) in table {
             let key_span = self.span_of(name);
             match known.key(name.get_ref()) {
-                Some(key) if matches!(key.takes, Takes::Later) => self.not_yet(key.name, key_span),
                 Some(key) => pairs.push(Pair { key, key_span, value }),
                 None => self.unknown_key(name.get_ref(), known, key_span),
             }
@@ -231,17 +250,12 @@ impl Reader<'_> {
         pairs
     }
 
-    fn not_yet(&mut self, name: &str, span: Span) {
-        let problem = Problem::new("bcache::manifest::not_yet", format!("`{name}` is not there yet"), span);
-        self.problems.push(problem.label("planned for a later version"));
-    }
-
     fn unknown_key(&mut self, name: &str, known: &Table, span: Span) {
         let message = format!("{} has no key `{name}`", known.what);
         let problem = Problem::new("bcache::manifest::unknown_key", message, span).label("unknown key");
         self.problems.push(match name {
             "include" => problem.help("`include` stands above the first `[table]`"),
-            _ => problem.did_you_mean(name, known.present().map(|key| key.name)),
+            _ => problem.did_you_mean(name, known.keys.iter().map(|key| key.name)),
         });
     }
 

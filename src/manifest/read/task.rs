@@ -107,7 +107,7 @@ impl Reader<'_> {
     }
 
     /// It is none of the words that the key takes.
-    fn another_word(&mut self, pair: &Pair) {
+    pub(super) fn another_word(&mut self, pair: &Pair) {
         let written = match pair.value.get_ref() {
             DeValue::String(word) => format!("`\"{word}\"`"),
             DeValue::Boolean(true) => "`true`".into(),

@@ -182,6 +182,7 @@ fn five_thousand_tasks_load_and_expand() {
             target: TargetFacts::host(),
             host_triple: host_triple(),
             prefix: Some("/p".into()),
+            toolchain: None,
             vars: layered_vars(&manifest, "host", Some(task)),
             args: None,
             jobs: "1".into(),

@@ -128,21 +128,6 @@ fn a_source_is_of_one_kind_with_the_keys_of_that_kind() {
 }
 
 #[test]
-fn what_is_planned_is_not_an_unknown_key() {
-    insta::assert_snapshot!(problems(
-        "[targets.arm]
-triple = \"aarch64-unknown-linux-gnu\"
-toolchain = \"zig\"
-[sysroots.s]
-path = \"s\"
-[tasks.a]
-cargo = { workspace = \"w\" }
-run = \"x\"
-"
-    ));
-}
-
-#[test]
 fn an_input_is_a_glob_or_of_git_with_the_keys_of_that_kind() {
     insta::assert_snapshot!(problems(
         "[tasks.a]
@@ -287,4 +272,30 @@ fn a_first_file_needs_a_bcache_table_with_a_version() {
     insta::assert_snapshot!(
         said("[tasks.a]\nrun = \"x\"\n") + &said("[bcache]\n") + &said("[bcache]\nversion = \"1\"\n")
     );
+}
+
+#[test]
+fn a_toolchain_is_zig_and_its_triple_is_one_that_zig_has() {
+    insta::assert_snapshot!(problems(
+        "[targets.a]
+triple = \"x86_64-pc-windows-msvc\"
+toolchain = \"zig\"
+[targets.b]
+triple = \"mars-unknown-linux-gnu\"
+toolchain = \"zig\"
+[targets.c]
+triple = \"aarch64-linux-musl.2.28\"
+toolchain = \"zig\"
+[targets.d]
+triple = \"aarch64-linux-musl\"
+toolchain = \"gcc\"
+[targets.e]
+triple = \"aarch64-unknown-linux-gnu.2.28\"
+toolchain = \"zig\"
+[targets.host]
+toolchain = \"zig\"
+[tasks.a]
+run = \"x {{ toolchain.meson }}\"
+"
+    ));
 }
