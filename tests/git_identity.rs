@@ -835,6 +835,45 @@ fn a_repository_inside_that_is_no_submodule_counts_as_one() {
 }
 
 #[test]
+fn a_repository_that_comes_to_be_nearer_is_the_one_that_is_asked() {
+    let repo = Repo::new();
+    repo.write(".gitignore", "*.log\n");
+    repo.write("a/b/c/f", "1");
+    repo.write("a/b/c/d/x.log", "1");
+    let first = part(&repo, "a/b/c", &[]).unwrap();
+    for nearer in ["a", "a/b", "a/b/c"] {
+        repo.git_in(&repo.at(nearer), &["init", "-q"]);
+        let second = part(&repo, "a/b/c", &[]).unwrap();
+        assert_ne!(second, first, "{nearer}: its rules are no more");
+        fs::remove_dir_all(repo.at(nearer).join(".git")).unwrap();
+        assert_eq!(part(&repo, "a/b/c", &[]).unwrap(), first, "{nearer}");
+    }
+}
+
+#[test]
+fn another_home_has_other_ignore_rules() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.write("b.log", "1");
+    let all = repo.tree();
+    let home = repo.dir.path().join("other home");
+    fs::create_dir_all(home.join("git")).unwrap();
+    fs::write(home.join("git/ignore"), "*.log\n").unwrap();
+    let vars = [("HOME", repo.dir.path().join("home")), ("XDG_CONFIG_HOME", home)];
+    let outside = Outside::new(vars.into_iter().map(|(name, path)| (name.into(), path.into_os_string())));
+    let git = Git::new(repo.dir.path().join("memory"), &outside, Vec::new());
+    assert_ne!(git.identity(&repo.scope()).unwrap().tree.to_string(), all);
+    assert_eq!(repo.tree(), all);
+}
+
+#[test]
+fn directories_as_deep_as_half_a_path_can_be_are_walked() {
+    let repo = Repo::new();
+    repo.write("d/".repeat(1000) + "f", "1");
+    as_git(&repo);
+}
+
+#[test]
 fn the_commit_counts_where_it_is_asked_for() {
     let repo = Repo::new();
     repo.write("a", "1");

@@ -258,6 +258,47 @@ run = 'cp in fork/src/gen.rs'
 }
 
 #[test]
+fn a_working_copy_that_a_task_makes_is_an_input_of_others() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(
+        "
+[tasks.fork]
+inputs = ['in']
+outputs = ['fork/']
+run = 'git init -q fork; cp in fork/a.rs; git -C fork add -A'
+
+[tasks.bin]
+inputs = [{ git = 'fork' }]
+outputs = ['bin']
+run = 'cat fork/*.rs > bin'
+",
+    );
+    sandbox.file("in", "1\n");
+    sandbox.run("build bin").counts("0 fresh, 0 restored, 2 ran").success();
+    sandbox.run("build bin").counts("2 fresh, 0 restored, 0 ran").success();
+    sandbox.file("in", "2\n");
+    sandbox.run("build bin").counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!(sandbox.read("bin"), "2\n");
+}
+
+#[test]
+fn a_git_input_in_the_steps_own_output_is_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks("[tasks.a]\ninputs = [{ git = 'out/fork' }]\noutputs = ['out/']\nrun = 'x'\n");
+    let outcome = sandbox.run("build a");
+    says(&outcome, "`out/fork` is an input and an output of `a@host`");
+    outcome.exit(3);
+}
+
+#[test]
+fn a_workspace_in_a_repository_that_cannot_be_read_builds_what_needs_no_git() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks("[tasks.a]\ninputs = ['in']\noutputs = ['out/']\nrun = 'cp in out/'\n").file("in", "1");
+    git_in(&sandbox, ".", "init -q --object-format=sha256");
+    sandbox.run("build a").counts("0 fresh, 0 restored, 1 ran").success();
+}
+
+#[test]
 fn two_tasks_that_make_files_in_each_others_scope_are_a_cycle_that_says_how_to_open_it() {
     let sandbox = Sandbox::new();
     sandbox.tasks(

@@ -220,6 +220,15 @@ pub struct GitInput {
     pub head: bool,
 }
 
+impl GitInput {
+    /// Does it say of the path that it counts, or that it does not?
+    pub fn mentions(&self, path: &Path) -> bool {
+        let takes_all = self.paths.iter().all(|path| path.exclude);
+        let is_named = || self.paths.iter().any(|named| named.pattern.covers(path));
+        path.starts_with(&self.dir.path) && (takes_all || is_named())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct OutputPattern {
     pub pattern: Pattern,

@@ -69,12 +69,14 @@ impl Owners {
     /// A step that reads what it writes could never be fresh.
     fn check_inputs_in_own_outputs(&self, steps: &[Step], root: &Path, problems: &mut Vec<Problem>) {
         for step in steps.iter().filter(|s| s.class != Class::Plain) {
-            for input in step.inputs.iter().filter(|i| !i.exclude && !i.pattern.is_glob() && i.pattern.path != root) {
+            let files = step.inputs.iter().filter(|i| !i.exclude).map(|i| &i.pattern);
+            let dirs = step.git_inputs.iter().map(|input| &input.dir);
+            for input in files.chain(dirs).filter(|pattern| !pattern.is_glob() && pattern.path != root) {
                 if let Some(output) =
-                    step.outputs.iter().find(|o| !o.pattern.is_glob() && o.pattern.covers(&input.pattern.path))
+                    step.outputs.iter().find(|o| !o.pattern.is_glob() && o.pattern.covers(&input.path))
                 {
-                    let text = format!("`{}` is an input and an output of `{}`", input.pattern.shown, step.id);
-                    let problem = Problem::new("bcache::graph::own_output", text, input.pattern.span)
+                    let text = format!("`{}` is an input and an output of `{}`", input.shown, step.id);
+                    let problem = Problem::new("bcache::graph::own_output", text, input.span)
                         .label("read here")
                         .related(output.pattern.span, "made here")
                         .help("a step can't be judged by what it makes itself");

@@ -109,7 +109,7 @@ impl Graph {
         let known: Vec<&PathBuf> = source.chain(&step.path).chain([&state]).collect();
         each_path(step, &mut |path, _| {
             let is_known = step.inputs.iter().any(|i| i.pattern.covers(path))
-                || step.git_inputs.iter().any(|input| path.starts_with(&input.dir.path))
+                || step.git_inputs.iter().any(|input| input.mentions(path))
                 || step.scripts.iter().any(|script| script == path)
                 || known.iter().any(|known| path.starts_with(known))
                 || matches!(&step.source, Some(s) if matches!(&s.from, SourceFrom::Archive { path: archive, .. } if archive == path))

@@ -67,8 +67,9 @@ impl Ground {
         let ignores = [excludes, Some(copy.common.join("info/exclude"))];
         let attributes = settings.attributes.or_else(|| homes.in_xdg("attributes"));
         let filters = [Some("/etc/gitattributes".into()), attributes, Some(copy.common.join("info/attributes"))];
+        let before = look(&index::place(&copy.gitdir))?;
         let index = copy.index()?;
-        facts.push(index_fact(&copy, &index, below)?);
+        facts.push(index_fact(&copy, &index, before, below));
         let mut ground =
             Self { copy, index, ignores: Chain::default(), filters: Chain::default(), converts: settings.converts };
         for path in ignores.into_iter().flatten() {
@@ -94,16 +95,17 @@ impl Ground {
     }
 }
 
-fn index_fact(copy: &WorkingCopy, index: &Index, below: &[u8]) -> Result<Fact, GitError> {
+/// Of an index that was read after a look at its file.
+fn index_fact(copy: &WorkingCopy, index: &Index, before: (Option<Stat>, bool), below: &[u8]) -> Fact {
     let path = index::place(&copy.gitdir);
     let of = IndexOf { root: copy.root.as_os_str().as_bytes().to_vec(), below: below.to_vec() };
     let (stat, settled) = match index.written() {
         Some((stat, seen_at)) => (Some(stat), stat.is_settled(seen_at)),
         // Read by the git program, or not there.
-        None => look(&path)?,
+        None => before,
     };
     let digest = short(&index.tracked_digest(below));
-    Ok(Fact { path: path.as_os_str().as_bytes().to_vec(), stat, settled, digest, index: Some(of) })
+    Fact { path: path.as_os_str().as_bytes().to_vec(), stat, settled, digest, index: Some(of) }
 }
 
 fn look(path: &Path) -> Result<(Option<Stat>, bool), GitError> {

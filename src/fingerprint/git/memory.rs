@@ -73,6 +73,10 @@ impl<'a> Git<'a> {
         always.iter().for_each(|pattern| {
             hasher.bytes(pattern.path.as_os_str().as_encoded_bytes());
         });
+        // Where the user's ignore file is.
+        for name in ["HOME", "XDG_CONFIG_HOME"] {
+            hasher.bytes(outside.get(name).unwrap_or_default().as_encoded_bytes());
+        }
         let always_digest = hasher.finish();
         Self { dir, outside, always, always_digest, slots: Mutex::default(), runs: AtomicU64::new(0) }
     }
@@ -96,7 +100,8 @@ impl<'a> Git<'a> {
         if let Some(known) = slot.identity.as_ref().filter(|_| slot.looked_at == now) {
             return Ok(Arc::clone(known));
         }
-        let real = scope.dir.canonicalize().map_err(|_| GitError::None { path: scope.dir.clone() })?;
+        let real = scope.dir.canonicalize().ok().filter(|dir| dir.is_dir());
+        let real = real.ok_or_else(|| GitError::None { path: scope.dir.clone() })?;
         let before = slot.identity.take();
         let known = match &before {
             Some(identity) => identity.snapshot().clone(),

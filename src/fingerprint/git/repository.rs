@@ -213,7 +213,7 @@ pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)
     if dirs.is_empty() {
         return Ok(found);
     }
-    let Some(copy) = WorkingCopy::around(root)? else { return Ok(found) };
+    let Ok(Some(copy)) = WorkingCopy::around(root) else { return Ok(found) };
     let index = copy.index()?;
     for (at, dir) in dirs.iter().enumerate() {
         let Ok(inner) = dir.strip_prefix(&copy.root) else { continue };

@@ -62,12 +62,14 @@ impl<'s> Filter<'s> {
     pub fn new(scope: &'s Scope, real: &'s Path, always: &'s [Pattern]) -> Self {
         let takes = scope.paths.iter().filter(|path| !path.exclude).map(|path| &path.pattern).collect();
         let excluded = scope.paths.iter().filter(|path| path.exclude).map(|path| &path.pattern);
-        // What lies elsewhere can't be met.
+        // What lies elsewhere can't be met. A scope in what a task makes is what that made.
         let may_meet = |pattern: &&Pattern| {
             let fixed = pattern.fixed_part();
-            [scope.dir.as_path(), real].iter().any(|dir| fixed.starts_with(dir) || dir.starts_with(&fixed))
+            let near = [scope.dir.as_path(), real].iter().any(|dir| fixed.starts_with(dir) || dir.starts_with(&fixed));
+            near && !pattern.covers(&scope.dir) && !pattern.covers(real)
         };
-        let leaves = excluded.chain(&scope.without).chain(always).filter(may_meet).collect();
+        let taken_away = scope.without.iter().chain(always).filter(may_meet);
+        let leaves = excluded.chain(taken_away).collect();
         Self { scope, real, takes, leaves }
     }
 

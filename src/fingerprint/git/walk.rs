@@ -61,6 +61,14 @@ pub struct Walk<'w> {
     old_facts: HashSet<Vec<u8>>,
 }
 
+/// What is left to be done on a walk.
+enum Step {
+    /// A directory, and the place of the one that it lies in.
+    Enter(Place, usize),
+    /// All below this directory is done.
+    Leave(usize),
+}
+
 /// Facts each once, as they were seen last. `None` where one differs from what the last snapshot was made by.
 fn settled_facts(mut facts: Vec<Fact>, old: &[Fact]) -> Option<Vec<Fact>> {
     let key = |fact: &Fact| (fact.path.clone(), fact.index.as_ref().map(|of| of.below.clone()));
@@ -120,6 +128,9 @@ impl<'w> Walk<'w> {
             inner.push(b'/');
         }
         let ground = self.enter(copy, &inner)?;
+        let index = super::index::place(&self.grounds[ground].copy.gitdir);
+        // Another repository than that of the last snapshot.
+        self.must_list_all |= self.known.stale.is_some() && !self.old_facts.contains(index.as_os_str().as_bytes());
         let mut place = Place {
             path: Vec::new(),
             entries: self.grounds[ground].index.below(&inner),
@@ -133,7 +144,7 @@ impl<'w> Walk<'w> {
             commit: None,
         };
         self.descend(&mut place, &inner)?;
-        self.dir(place, 0)?;
+        self.tree(place)?;
         if wants_head {
             let ground = Rc::clone(&self.grounds[ground]);
             let head = ground.head(&mut self.out.facts)?;
@@ -173,6 +184,11 @@ impl<'w> Walk<'w> {
                 self.out.facts.extend(is_ignore.then_some(fact));
             }
             place.inner = inner[..end].to_vec();
+            if end < inner.len() {
+                // A repository that comes to be nearer than ours.
+                let nearer = copy.join(OsStr::from_bytes(&place.inner)).join(".git");
+                self.out.facts.push(ground::read(nearer.as_os_str().as_bytes(), &nearer)?.0);
+            }
             place.is_ignored = place.is_ignored || place.ignores.means(&inner[..end - 1], true);
         }
         Ok(())
@@ -193,13 +209,30 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Adds a directory and all below it.
-    fn dir(&mut self, mut place: Place, parent: usize) -> Result<(), GitError> {
+    /// Adds a directory and all below it. Paths may be deeper than a stack.
+    fn tree(&mut self, place: Place) -> Result<(), GitError> {
+        let mut open = vec![Step::Enter(place, 0)];
+        while let Some(step) = open.pop() {
+            match step {
+                Step::Leave(at) => self.out.dirs[at].end = self.out.dirs.len() as u32,
+                Step::Enter(place, parent) => {
+                    if let Some((at, below)) = self.dir(place, parent)? {
+                        open.push(Step::Leave(at));
+                        open.extend(below.into_iter().rev().map(|place| Step::Enter(place, at)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a directory: its place, and the directories to enter. `None` where all of it was taken over.
+    fn dir(&mut self, mut place: Place, parent: usize) -> Result<Option<(usize, Vec<Place>)>, GitError> {
         if let Some(old) = place.old
             && self.known.is_whole(old)
         {
             self.take_over(old, parent);
-            return Ok(());
+            return Ok(None);
         }
         let old = place.old.filter(|old| !self.known.is_stale(*old));
         let listed = match old {
@@ -214,18 +247,13 @@ impl<'w> Walk<'w> {
         let repository = self.repository(&mut place, listed.as_ref())?;
         self.rules_in(&mut place, listed.as_ref())?;
         let at = self.begin(&place, parent, listed.as_ref(), repository);
-        if !matches!(repository, Repository::Absent { .. }) {
-            let below = match (&listed, old) {
-                (Some(listed), _) => self.judge(&place, at, &listed.names)?,
-                (None, Some(old)) => self.keep(&place, at, old),
-                (None, None) => Vec::new(),
-            };
-            for place in below {
-                self.dir(place, at)?;
-            }
-        }
-        self.out.dirs[at].end = self.out.dirs.len() as u32;
-        Ok(())
+        let below = match (&listed, old) {
+            _ if matches!(repository, Repository::Absent { .. }) => Vec::new(),
+            (Some(listed), _) => self.judge(&place, at, &listed.names)?,
+            (None, Some(old)) => self.keep(&place, at, old),
+            (None, None) => Vec::new(),
+        };
+        Ok(Some((at, below)))
     }
 
     /// All of an old directory, as it was.
