@@ -84,6 +84,9 @@ impl Repo {
         let _ = fs::remove_file(&scratch);
         if self.at(".git/index").exists() {
             fs::copy(self.at(".git/index"), &scratch).unwrap();
+            // Git tells by it which entries are too young to be believed.
+            let written = fs::metadata(self.at(".git/index")).unwrap().modified().unwrap();
+            fs::File::options().write(true).open(&scratch).unwrap().set_modified(written).unwrap();
         }
         for args in [&["add", "-A"][..], &["write-tree"]] {
             let output = self.command(args).env("GIT_INDEX_FILE", &scratch).output().unwrap();

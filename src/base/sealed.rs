@@ -54,6 +54,11 @@ impl Format {
 
     /// The body alone.
     pub fn open_bytes<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Unreadable> {
+        self.open_digested(bytes).map(|(body, _)| body)
+    }
+
+    /// The body and its digest.
+    pub fn open_digested<'a>(&self, bytes: &'a [u8]) -> Result<(&'a [u8], Digest), Unreadable> {
         if bytes.len() < HEADER || &bytes[..8] != self.magic {
             return Err(Unreadable::Foreign);
         }
@@ -62,10 +67,11 @@ impl Format {
             return Err(Unreadable::Version(version));
         }
         let body = &bytes[HEADER..];
-        if Digest::of(body).as_bytes()[..] != bytes[12..HEADER] {
+        let digest = Digest::of(body);
+        if digest.as_bytes()[..] != bytes[12..HEADER] {
             return Err(Unreadable::Damaged);
         }
-        Ok(body)
+        Ok((body, digest))
     }
 }
 

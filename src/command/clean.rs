@@ -12,6 +12,12 @@ use super::Context;
 use super::error::CommandError;
 use super::open::Opened;
 
+/// Directories and files of the state that are made again.
+const CLEANED: [&str; 14] = [
+    "work", "kept", "t", "proofs", "logs", "made", "files", "versions", "tools", "out", "cargo", "packages", "git",
+    "zig",
+];
+
 impl Context {
     pub(super) fn clean(&self, tasks: &[TaskName]) -> Result<Exit, CommandError> {
         let mut workspace = self.workspace(tasks, None)?;
@@ -41,7 +47,7 @@ impl Context {
         for prefix in opened.prefixes {
             removed += prefix.retain(|_| false)?;
         }
-        for name in ["work", "kept", "t", "proofs", "logs", "made", "files", "versions", "tools"] {
+        for name in CLEANED {
             let path = opened.state.dir().join(name);
             remove_tree(&path).map_err(CommandError::io(format!("remove `{}`", path.display())))?;
         }
@@ -60,7 +66,10 @@ impl Context {
                 removed += opened.prefixes[prefix.index()].retain(|owner| *owner != step.id)?;
             }
             opened.state.forget_last_use(&step.id)?;
-            remove_tree(&step.work).map_err(CommandError::io(format!("remove `{}`", step.work.display())))?;
+            let built = step.cargo.iter().filter(|cargo| cargo.has_own_target_dir).map(|cargo| &cargo.target_dir);
+            for dir in built.chain([&step.work]) {
+                remove_tree(dir).map_err(CommandError::io(format!("remove `{}`", dir.display())))?;
+            }
         }
         Ok(removed)
     }

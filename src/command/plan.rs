@@ -119,8 +119,14 @@ impl Context {
 
     fn verdict(&self, opened: &Opened, ix: StepIx, judged: Judged, forced: bool) -> Result<Foreseen, CommandError> {
         let explain = |reasons: &[Reason]| {
-            Explainer { graph: opened.graph, results: opened.results, state: opened.state, host: opened.bench.host }
-                .explain(reasons, judged.record.as_deref())
+            Explainer {
+                graph: opened.graph,
+                results: opened.results,
+                state: opened.state,
+                host: opened.bench.host,
+                git: opened.bench.git,
+            }
+            .explain(reasons, judged.record.as_deref())
         };
         match &judged.fresh {
             Ok(made) => {

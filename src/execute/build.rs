@@ -392,7 +392,7 @@ impl Build<'_> {
             bytes += layer.size();
         }
         self.learn(&result.made, &placed.seen);
-        self.remember_host(&judged.assembled);
+        self.remember_seen(&judged.assembled);
         self.records.write(record(placed.seen, Origin::Restored))?;
         self.forget_place(step);
         self.results.set(ix, Arc::new(result.made.clone()));
@@ -440,8 +440,14 @@ impl Build<'_> {
     }
 
     pub(super) fn sentences(&self, reasons: &[Reason], old: Option<&StepRecord>) -> Vec<Why> {
-        Explainer { graph: self.graph, results: self.results, state: self.state, host: self.bench.host }
-            .explain(reasons, old)
+        Explainer {
+            graph: self.graph,
+            results: self.results,
+            state: self.state,
+            host: self.bench.host,
+            git: self.bench.git,
+        }
+        .explain(reasons, old)
     }
 
     /// Tells of an error that ended a step.

@@ -6,6 +6,7 @@ use crate::base::paths::escaped;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::event::Why;
+use crate::fingerprint::git::{self, Git};
 use crate::fingerprint::host::{Host, Identity, Item};
 use crate::graph::Graph;
 use crate::plan::Reason;
@@ -19,12 +20,15 @@ const HOST: Format = Format { magic: b"bchosts\n", version: 1 };
 const NAMED: usize = 3;
 /// Packages that are listed: one source makes several.
 const PACKAGES: usize = 6;
+/// Files of a git input that are listed.
+const FILES: usize = 6;
 
 pub struct Explainer<'a> {
     pub graph: &'a Graph,
     pub results: &'a Results,
     pub state: &'a State,
     pub host: &'a Host<'a>,
+    pub git: &'a Git<'a>,
 }
 
 /// Keeps what a step made under its digest, so that a later change of it can be told file by file.
@@ -47,15 +51,26 @@ fn place_of_host(state: &State, digest: &Digest) -> std::path::PathBuf {
     state.dir().join("hosts").join(digest.to_string())
 }
 
+/// Keeps the files of a git input under its digest, so that a later change of it can be told file by file.
+pub fn remember_git(state: &State, identity: &git::Identity) -> std::io::Result<()> {
+    let path = place_of_tree(state, &identity.digest());
+    if path.exists() { Ok(()) } else { publish(&path, &identity.listing()) }
+}
+
+fn place_of_tree(state: &State, digest: &Digest) -> std::path::PathBuf {
+    state.dir().join("trees").join(digest.to_string())
+}
+
 /// Forgets what no record refers to any more.
 pub fn forget_unused(state: &State, records: &[StepRecord]) {
     let used: std::collections::HashSet<String> = records
         .iter()
         .flat_map(|r| &r.action.components)
-        .filter(|c| matches!(c.kind, Kind::Need | Kind::Layer | Kind::Host))
+        .filter(|c| matches!(c.kind, Kind::Need | Kind::Layer | Kind::Host | Kind::Input))
         .map(|c| c.digest.to_string())
         .collect();
-    let entries = ["made", "hosts"].into_iter().filter_map(|dir| std::fs::read_dir(state.dir().join(dir)).ok());
+    let entries =
+        ["made", "hosts", "trees"].into_iter().filter_map(|dir| std::fs::read_dir(state.dir().join(dir)).ok());
     for entry in entries.flatten().flatten().filter(|e| e.file_name().to_str().is_none_or(|n| !used.contains(n))) {
         // It is a memory aid: one too many does no harm.
         let _ = std::fs::remove_file(entry.path());
@@ -76,6 +91,9 @@ impl Explainer<'_> {
         if new.kind == Kind::Host {
             return self.packages(old, new);
         }
+        if new.kind == Kind::Input {
+            return self.files(old, new);
+        }
         if !matches!(new.kind, Kind::Need | Kind::Layer) {
             return None;
         }
@@ -86,12 +104,13 @@ impl Explainer<'_> {
             (before.layer.clone().unwrap_or_default(), after.layer.clone().unwrap_or_default());
         let installed = old_layer.changes(&new_layer).into_iter().map(|(path, _)| escaped(path));
         let names: Vec<String> = outputs.chain(installed).collect();
-        let more = names.len().saturating_sub(NAMED);
-        let mut text = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        if more > 0 {
-            text.push_str(&format!(" and {more} more"));
-        }
-        (!names.is_empty()).then_some(text)
+        first_of(&names, NAMED)
+    }
+
+    /// Which files of a git input are different.
+    fn files(&self, old: &Component, new: &Component) -> Option<String> {
+        let listing = std::fs::read(place_of_tree(self.state, &old.digest)).ok()?;
+        first_of(&self.git.find(&new.digest)?.changes(&listing)?, FILES)
     }
 
     /// Which packages of the host are different.
@@ -99,12 +118,7 @@ impl Explainer<'_> {
         let bytes = std::fs::read(place_of_host(self.state, &old.digest)).ok()?;
         let before: Vec<Item> = HOST.open(&bytes).ok()?;
         let changes = package_changes(&before, &self.host.list(&new.digest)?);
-        let more = changes.len().saturating_sub(PACKAGES);
-        let mut text = changes.iter().take(PACKAGES).cloned().collect::<Vec<_>>().join(", ");
-        if more > 0 {
-            text.push_str(&format!(" and {more} more"));
-        }
-        (!changes.is_empty()).then_some(text)
+        first_of(&changes, PACKAGES)
     }
 
     fn recall(&self, component: &Component) -> Option<Made> {
@@ -116,6 +130,16 @@ impl Explainer<'_> {
         let ix = self.graph.indices().find(|ix| self.graph.step(*ix).id.to_string() == component.name)?;
         self.results.get(ix).map(|made| Made::clone(&made))
     }
+}
+
+/// The first few, and how many more there are. `None` of nothing.
+fn first_of(all: &[String], few: usize) -> Option<String> {
+    let mut text = all.iter().take(few).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(few);
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    (!all.is_empty()).then_some(text)
 }
 
 /// `libc6-dev 2.36-9 -> 2.36-10`, `libmount-dev 2.38.1-5 (new)`: what changed, what came, what went.

@@ -195,7 +195,7 @@ impl Build<'_> {
         record.made = Some(made);
         record.outputs = seen;
         record.stored = stored;
-        self.remember_host(assembled);
+        self.remember_seen(assembled);
         self.remember(ix, record, moved.is_some())?;
         Ok(stored)
     }
@@ -359,11 +359,14 @@ impl Build<'_> {
         }
     }
 
-    /// Keeps the packages that its action holds by one digest.
-    pub(super) fn remember_host(&self, assembled: &Assembled) {
+    /// Keeps the packages and the git trees that its action holds by one digest each.
+    pub(super) fn remember_seen(&self, assembled: &Assembled) {
         if let Some(hosted) = &assembled.host {
             // As above.
             let _ = explain::remember_host(self.state, &hosted.identity);
+        }
+        for identity in &assembled.git {
+            let _ = explain::remember_git(self.state, identity);
         }
     }
 

@@ -105,7 +105,8 @@ impl<'a> Builder<'a> {
         }
         let ix = StepIx(self.steps.len() as u32);
         self.by_id.insert(id.clone(), ix);
-        let step = self.instantiate(id);
+        let mut step = self.instantiate(id);
+        cargo::build_apart(&mut step, &self.manifest.tasks[task]);
         self.steps.push(step);
         ix
     }
@@ -196,13 +197,12 @@ impl<'a> Builder<'a> {
         let cargo = task.cargo.as_ref().and_then(|cargo| fill.cargo(&mut outer, &id, cargo, zig, &args));
         let mut commands = fill.commands(&mut inner, task);
         commands.extend(cargo.as_ref().map(Cargo::command));
-        let cwd = fill.cwd(&mut inner, task, cargo.as_ref(), &work);
-        let cwd = elsewhere.seen(&cwd);
+        let cwd = elsewhere.seen(&fill.cwd(&mut inner, task, cargo.as_ref(), &work));
         let (mut tools, scripts) = programs::of(task, &commands, &cwd, &manifest.root, &elsewhere);
         programs::implied(&mut tools, class, task.span, toolchain.as_deref(), cargo.as_ref());
         // Checksums are the whole key, or there is none: then nothing that was read counts.
         let depfiles = if class == Class::Cached { fill.depfiles(&mut outer, task, &work) } else { Vec::new() };
-        let mut step = Step {
+        let step = Step {
             class,
             span: task.span,
             desc: task.desc.clone(),
@@ -237,7 +237,6 @@ impl<'a> Builder<'a> {
             cargo,
             id,
         };
-        cargo::build_apart(&mut step, task);
         let (problem, warning) = working_copy::check(task, &step, &manifest.files);
         self.problems.extend(problem);
         self.warnings.extend(warning.filter(|text| !self.warnings.contains(text)));

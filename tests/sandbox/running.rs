@@ -40,6 +40,10 @@ impl<'a> Running<'a> {
         self.child.as_ref().expect("it is running").id()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     pub fn signal(&self, signal: Signal) -> &Self {
         let pid = Pid::from_raw(self.pid() as i32).unwrap();
         kill_process(pid, signal).unwrap();

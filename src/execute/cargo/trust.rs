@@ -9,14 +9,14 @@
 //! | the same with an older time (`cp -p`, `rsync -t`, an archive, a clock that was put back) | no | its package |
 //! | another file of a package, such as what a macro reads without saying so | no | its package; prose, tests and examples are let be |
 //! | the compiler's or its wrapper's bytes, behind the same version | no | everything |
-//! | tools, host packages, needed outputs, views, other variables | where build scripts say so | packages with build scripts, and the one that was asked for, which is linked |
+//! | tools, host packages, needed outputs, views, cargo's configuration, other variables | where build scripts say so | packages with build scripts, and all of the workspace |
 //!
 //! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
 //! believed: compilers name what it led to, which may be as old as it likes.
 //!
-//! The memory lies in the target directory and goes with it. It is emptied before a run and written after it, so that what a
-//! killed run leaves is built anew as far as it comes from this workspace; and so is what somebody else brought into a directory
-//! that people build in too.
+//! The memory lies in the target directory and goes with it. It is written before a run, with what is to be taken out until that is
+//! known to be done; so a run that is killed costs no more than itself. What somebody else brought into a directory that people
+//! build in too is built anew as far as it comes from this workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -37,6 +37,9 @@ use crate::fingerprint::env::is_known_to_cargo;
 use crate::graph::Cargo;
 
 const FORMAT: Format = Format { magic: b"bctrust\n", version: 1 };
+/// What says that a directory can be made anew, as backups and cargo read it.
+const TAG: &str =
+    "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo bcache.\n";
 /// Nanoseconds between the stamps of a file that was just written: who writes beside and renames needs a moment.
 const WRITTEN: i64 = 100_000_000;
 
@@ -57,6 +60,7 @@ pub struct Surroundings {
 impl Surroundings {
     pub fn of(sources: &Sources, action: &Action) -> Self {
         let mut hasher = Hasher::new("bcache surroundings of cargo 1");
+        hasher.digest(&sources.configuration);
         for component in &action.components {
             let counts = match component.kind {
                 Part::Tool | Part::Need | Part::Layer | Part::Prefix | Part::Host => true,
@@ -77,17 +81,18 @@ impl Surroundings {
     }
 }
 
-/// `sources` are `None` of a run that did not end.
 #[derive(Serialize, Deserialize)]
 struct Memory {
-    sources: Option<Vec<(OsString, Had)>>,
+    sources: Vec<(OsString, Had)>,
     around: Surroundings,
+    /// Of a run that did not end: what it may not have taken out yet.
+    doubt: Doubt,
     /// What dep-info named, per step.
     tracked: Vec<(String, Vec<OsString>)>,
 }
 
 /// What in a target directory is not believed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Doubt {
     /// Packages by name; none: cargo is believed.
     Packages(BTreeSet<String>),
@@ -102,7 +107,6 @@ pub struct Trust {
     began: Instant,
     around: Surroundings,
     sources: BTreeMap<PathBuf, Had>,
-    /// Of other steps.
     tracked: Vec<(String, Vec<OsString>)>,
     pub doubt: Doubt,
 }
@@ -140,33 +144,32 @@ impl Run<'_> {
             None if self.is_ours && !trust.file.exists() => {}
             None => trust.doubt = Doubt::Packages(names(self.workspace)),
         }
-        trust.write(None)?;
+        mark(&self.cargo.target_dir, self.is_ours)?;
+        trust.write(&trust.doubt)?;
         Ok(trust)
     }
 
     fn compare(&self, memory: Memory, trust: &mut Trust) {
-        if memory.around.compiler != self.around.compiler {
-            trust.doubt = Doubt::All;
-            return;
-        }
-        let mut doubtful = BTreeSet::new();
+        let mut doubtful = match memory.doubt {
+            Doubt::Packages(packages) if memory.around.compiler == self.around.compiler => packages,
+            Doubt::Packages(_) | Doubt::All => {
+                trust.doubt = Doubt::All;
+                return;
+            }
+        };
         if memory.around.rest != self.around.rest {
+            // Those of the workspace all: macros can read variables and files too.
             doubtful.extend(self.workspace.scripted.iter().cloned());
-            doubtful.extend(self.workspace.asked().map(|package| package.name.clone()));
+            doubtful.extend(names(self.workspace));
         }
-        match memory.sources {
-            None => doubtful.extend(names(self.workspace)),
-            Some(sources) => {
-                for path in self.doubtful(sources, &memory.tracked, trust) {
-                    match self.workspace.package_of(&path) {
-                        Some(package) => doubtful.extend([package.name.clone()]),
-                        // Anybody may have read it.
-                        None => doubtful.extend(names(self.workspace)),
-                    }
-                }
+        for path in self.doubtful(memory.sources, &memory.tracked, trust) {
+            match self.workspace.package_of(&path) {
+                Some(package) => doubtful.extend([package.name.clone()]),
+                // Anybody may have read it.
+                None => doubtful.extend(names(self.workspace)),
             }
         }
-        trust.tracked = memory.tracked.into_iter().filter(|(step, _)| *step != self.step).collect();
+        trust.tracked = memory.tracked;
         trust.doubt = Doubt::Packages(doubtful);
     }
 
@@ -250,20 +253,31 @@ impl Trust {
         self.sources.extend(read.map(|(path, stat)| (path, Had { stat, began })));
         let tracked: Vec<OsString> = tracked.map(Into::into).collect();
         if !tracked.is_empty() {
+            self.tracked.retain(|(step, _)| *step != self.step);
             self.tracked.push((self.step.clone(), tracked));
         }
-        let sources = std::mem::take(&mut self.sources);
-        self.write(Some(sources.into_iter().map(|(path, had)| (path.into(), had)).collect()))
+        self.write(&Doubt::Packages(BTreeSet::new()))
     }
 
-    fn write(&self, sources: Option<Vec<(OsString, Had)>>) -> io::Result<()> {
-        let memory = Memory { sources, around: self.around, tracked: self.tracked.clone() };
+    fn write(&self, doubt: &Doubt) -> io::Result<()> {
+        let sources = self.sources.iter().map(|(path, had)| (path.into(), *had)).collect();
+        let (around, doubt, tracked) = (self.around, doubt.clone(), self.tracked.clone());
+        let memory = Memory { sources, around, doubt, tracked };
         publish(&self.file, &FORMAT.seal(&memory))
     }
 }
 
 fn names(workspace: &Workspace) -> BTreeSet<String> {
     workspace.packages.iter().map(|package| package.name.clone()).collect()
+}
+
+/// Cargo marks a target directory where it makes one, and a later cargo cleans none that is not marked.
+fn mark(dir: &Path, is_ours: bool) -> io::Result<()> {
+    let tag = dir.join("CACHEDIR.TAG");
+    if !is_ours && dir.exists() || tag.exists() {
+        return Ok(());
+    }
+    publish(&tag, TAG.as_bytes())
 }
 
 fn is_empty(dir: &Path) -> io::Result<bool> {

@@ -79,10 +79,6 @@ pub struct Package {
 }
 
 impl Workspace {
-    pub fn asked(&self) -> Option<&Package> {
-        self.packages.iter().find(|package| package.id == self.id)
-    }
-
     /// The package in whose directory a file lies.
     pub fn package_of(&self, path: &Path) -> Option<&Package> {
         self.packages.iter().filter(|p| path.starts_with(&p.dir)).max_by_key(|p| p.dir.as_os_str().len())

@@ -32,6 +32,8 @@ pub struct Sources {
     pub workspace: Workspace,
     /// Whatever compiles, and what wraps it.
     pub compiler: Digest,
+    /// Cargo's own files of settings, which may set variables for build scripts.
+    pub configuration: Digest,
     /// The files of its packages in working copies of git, and those elsewhere.
     pub git: Vec<Arc<git::Identity>>,
     pub files: Found,
@@ -63,17 +65,18 @@ pub fn describe(
     let config = parts.configuration()?;
     parts.compiler(&config)?;
     parts.chosen_programs(&config)?;
-    let compiler = compiler_of(&parts.components);
+    let compiler = digest_of(&parts.components, Part::Tool);
+    let configuration = digest_of(&parts.components, Part::Input);
     let workspace = parts.workspace(&config)?;
     let (git, files) = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
-    Ok(Described { sources: Sources { workspace, compiler, git, files }, components, seen })
+    Ok(Described { sources: Sources { workspace, compiler, configuration, git, files }, components, seen })
 }
 
-/// All programs that were chosen, by configuration or environment.
-fn compiler_of(components: &[Component]) -> Digest {
-    let mut hasher = Hasher::new("bcache compiler and wrappers 1");
-    for component in components.iter().filter(|component| component.kind == Part::Tool) {
+/// What there is of a kind: all programs that were chosen, by configuration or environment; all files of configuration.
+fn digest_of(components: &[Component], kind: Part) -> Digest {
+    let mut hasher = Hasher::new("bcache around cargo 1");
+    for component in components.iter().filter(|component| component.kind == kind) {
         hasher.text(&component.name).digest(&component.digest);
     }
     hasher.finish()

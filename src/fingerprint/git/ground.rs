@@ -23,8 +23,6 @@ pub struct Ground {
     /// Rules of the user and of the repository.
     pub ignores: Chain,
     pub filters: Chain,
-    /// Names of attributes that stand for others.
-    pub macros: Vec<Vec<u8>>,
     /// Git may keep any file in another form.
     pub converts: bool,
 }
@@ -71,14 +69,8 @@ impl Ground {
         let filters = [Some("/etc/gitattributes".into()), attributes, Some(copy.common.join("info/attributes"))];
         let index = copy.index()?;
         facts.push(index_fact(&copy, &index, below)?);
-        let mut ground = Self {
-            copy,
-            index,
-            ignores: Chain::default(),
-            filters: Chain::default(),
-            macros: Vec::new(),
-            converts: settings.converts,
-        };
+        let mut ground =
+            Self { copy, index, ignores: Chain::default(), filters: Chain::default(), converts: settings.converts };
         for path in ignores.into_iter().flatten() {
             let (fact, text) = read(path.as_os_str().as_bytes(), &path)?;
             facts.push(fact);
@@ -86,7 +78,7 @@ impl Ground {
         }
         for path in filters.into_iter().flatten() {
             let text = read(b"", &path)?.1;
-            ground.filters = ground.filters.with(Rules::filtering(&text, 0, &mut ground.macros));
+            ground.filters = ground.filters.with(Rules::filtering(&text, 0));
         }
         Ok(ground)
     }

@@ -23,8 +23,9 @@ use super::snapshot::Snapshot;
 use super::walk::{Known, MustListAll, Walk};
 
 const FORMAT: Format = Format { magic: b"bc-git1\n", version: 1 };
-/// Scopes whose memories are kept.
-const KEPT: usize = 64;
+/// Files of memories that are kept, one or two to a scope.
+const KEPT: usize = 512;
+const PATCHES: Format = Format { magic: b"bc-gitp\n", version: 1 };
 /// How often a working copy that changes while it is looked at is looked at again.
 const TRIES: usize = 5;
 
@@ -135,7 +136,8 @@ impl<'a> Git<'a> {
         if !is_first && !moved.must_walk() {
             return Ok(moved.is_refreshed);
         }
-        let mut stale = (!moved.all).then_some(moved.dirs);
+        let mut stale: Option<Vec<u32>> = (!moved.all).then(|| moved.dirs.into_iter().collect());
+        stale.iter_mut().for_each(|stale| stale.sort_unstable());
         loop {
             let copy = WorkingCopy::around(real)?.ok_or_else(|| GitError::None { path: scope.dir.clone() })?;
             let known_parts = Known { snapshot: known, stale, gone: moved.gone.clone() };
@@ -176,7 +178,7 @@ impl<'a> Git<'a> {
         for (digest, slot) in lock(&self.slots).iter() {
             let mut slot = lock(slot);
             if let Some(identity) = slot.identity.clone().filter(|_| slot.is_new) {
-                publish(&place(&self.dir, digest), &seal(identity.snapshot()))?;
+                keep(&place(&self.dir, digest), identity.snapshot())?;
                 slot.is_new = false;
                 forget_old(&self.dir)?;
             }
@@ -189,13 +191,25 @@ fn place(dir: &Path, scope: &Digest) -> PathBuf {
     dir.join(scope.short())
 }
 
-fn seal(snapshot: &Snapshot) -> Vec<u8> {
-    FORMAT.seal_bytes(&snapshot.encode())
+/// Writes all of it, or, beside it, the little that is other than in the file.
+fn keep(path: &Path, snapshot: &Snapshot) -> std::io::Result<()> {
+    match snapshot.encode_patches() {
+        Some(patches) => publish(&path.with_extension("patches"), &PATCHES.seal_bytes(&patches)),
+        None => publish(path, &FORMAT.seal_bytes(&snapshot.encode())),
+    }
 }
 
 fn load(path: &Path) -> Option<Snapshot> {
     let bytes = std::fs::read(path).ok()?;
-    Snapshot::decode(FORMAT.open_bytes(&bytes).ok()?)
+    let (body, base) = FORMAT.open_digested(&bytes).ok()?;
+    let mut snapshot = Snapshot::decode(body)?;
+    snapshot.patches.base = Some(base);
+    let Ok(bytes) = std::fs::read(path.with_extension("patches")) else { return Some(snapshot) };
+    // Of another file, or of no use.
+    let Some(body) = PATCHES.open_bytes(&bytes).ok().filter(|body| body.starts_with(base.as_bytes())) else {
+        return Some(snapshot);
+    };
+    snapshot.patched(base, body)
 }
 
 /// The oldest go when there are many.
@@ -218,7 +232,8 @@ fn forget_old(dir: &Path) -> std::io::Result<()> {
 /// Every pattern must mean something.
 fn check_paths(scope: &Scope, identity: &Identity) -> Result<(), GitError> {
     let named = scope.paths.iter().filter(|path| !path.exclude && !path.optional);
-    let mut left: Vec<&Pattern> = named.map(|path| &path.pattern).collect();
+    let patterns = named.map(|path| &path.pattern);
+    let mut left: Vec<&Pattern> = patterns.filter(|p| p.is_glob() || !identity.reaches(&p.path)).collect();
     if left.is_empty() {
         return Ok(());
     }
@@ -274,6 +289,7 @@ fn check(real: &Path, known: &mut Snapshot) -> Result<Moved, GitError> {
             Some(listed) => {
                 moved.is_refreshed |= (dir.stat, dir.settled) != (listed.stat, listed.settled);
                 (dir.stat, dir.settled) = (listed.stat, listed.settled);
+                known.patches.dirs.insert(at);
             }
             None => {
                 moved.dirs.insert(at);
@@ -304,6 +320,7 @@ fn check_files(real: &Path, known: &mut Snapshot, doubtful: &[u32], moved: &mut 
         }
         moved.is_refreshed |= (file.stat, file.settled) != (seen.stat, seen.settled);
         (file.stat, file.settled, file.oid, file.mode) = (seen.stat, seen.settled, seen.oid, seen.mode);
+        known.patches.files.insert(at);
     }
     for dir in replant.clone() {
         let mut at = dir;
@@ -315,6 +332,7 @@ fn check_files(real: &Path, known: &mut Snapshot, doubtful: &[u32], moved: &mut 
     let mut dirs: Vec<u32> = replant.into_iter().collect();
     dirs.sort_unstable();
     dirs.iter().rev().for_each(|dir| known.plant(*dir as usize));
+    known.patches.dirs.extend(dirs);
     Ok(())
 }
 
@@ -329,7 +347,7 @@ pub fn still_holds(state: &Path, fact: &Fact) -> bool {
     let holds = identity::digest(&known) == Some(fact.identity);
     if holds && moved.is_refreshed {
         // A convenience for the next look.
-        let _ = publish(&file, &seal(&known));
+        let _ = keep(&file, &known);
     }
     holds
 }

@@ -32,6 +32,7 @@
 //! **Known limits.** A file that was checked out or added under a filter attribute which is no more, and that
 //! nobody has touched since, counts as git keeps it. Repositories with SHA-256 names are an error.
 
+mod changes;
 mod ground;
 pub mod identity;
 mod index;
@@ -64,12 +65,11 @@ pub fn component(scope: &Scope, identity: &Identity) -> Component {
     };
     let paths: Vec<String> = scope.paths.iter().map(relative).collect();
     let of = if paths.is_empty() { String::new() } else { format!(": {}", paths.join(" ")) };
-    let head = identity.head.map_or_else(String::new, |head| format!(" at {head}"));
     Component {
         kind: Kind::Input,
         name: format!("{} (git{of})", scope.shown),
         digest: identity.digest(),
-        shown: format!("tree {}{head}", identity.tree),
+        shown: identity.head.map_or_else(String::new, |head| format!("commit {head}")),
     }
 }
 

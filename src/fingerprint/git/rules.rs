@@ -82,7 +82,7 @@ impl Rules {
 
     /// Of a file of attributes: lines that let git keep a file in another form. What takes attributes away again is
     /// passed over: a file too many is read, no more.
-    pub fn filtering(text: &[u8], base: usize, macros: &mut Vec<Vec<u8>>) -> Self {
+    pub fn filtering(text: &[u8], base: usize) -> Self {
         let mut lines = Vec::new();
         for line in text.split(|byte| *byte == b'\n') {
             let line = line.trim_ascii();
@@ -90,12 +90,11 @@ impl Rules {
                 continue;
             }
             let (pattern, attributes) = first_word(line);
-            if !attributes.split(u8::is_ascii_whitespace).any(|word| is_filter(word, macros)) {
+            if !attributes.split(u8::is_ascii_whitespace).any(is_filter) {
                 continue;
             }
-            match pattern.strip_prefix(b"[attr]") {
-                Some(name) => macros.push(name.to_vec()),
-                None => lines.push((Glob::new(&pattern), true)),
+            if !pattern.starts_with(b"[attr]") {
+                lines.push((Glob::new(&pattern), true));
             }
         }
         Self { lines, base }
@@ -146,10 +145,23 @@ fn first_word(line: &[u8]) -> (Vec<u8>, &[u8]) {
     (line[..end].to_vec(), &line[end..])
 }
 
-fn is_filter(word: &[u8], macros: &[Vec<u8>]) -> bool {
+/// Attributes that leave the bytes as they are. Any other may be a name for several.
+const HARMLESS: [&[u8]; 10] = [
+    b"binary",
+    b"conflict-marker-size",
+    b"delta",
+    b"diff",
+    b"encoding",
+    b"export-ignore",
+    b"export-subst",
+    b"merge",
+    b"whitespace",
+    b"",
+];
+
+fn is_filter(word: &[u8]) -> bool {
     let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
-    let known: [&[u8]; 6] = [b"text", b"eol", b"crlf", b"ident", b"filter", b"working-tree-encoding"];
-    known.contains(&name) || macros.iter().any(|known| known == name)
+    !HARMLESS.contains(&name) && !name.starts_with(b"-") && !name.starts_with(b"!") && !name.starts_with(b"linguist-")
 }
 
 /// Files of rules from a directory up to the root of its working copy, and those that are meant everywhere: the
@@ -232,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_filter_are_found_through_macros_and_quotes() {
+    fn lines_that_may_filter_are_found_through_macros_and_quotes() {
         let touches = |text: &str, path: &str| {
-            Chain::default().with(Rules::filtering(text.as_bytes(), 0, &mut Vec::new())).touches(path.as_bytes())
+            Chain::default().with(Rules::filtering(text.as_bytes(), 0)).touches(path.as_bytes())
         };
         assert!(touches("*.txt text\n", "a/b.txt") && !touches("*.txt diff -text\n", "a/b.txt"));
         assert!(touches("[attr]mine filter=x\nbig/** mine\n", "big/a"));

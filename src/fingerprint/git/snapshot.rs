@@ -4,8 +4,10 @@
 //!
 //! Directories are in preorder: what is below one follows it. The files of a directory are a range, by name.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use crate::base::digest::Digest;
 use crate::base::stat::{Kind, Stat};
 
 use super::object::{self, Mode, Oid, TreeEntry};
@@ -70,6 +72,13 @@ pub struct Fact {
     pub index: Option<IndexOf>,
 }
 
+impl Fact {
+    /// Of what is not there.
+    pub fn absent(path: Vec<u8>) -> Self {
+        Self { path, stat: None, settled: true, digest: Short::default(), index: None }
+    }
+}
+
 /// Whose index a fact is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IndexOf {
@@ -85,6 +94,16 @@ pub struct Snapshot {
     pub dirs: Vec<DirSeen>,
     pub files: Vec<FileSeen>,
     pub facts: Vec<Fact>,
+    pub patches: Patches,
+}
+
+/// What of a snapshot is other than in the file that it was read from.
+#[derive(Clone, Default, Debug)]
+pub struct Patches {
+    /// Of the file. `None` for what was read from none.
+    pub base: Option<Digest>,
+    pub dirs: BTreeSet<u32>,
+    pub files: BTreeSet<u32>,
 }
 
 impl Snapshot {
@@ -203,8 +222,47 @@ impl Snapshot {
         let dirs = (0..dirs).map(|_| bytes.dir()).collect::<Option<Vec<_>>>()?;
         let files = (0..files).map(|_| bytes.file()).collect::<Option<Vec<_>>>()?;
         let facts = (0..facts).map(|_| bytes.fact()).collect::<Option<Vec<_>>>()?;
-        let snapshot = Self { names, dirs, files, facts };
+        let snapshot = Self { names, dirs, files, facts, patches: Patches::default() };
         snapshot.is_whole().then_some(snapshot)
+    }
+
+    /// What is other than in the file that it was read from. `None` where that is much, or there is none.
+    pub fn encode_patches(&self) -> Option<Vec<u8>> {
+        let Patches { base, dirs, files } = &self.patches;
+        if (dirs.len() + files.len()) * 16 > self.dirs.len() + self.files.len() {
+            return None;
+        }
+        let mut out = Out(base.as_ref()?.as_bytes().to_vec());
+        out.u32(dirs.len() as u32).u32(files.len() as u32).u32(self.facts.len() as u32);
+        for at in dirs {
+            out.u32(*at).dir(&self.dirs[*at as usize]);
+        }
+        for at in files {
+            out.u32(*at).file(&self.files[*at as usize]);
+        }
+        self.facts.iter().for_each(|fact| out.fact(fact));
+        Some(out.0)
+    }
+
+    /// Takes in what was written after the file of this digest. `None` where it belongs to another.
+    pub fn patched(mut self, base: Digest, bytes: &[u8]) -> Option<Self> {
+        let mut bytes = In(bytes);
+        if bytes.take(base.as_bytes().len())? != base.as_bytes() {
+            return None;
+        }
+        let (dirs, files, facts) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
+        for _ in 0..dirs {
+            let at = bytes.u32()?;
+            *self.dirs.get_mut(at as usize)? = bytes.dir()?;
+            self.patches.dirs.insert(at);
+        }
+        for _ in 0..files {
+            let at = bytes.u32()?;
+            *self.files.get_mut(at as usize)? = bytes.file()?;
+            self.patches.files.insert(at);
+        }
+        self.facts = (0..facts).map(|_| bytes.fact()).collect::<Option<Vec<_>>>()?;
+        self.is_whole().then_some(self)
     }
 
     /// Does every range lie in its table?
@@ -213,7 +271,7 @@ impl Snapshot {
         let in_dirs = |at: u32| (at as usize) < self.dirs.len();
         let is_dir = |(at, dir): (usize, &DirSeen)| {
             is_name(&dir.path)
-                && in_dirs(dir.parent)
+                && (at == 0 || (dir.parent as usize) < at)
                 && at < dir.end as usize
                 && dir.end as usize <= self.dirs.len()
                 && dir.files.start <= dir.files.end

@@ -24,20 +24,22 @@ use super::snapshot::{DirSeen, Fact, FileSeen, Repository, Snapshot, join};
 pub struct Known<'s> {
     pub snapshot: &'s Snapshot,
     /// Directories that are not as they were; `None`: every one must be listed.
-    pub stale: Option<HashSet<u32>>,
+    /// In order.
+    pub stale: Option<Vec<u32>>,
     /// Files that are no more.
     pub gone: HashSet<u32>,
 }
 
 impl Known<'_> {
     fn is_stale(&self, dir: usize) -> bool {
-        self.stale.as_ref().is_none_or(|stale| stale.contains(&(dir as u32)))
+        self.stale.as_ref().is_none_or(|stale| stale.binary_search(&(dir as u32)).is_ok())
     }
 
     /// Is a directory with all below it as it was?
     fn is_whole(&self, dir: usize) -> bool {
-        let below = dir as u32..self.snapshot.dirs[dir].end;
-        self.stale.as_ref().is_some_and(|stale| !stale.iter().any(|at| below.contains(at)))
+        let end = self.snapshot.dirs[dir].end;
+        let next = |stale: &[u32]| stale.get(stale.partition_point(|at| *at < dir as u32)).copied();
+        self.stale.as_ref().is_some_and(|stale| next(stale).is_none_or(|at| at >= end))
     }
 }
 
@@ -167,9 +169,7 @@ impl<'w> Walk<'w> {
             for (name, is_ignore) in [(".gitignore", true), (".gitattributes", false)] {
                 let path = above.join(name);
                 let (fact, text) = ground::read(path.as_os_str().as_bytes(), &path)?;
-                // Git does not follow a link to rules.
-                let text = if fact.stat.is_some_and(|s| s.kind == Kind::File) { text } else { Vec::new() };
-                self.add_rules(place, &text, is_ignore);
+                self.add_rules(place, &fact, &text, is_ignore);
                 self.out.facts.extend(is_ignore.then_some(fact));
             }
             place.inner = inner[..end].to_vec();
@@ -178,13 +178,18 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
-    fn add_rules(&mut self, place: &mut Place, text: &[u8], is_ignore: bool) {
-        let base = place.inner.len();
-        if is_ignore {
+    /// What a file of rules in the directory itself says. Git does not follow a link to one.
+    fn add_rules(&mut self, place: &mut Place, fact: &Fact, text: &[u8], is_ignore: bool) {
+        let (ground, base) = (&self.grounds[place.ground], place.inner.len());
+        let is_file = fact.stat.is_some_and(|stat| stat.kind == Kind::File);
+        let is_tracked = || ground.index.tracks(&[&place.inner, &b".gitattributes"[..]].concat());
+        if is_ignore && is_file {
             place.ignores = place.ignores.with(Rules::ignoring(text, base));
-        } else {
-            let mut macros = self.grounds[place.ground].macros.clone();
-            place.filters = place.filters.with(Rules::filtering(text, base, &mut macros));
+        } else if is_file {
+            place.filters = place.filters.with(Rules::filtering(text, base));
+        } else if !is_ignore && (fact.stat.is_some() || is_tracked()) {
+            // Taken away from the working copy, they may still have made the files what they are.
+            place.filters = place.filters.with(Rules::everything(base));
         }
     }
 
@@ -300,25 +305,16 @@ impl<'w> Walk<'w> {
     /// Reads the rules that lie in the directory itself.
     fn rules_in(&mut self, place: &mut Place, listed: Option<&Listed>) -> Result<(), GitError> {
         for (name, is_ignore) in [(".gitignore", true), (".gitattributes", false)] {
-            let kind = match listed {
-                Some(listed) => listed.names.iter().find(|(listed, _)| listed == name).map(|(_, kind)| *kind),
-                None => Some(Kind::File),
+            let is_named = |listed: &Listed| listed.names.iter().any(|(listed, _)| listed == name);
+            let named = join(&place.path, name.as_bytes());
+            let (fact, text) = if listed.is_none_or(is_named) {
+                ground::read(&named, &look::place(self.root, &named))?
+            } else {
+                (Fact::absent(named), Vec::new())
             };
-            if kind == Some(Kind::File) {
-                let named = join(&place.path, name.as_bytes());
-                let (fact, text) = ground::read(&named, &look::place(self.root, &named))?;
-                let is_file = fact.stat.is_some_and(|s| s.kind == Kind::File);
-                if is_file {
-                    self.add_rules(place, &text, is_ignore);
-                }
-                self.out.facts.extend((is_ignore && listed.is_some()).then_some(fact));
-            } else if !is_ignore {
-                // Taken away from the working copy, they may still have made the files what they are.
-                let tracked = [&place.inner, name.as_bytes()].concat();
-                if kind.is_some() || self.grounds[place.ground].index.tracks(&tracked) {
-                    place.filters = place.filters.with(Rules::everything(place.inner.len()));
-                }
-            }
+            self.add_rules(place, &fact, &text, is_ignore);
+            let is_new = is_ignore && listed.is_some() && fact.stat.is_some_and(|stat| stat.kind == Kind::File);
+            self.out.facts.extend(is_new.then_some(fact));
         }
         Ok(())
     }
