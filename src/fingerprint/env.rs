@@ -127,6 +127,12 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
         let starter = step.toolchain.as_ref().filter(|_| step.cargo.is_some()).map(|toolchain| toolchain.starter());
         env.extend(zig.environment(tmp, starter.as_deref()));
     }
+    if let Some(cargo) = &step.cargo {
+        // Wherever configuration wants it: what lies elsewhere would be believed without a memory of it.
+        env.insert("CARGO_BUILD_BUILD_DIR".into(), cargo.target_dir.clone().into());
+        // Names in dep-info are absolute where they do not lie in it.
+        env.insert("CARGO_BUILD_DEP_INFO_BASEDIR".into(), "/dev/null".into());
+    }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());
     }

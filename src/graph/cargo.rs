@@ -95,6 +95,13 @@ impl Cargo {
         if self.bins.is_empty() { !self.lib } else { self.bins.iter().any(|bin| bin == name) }
     }
 
+    /// Files of configuration that its arguments name; another word after `--config` is configuration itself.
+    pub fn configuration_files(&self) -> Vec<PathBuf> {
+        let after = self.args.windows(2).filter(|pair| pair[0] == "--config").map(|pair| pair[1].as_str());
+        let joined = self.args.iter().filter_map(|word| word.strip_prefix("--config="));
+        after.chain(joined).map(|word| self.workspace.join(word)).filter(|path| path.is_file()).collect()
+    }
+
     pub fn wants_lib(&self) -> bool {
         self.lib || self.bins.is_empty()
     }
@@ -212,5 +219,22 @@ fn place_of(root: &Path, workspace: &Path) -> String {
 /// Options that the table of the task has keys for, or that decide what we read.
 fn is_ours(word: &str) -> bool {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
-    matches!(name, "--message-format" | "--target-dir" | "--target" | "--manifest-path" | "--package" | "-p")
+    let is_long = matches!(
+        name,
+        "--message-format"
+            | "--target-dir"
+            | "--target"
+            | "--manifest-path"
+            | "--package"
+            | "--release"
+            | "--profile"
+            | "--features"
+            | "--no-default-features"
+            | "--all-features"
+            | "--workspace"
+            | "--all"
+    );
+    // A letter may have its value, or other letters, behind it.
+    let is_short = name.starts_with('-') && !name.starts_with("--") && !name.starts_with("-Z");
+    is_long || is_short && name.contains(['p', 'r', 'F'])
 }

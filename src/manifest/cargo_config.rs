@@ -12,6 +12,8 @@ pub struct Choices {
     pub rustc: Option<String>,
     /// Compiler wrappers and linkers.
     pub programs: Vec<String>,
+    /// Platforms that are built for when no other is asked for.
+    pub platforms: Vec<String>,
     /// Further files that it takes in, absolute.
     pub includes: Vec<PathBuf>,
 }
@@ -31,6 +33,7 @@ struct Build {
     rustc_wrapper: Option<String>,
     rustc_workspace_wrapper: Option<String>,
     rustflags: Flags,
+    target: Flags,
 }
 
 #[derive(Deserialize, Default)]
@@ -96,6 +99,10 @@ pub fn choices(path: &Path, text: &str) -> Choices {
     };
     Choices {
         rustc: file.build.rustc.map(program),
+        platforms: match file.build.target {
+            Flags::List(all) => all,
+            Flags::Text(one) => vec![one],
+        },
         programs: programs.into_iter().filter(|word| !word.is_empty()).map(program).collect(),
         includes: included
             .into_iter()
@@ -103,6 +110,41 @@ pub fn choices(path: &Path, text: &str) -> Choices {
                 Include::Path(path) | Include::Table { path } => beside.join(path),
             })
             .collect(),
+    }
+}
+
+/// Which workspace a manifest is of, as it says itself.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It is one.
+    Root,
+    /// By its manifest.
+    Of(PathBuf),
+    /// Of one in a directory above, or of none.
+    Unsaid,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Manifest {
+    workspace: Option<toml::Table>,
+    package: Option<ManifestPackage>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ManifestPackage {
+    workspace: Option<PathBuf>,
+}
+
+/// What the manifest at `path` says of its workspace.
+pub fn membership(path: &Path, text: &str) -> Membership {
+    let manifest = toml::from_str::<Manifest>(text).unwrap_or_default();
+    let said = manifest.package.and_then(|package| package.workspace);
+    match (manifest.workspace, said) {
+        (Some(_), _) => Membership::Root,
+        (None, Some(said)) => Membership::Of(path.parent().unwrap_or(Path::new("/")).join(said).join("Cargo.toml")),
+        (None, None) => Membership::Unsaid,
     }
 }
 
@@ -143,6 +185,7 @@ mod tests {
             rustc = "tools/rustc"
             rustc-wrapper = "sccache"
             rustflags = "-C link-arg=-fuse-ld=mold"
+            target = "x86_64-unknown-linux-musl"
             [target.x86_64-unknown-linux-gnu]
             linker = "clang"
             rustflags = ["-C", "linker=my-cc"]
@@ -156,7 +199,17 @@ mod tests {
         let mut programs = choices.programs;
         programs.sort();
         assert_eq!(programs, ["clang", "ld.mold", "my-cc", "sccache"]);
+        assert_eq!(choices.platforms, ["x86_64-unknown-linux-musl"]);
         assert_eq!(choices.includes, [PathBuf::from("/w/.cargo/more.toml"), "/etc/cargo.toml".into()]);
+    }
+
+    #[test]
+    fn a_manifest_says_of_which_workspace_it_is() {
+        let of = |text: &str| membership(Path::new("/w/p/Cargo.toml"), text);
+        assert_eq!(of("[package]\nname = 'p'\n[workspace]\n"), Membership::Root);
+        assert_eq!(of("[package]\nworkspace = '../all'\n"), Membership::Of("/w/p/../all/Cargo.toml".into()));
+        assert_eq!(of("[package]\nversion.workspace = true\n"), Membership::Unsaid);
+        assert_eq!(of("[packa"), Membership::Unsaid);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Asking costs a child process of a tenth of a second, so the answer is kept in `.bcache/packages` with the facts that it rests
 //! on: all manifests of the workspace, the directories that globs of `members` list, `Cargo.lock`, configuration files, and
-//! the question itself (the program, the package, features, targets and environment).
+//! the question itself (the program, the package, features, targets and environment). An answer that rests on a file as young as
+//! itself is not kept: it may be about the file as it was before.
 //!
 //! Features of other packages can turn on further packages, so what is found may be more than what is built, and never less: a
 //! path dependency that is optional and not enabled is left out only where cargo itself leaves it out.
@@ -20,11 +21,13 @@ use crate::base::digest::{Digest, Hasher};
 use crate::base::paths::bytes;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
+use crate::base::stat::Instant;
 use crate::graph::Cargo;
+use crate::manifest::cargo_config::{self, Membership};
 
 use super::super::files::{FileError, Files};
 
-const FORMAT: Format = Format { magic: b"bccargo\n", version: 1 };
+const FORMAT: Format = Format { magic: b"bccargo\n", version: 2 };
 /// Answers that are kept.
 const KEPT: usize = 64;
 
@@ -60,6 +63,8 @@ pub struct Workspace {
     pub id: String,
     /// It and those that it depends on, where they are local.
     pub packages: Vec<Package>,
+    /// Manifests of other workspaces around them, there or not: packages inherit from these.
+    pub around: Vec<OsString>,
     /// Names of packages with build scripts, from anywhere.
     pub scripted: Vec<String>,
     /// Directories of other local packages.
@@ -68,7 +73,7 @@ pub struct Workspace {
     pub units: u32,
 }
 
-/// A package whose source is at a path, and not in a registry.
+/// A package whose source is at a path, and not among those that cargo has fetched.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Package {
     pub name: String,
@@ -76,12 +81,18 @@ pub struct Package {
     pub id: String,
     #[serde(with = "bytes")]
     pub dir: PathBuf,
+    /// It stands for one of a registry (`cargo vendor`), and cargo takes it as unchangeable.
+    pub is_vendored: bool,
 }
 
 impl Workspace {
     /// The package in whose directory a file lies.
     pub fn package_of(&self, path: &Path) -> Option<&Package> {
-        self.packages.iter().filter(|p| path.starts_with(&p.dir)).max_by_key(|p| p.dir.as_os_str().len())
+        let len = |dir: &Path| dir.as_os_str().len();
+        let found = self.packages.iter().filter(|p| path.starts_with(&p.dir)).max_by_key(|p| len(&p.dir))?;
+        let is_nearer = |other: &&OsString| path.starts_with(other) && other.len() > len(&found.dir);
+        // Of a package inside that one, which belongs to other programs.
+        self.others.iter().find(is_nearer).is_none().then_some(found)
     }
 }
 
@@ -106,6 +117,8 @@ pub struct Asked<'a> {
     pub environment: &'a [(OsString, OsString)],
     /// Configuration files, there or not.
     pub configuration: &'a [PathBuf],
+    /// Platforms that configuration chooses.
+    pub platforms: &'a [String],
 }
 
 impl Memory {
@@ -136,11 +149,17 @@ impl Memory {
         if !dir.is_dir() {
             return Err(MetadataError::NoWorkspace { dir });
         }
+        let begun = Instant::now();
         let (workspace, manifests) = asked.ask()?;
         let mut facts = Vec::new();
+        let mut is_young = false;
         for path in asked.facts(&workspace, manifests) {
-            let digest = files.observe(&path)?.digest;
-            facts.push((path.into(), digest));
+            let seen = files.observe(&path)?;
+            is_young |= seen.stat.is_some_and(|stat| !stat.is_settled(begun));
+            facts.push((path.into(), seen.digest));
+        }
+        if is_young {
+            return Ok(workspace);
         }
         let entry = Entry { question, facts, workspace: workspace.clone() };
         let mut known = self.lock();
@@ -166,7 +185,7 @@ impl Entry {
 
 impl Asked<'_> {
     fn digest(&self) -> Digest {
-        let mut hasher = Hasher::new("bcache cargo question 1");
+        let mut hasher = Hasher::new("bcache cargo question 2");
         hasher.bytes(self.program.as_os_str().as_encoded_bytes());
         hasher.bytes(self.cargo.workspace.as_os_str().as_encoded_bytes());
         hasher.text(&self.cargo.package).text(self.cargo.rust_triple().unwrap_or_default()).text(self.host_triple);
@@ -177,6 +196,10 @@ impl Asked<'_> {
         hasher.number(self.cargo.features.len() as u64);
         self.cargo.features.iter().for_each(|feature| {
             hasher.text(feature);
+        });
+        hasher.number(self.platforms.len() as u64);
+        self.platforms.iter().for_each(|platform| {
+            hasher.text(platform);
         });
         hasher.number(self.environment.len() as u64);
         for (name, value) in self.environment {
@@ -207,7 +230,8 @@ impl Asked<'_> {
     fn run(&self, options: &[String]) -> Result<String, MetadataError> {
         let mut command = MetadataCommand::new();
         let mut all = options.to_vec();
-        for triple in [self.cargo.rust_triple(), Some(self.host_triple)].into_iter().flatten() {
+        let chosen = self.platforms.iter().map(String::as_str).filter(|_| self.cargo.target.is_none());
+        for triple in [self.cargo.rust_triple(), Some(self.host_triple)].into_iter().flatten().chain(chosen) {
             all.extend(["--filter-platform".to_owned(), triple.to_owned()]);
         }
         command.cargo_path(self.program).current_dir(&self.cargo.workspace).other_options(all);
@@ -239,12 +263,23 @@ impl Asked<'_> {
         };
         let needed = needed(&metadata, &package.id);
         let (mut packages, mut others, mut manifests) = (Vec::new(), Vec::new(), Vec::new());
-        for found in metadata.packages.iter().filter(|p| p.source.is_none()) {
+        let (root, mut around) = (metadata.workspace_root.as_std_path(), BTreeSet::new());
+        let is_local = |p: &&cargo_metadata::Package| p.source.is_none() || !self.has_fetched(p);
+        for found in metadata.packages.iter().filter(is_local) {
             let manifest = found.manifest_path.clone().into_std_path_buf();
             let place = manifest.parent().unwrap_or(Path::new("/")).to_owned();
+            let is_vendored = found.source.is_some();
             if needed.contains(&found.id) {
-                packages.push(Package { name: found.name.to_string(), id: found.id.repr.clone(), dir: place });
-            } else {
+                if !is_vendored && !metadata.workspace_members.contains(&found.id) {
+                    around.extend(manifests_around(&manifest, root));
+                }
+                packages.push(Package {
+                    name: found.name.to_string(),
+                    id: found.id.repr.clone(),
+                    dir: place,
+                    is_vendored,
+                });
+            } else if !is_vendored {
                 others.push(place.into());
             }
             manifests.push(manifest);
@@ -263,11 +298,21 @@ impl Asked<'_> {
             target_dir: metadata.target_directory.clone().into_std_path_buf(),
             id: package.id.repr.clone(),
             packages,
+            around: around.into_iter().map(PathBuf::into_os_string).collect(),
             scripted,
             others,
             units,
         };
         Ok((workspace, manifests))
+    }
+
+    /// Does the package lie where cargo keeps what it has fetched, with a checksum?
+    fn has_fetched(&self, package: &cargo_metadata::Package) -> bool {
+        let find = |wanted: &str| self.environment.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let home = find("CARGO_HOME").map(PathBuf::from).or_else(|| Some(Path::new(find("HOME")?).join(".cargo")));
+        let Some(home) = home else { return true };
+        let real = home.canonicalize().unwrap_or_else(|_| home.clone());
+        package.manifest_path.starts_with(&home) || package.manifest_path.starts_with(real)
     }
 
     /// What cargo compiles and runs of a package.
@@ -297,8 +342,32 @@ impl Asked<'_> {
             facts.extend(beside.filter(|dir| dir.starts_with(&workspace.root)).map(Path::to_owned));
         }
         facts.extend(manifests);
+        facts.extend(workspace.around.iter().map(PathBuf::from));
         facts
     }
+}
+
+/// The manifests that may be the workspace of a package which is no member of the one at `root`, up to the one that is.
+fn manifests_around(manifest: &Path, root: &Path) -> Vec<PathBuf> {
+    let membership = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        cargo_config::membership(path, &text)
+    };
+    match membership(manifest) {
+        Membership::Root => return Vec::new(),
+        Membership::Of(path) => return vec![path],
+        Membership::Unsaid => {}
+    }
+    let mut found = Vec::new();
+    for dir in manifest.ancestors().skip(2).take_while(|dir| *dir != root) {
+        let path = dir.join("Cargo.toml");
+        let is_root = membership(&path) == Membership::Root;
+        found.push(path);
+        if is_root {
+            break;
+        }
+    }
+    found
 }
 
 /// A package and all that it depends on for being built.

@@ -34,12 +34,19 @@ pub struct Sources {
     pub compiler: Digest,
     /// Cargo's own files of settings, which may set variables for build scripts.
     pub configuration: Digest,
+    /// What the components are called that these sources are.
+    pub names: BTreeSet<String>,
     /// The files of its packages in working copies of git, and those elsewhere.
     pub git: Vec<Arc<git::Identity>>,
     pub files: Found,
 }
 
 impl Sources {
+    /// Is this one of them?
+    pub fn has(&self, path: &Path) -> bool {
+        self.files.contains_key(path) || self.git.iter().any(|identity| identity.holds(path))
+    }
+
     /// Every file of its packages.
     pub fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.files.keys().cloned().chain(self.git.iter().flat_map(|identity| identity.files()))
@@ -70,7 +77,8 @@ pub fn describe(
     let workspace = parts.workspace(&config)?;
     let (git, files) = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
-    Ok(Described { sources: Sources { workspace, compiler, configuration, git, files }, components, seen })
+    let names = components.iter().map(|component| component.name.clone()).collect();
+    Ok(Described { sources: Sources { workspace, compiler, configuration, names, git, files }, components, seen })
 }
 
 /// What there is of a kind: all programs that were chosen, by configuration or environment; all files of configuration.
@@ -123,6 +131,7 @@ impl Parts<'_> {
         open.extend(self.variable("CARGO_HOME").map(PathBuf::from));
         let mut open: Vec<PathBuf> =
             open.iter().flat_map(|dir| [dir.join("config"), dir.join("config.toml")]).rev().collect();
+        open.extend(self.cargo.configuration_files());
         let mut config = Configuration { looked: Vec::new(), choices: Vec::new() };
         while let Some(path) = open.pop() {
             if config.looked.contains(&path) {
@@ -223,12 +232,14 @@ impl Parts<'_> {
         let Some(place) = self.bench.tools.find("cargo", &search)? else {
             return Err(AssembleError::Missing { name: "cargo".to_owned(), install: None });
         };
+        let platforms: Vec<String> = config.choices.iter().flat_map(|choices| choices.platforms.clone()).collect();
         let asked = Asked {
             cargo: self.cargo,
             program: &place.path,
             host_triple: self.bench.host_triple,
             environment: self.environment,
             configuration: &config.looked,
+            platforms: &platforms,
         };
         let workspace = self.bench.packages.workspace(self.bench.files, &asked)?;
         for name in ["Cargo.toml", "Cargo.lock"] {
@@ -236,6 +247,13 @@ impl Parts<'_> {
             let seen = self.bench.files.observe(&path)?;
             self.components.push(inputs::component(Part::Input, self.bench.graph.shown(&path), &seen));
             self.seen.push((path, seen));
+        }
+        for path in workspace.around.iter().map(PathBuf::from) {
+            let seen = self.bench.files.observe(&path)?;
+            if seen.stat.is_some() {
+                self.components.push(inputs::component(Part::Input, self.bench.graph.shown(&path), &seen));
+                self.seen.push((path, seen));
+            }
         }
         Ok(workspace)
     }

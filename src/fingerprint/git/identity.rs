@@ -10,7 +10,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::base::stat::Stat;
 
 use super::changes;
-use super::object::Oid;
+use super::object::{Mode, Oid};
 use super::scope::Scope;
 use super::snapshot::{Repository, Snapshot};
 
@@ -77,10 +77,18 @@ impl Identity {
 
     /// Is this file in it?
     pub fn holds(&self, path: &Path) -> bool {
-        let Ok(inner) = path.strip_prefix(&self.dir).or_else(|_| path.strip_prefix(&self.real)) else { return false };
-        let (Some(dir), Some(name)) = (inner.parent(), inner.file_name()) else { return false };
-        let dir = self.place_of(dir.as_os_str().as_bytes());
-        dir.is_some_and(|dir| self.snapshot.find_file(dir, name.as_bytes()).is_some())
+        self.find(path).is_some()
+    }
+
+    /// The same, and are its bytes known? Of a link only its text is.
+    pub fn holds_bytes(&self, path: &Path) -> bool {
+        self.find(path).is_some_and(|at| self.snapshot.files[at].mode != Mode::Link)
+    }
+
+    fn find(&self, path: &Path) -> Option<usize> {
+        let inner = path.strip_prefix(&self.dir).or_else(|_| path.strip_prefix(&self.real)).ok()?;
+        let dir = self.place_of(inner.parent()?.as_os_str().as_bytes())?;
+        self.snapshot.find_file(dir, inner.file_name()?.as_bytes())
     }
 
     fn place_of(&self, dir: &[u8]) -> Option<usize> {
