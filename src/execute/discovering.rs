@@ -221,7 +221,7 @@ impl<'a> Known<'a> {
 
     fn holds(&self, path: &Path) -> bool {
         self.seen.contains(path)
-            || self.git.iter().any(|identity| identity.holds(path))
+            || self.git.iter().any(|identity| identity.holds_bytes(path))
             || self.below.iter().any(|dir| path.starts_with(dir))
             || self.outputs.iter().any(|output| output.pattern.covers(path))
             || self.depfiles.iter().any(|depfile| depfile.matches(path))

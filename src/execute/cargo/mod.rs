@@ -9,6 +9,7 @@
 
 mod messages;
 mod trust;
+mod units;
 
 use std::ffi::OsString;
 use std::fs;
@@ -58,14 +59,12 @@ impl Build<'_> {
     ) -> Result<Option<Begun<'s>>, StepError> {
         let (Some(cargo), Some(sources)) = (&step.cargo, &assembled.cargo) else { return Ok(None) };
         let read = self.records.get(&step.id).map(|record| self.read_by(&record)).transpose()?.unwrap_or_default();
-        let began = self.clock(assembled)?.begin().map_err(StepError::write(&assembled.tmp))?;
         let run = trust::Run {
             step: step.id.to_string(),
             cargo,
             workspace: &sources.workspace,
-            around: Surroundings::of(sources, &assembled.action),
+            around: Surroundings::of(sources, &assembled.action, cargo, &self.graph.root),
             is_ours: cargo.target_dir.starts_with(self.state.dir()),
-            began,
         };
         let trust = run
             .begin(trust::stats(sources.paths().chain(read)).into_iter())
@@ -164,10 +163,15 @@ impl<'a> Begun<'a> {
     /// After the run: what cargo saw is to be remembered, unless it was stopped in the middle. After a good one it is given
     /// back, since what else was read is known later.
     pub fn end(self, ending: &Ending) -> Result<Option<Trust>, StepError> {
+        let dir = &self.cargo.target_dir;
+        self.trust.end().map_err(StepError::write(dir))?;
         match ending {
             Ending::Success => Ok(Some(self.trust)),
+            // It is still there.
+            Ending::Code { command: 0, .. } if trust::clean_command(self.cargo, &self.trust.doubt).is_some() => {
+                Ok(None)
+            }
             Ending::Code { .. } => {
-                let dir = &self.cargo.target_dir;
                 self.trust.keep(std::iter::empty(), std::iter::empty()).map(|()| None).map_err(StepError::write(dir))
             }
             Ending::Signal { .. }

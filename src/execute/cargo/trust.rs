@@ -5,17 +5,20 @@
 //!
 //! | what changed since | cargo notices | what is taken out before it builds |
 //! |---|---|---|
-//! | a source that its dep-info names, *written* after that run began | yes | nothing |
+//! | a source that its dep-info names, *written* after that run ended | yes | nothing |
 //! | the same with an older time (`cp -p`, `rsync -t`, an archive, a clock that was put back) | no | its package |
-//! | another file of a package, such as what a macro reads without saying so | no | its package; prose, tests and examples are let be |
+//! | another file of a package, such as what a macro reads without saying so | no | its package; its README and the like, tests and examples are let be |
+//! | a file of a vendored package | no | its package |
+//! | what somebody else built there ([`super::units`]) | it is content with it | those packages |
 //! | the compiler's or its wrapper's bytes, behind the same version | no | everything |
-//! | tools, host packages, needed outputs, views, cargo's configuration, other variables | where build scripts say so | packages with build scripts, and all of the workspace |
+//! | tools, host packages, needed outputs, views, declared inputs, cargo's configuration, other variables | where build scripts say so | packages with build scripts, and all of the workspace |
 //!
-//! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
-//! believed: compilers name what it led to, which may be as old as it likes.
+//! *Written* means that a file's modification time is newer than that run, and is the time of its last change. Than a run that did
+//! not end nothing is newer. A link is never believed: compilers name what it led to, which may be as old as it likes.
 //!
 //! The memory lies in the target directory and goes with it, or beside one of ours. It is written before a run, with what is to be
-//! taken out until that is known to be done; so a run that is killed costs no more than itself. What somebody else brought into a
+//! taken out until that is known to be done; so a run that is killed costs no more than itself. A package that this step does not
+//! know can't be taken out by it, and stays noted for those that know it. What somebody else brought into a
 //! directory that people build in too is built anew as far as it comes from this workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, Kind as Part};
 use crate::base::digest::{Digest, Hasher};
+use crate::base::paths::unescaped;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::{Instant, Kind, Stat};
@@ -36,18 +40,24 @@ use crate::fingerprint::cargo::metadata::Workspace;
 use crate::fingerprint::env::is_known_to_cargo;
 use crate::graph::Cargo;
 
-const FORMAT: Format = Format { magic: b"bctrust\n", version: 1 };
+use super::super::moment::Clock;
+use super::units::Units;
+
+const FORMAT: Format = Format { magic: b"bctrust\n", version: 2 };
 /// What says that a directory can be made anew, as backups and cargo read it.
 const TAG: &str =
     "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo bcache.\n";
 /// Nanoseconds between the stamps of a file that was just written: who writes beside and renames needs a moment.
 const WRITTEN: i64 = 100_000_000;
 
-/// A source as a run had it, and when that began.
+/// The end of a run that did not come to it.
+const NEVER: Instant = Instant(i64::MAX);
+
+/// A source as a run had it, and when that ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Had {
     stat: Stat,
-    began: Instant,
+    until: Instant,
 }
 
 /// What else a run worked with.
@@ -58,20 +68,23 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    pub fn of(sources: &Sources, action: &Action) -> Self {
-        let mut hasher = Hasher::new("bcache surroundings of cargo 1");
+    pub fn of(sources: &Sources, action: &Action, cargo: &Cargo, root: &Path) -> Self {
+        let mut hasher = Hasher::new("bcache surroundings of cargo 2");
         hasher.digest(&sources.configuration);
+        // Words of configuration among them may set variables.
+        for word in cargo.args.iter().filter(|_| cargo.args.iter().any(|word| word.starts_with("--config"))) {
+            hasher.text(word);
+        }
         for component in &action.components {
             let counts = match component.kind {
                 Part::Tool | Part::Need | Part::Layer | Part::Prefix | Part::Host => true,
                 Part::Env => !is_known_to_cargo(&component.name),
-                Part::Command
-                | Part::Setting
-                | Part::Source
-                | Part::Patch
-                | Part::Input
-                | Part::Output
-                | Part::Discovered => false,
+                // Those that the task declares besides.
+                Part::Input => {
+                    let path = unescaped(&component.name).map(|path| root.join(path));
+                    !sources.names.contains(&component.name) && !path.is_some_and(|path| sources.has(&path))
+                }
+                Part::Command | Part::Setting | Part::Source | Part::Patch | Part::Output | Part::Discovered => false,
             };
             if counts {
                 hasher.number(component.kind as u64).text(&component.name).digest(&component.digest);
@@ -103,12 +116,17 @@ pub enum Doubt {
 #[derive(Debug)]
 pub struct Trust {
     file: PathBuf,
+    dir: PathBuf,
     step: String,
-    began: Instant,
     around: Surroundings,
     sources: BTreeMap<PathBuf, Had>,
+    /// Those of the step itself.
+    own: BTreeSet<PathBuf>,
     tracked: Vec<(String, Vec<OsString>)>,
     pub doubt: Doubt,
+    /// Packages in doubt that the step does not know.
+    carried: BTreeSet<String>,
+    units: Units,
 }
 
 /// The run that begins.
@@ -119,22 +137,23 @@ pub struct Run<'a> {
     pub around: Surroundings,
     /// Does nobody else build in the directory?
     pub is_ours: bool,
-    /// The moment before its sources were looked at.
-    pub began: Instant,
 }
 
 impl Run<'_> {
     pub fn begin(self, sources: impl Iterator<Item = (PathBuf, Stat)>) -> io::Result<Trust> {
         let file = file(self.cargo, self.is_ours);
         let memory: Option<Memory> = fs::read(&file).ok().and_then(|bytes| FORMAT.open(&bytes).ok());
-        let now: BTreeMap<PathBuf, Had> = sources.map(|(path, stat)| (path, Had { stat, began: self.began })).collect();
+        let now: BTreeMap<PathBuf, Had> = sources.map(|(path, stat)| (path, Had { stat, until: NEVER })).collect();
         let mut trust = Trust {
+            dir: self.cargo.target_dir.clone(),
             step: self.step.clone(),
-            began: self.began,
             around: self.around,
+            own: now.keys().cloned().collect(),
             sources: now,
             tracked: Vec::new(),
             doubt: Doubt::Packages(BTreeSet::new()),
+            carried: BTreeSet::new(),
+            units: Units::of(self.cargo, profile(self.cargo)),
             file,
         };
         match memory {
@@ -144,14 +163,23 @@ impl Run<'_> {
             None if self.is_ours && !trust.file.exists() => {}
             None => trust.doubt = Doubt::Packages(names(self.workspace)),
         }
+        if let Doubt::Packages(packages) = &mut trust.doubt {
+            let foreign = trust.units.foreign()?;
+            packages.extend(known(self.workspace).filter(|name| foreign.contains(*name)).cloned());
+        }
         mark(&self.cargo.target_dir, self.is_ours)?;
         trust.write(&trust.doubt)?;
         Ok(trust)
     }
 
     fn compare(&self, memory: Memory, trust: &mut Trust) {
-        let mut doubtful = match memory.doubt {
-            Doubt::Packages(packages) if memory.around.compiler == self.around.compiler => packages,
+        let mut doubtful: BTreeSet<String> = match memory.doubt {
+            Doubt::Packages(packages) if memory.around.compiler == self.around.compiler => {
+                let known: BTreeSet<&String> = known(self.workspace).collect();
+                let (ours, carried) = packages.into_iter().partition(|name| known.contains(name));
+                trust.carried = carried;
+                ours
+            }
             Doubt::Packages(_) | Doubt::All => {
                 trust.doubt = Doubt::All;
                 return;
@@ -180,7 +208,7 @@ impl Run<'_> {
         tracked: &[(String, Vec<OsString>)],
         trust: &mut Trust,
     ) -> Vec<PathBuf> {
-        let last = sources.iter().map(|(_, had)| had.began).max();
+        let last = sources.iter().map(|(_, had)| had.until).max();
         let mut before: BTreeMap<PathBuf, Had> =
             sources.into_iter().map(|(path, had)| (PathBuf::from(path), had)).collect();
         let known: BTreeSet<String> =
@@ -198,7 +226,9 @@ impl Run<'_> {
             }
             // Cargo looks at what a link led to, not at the link.
             let is_link = now.stat.kind == Kind::Symlink || had.is_some_and(|had| had.stat.kind == Kind::Symlink);
-            if is_link || !tracked.has(path) || !was_written(&now.stat, had.map(|had| had.began).or(last)) {
+            let is_vendored = self.workspace.package_of(path).is_some_and(|package| package.is_vendored);
+            let is_written = was_written(&now.stat, had.map(|had| had.until).or(last));
+            if is_link || is_vendored || !tracked.has(path) || !is_written {
                 doubtful.push(path.clone());
             }
         }
@@ -213,13 +243,14 @@ impl Run<'_> {
         doubtful
     }
 
-    /// What no program is made from, unless dep-info says so.
+    /// What no program is made from, unless dep-info says so. A macro may well embed the pages of a manual.
     fn is_prose(&self, path: &Path) -> bool {
         let Some(package) = self.workspace.package_of(path) else { return false };
         let inner = path.strip_prefix(&package.dir).unwrap_or(path);
         let top = inner.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_apart = inner.iter().nth(1).is_some() && ["tests", "benches", "examples", "docs"].contains(&top);
-        is_apart || top.starts_with("LICENSE") || path.extension().is_some_and(|ending| ending == "md")
+        let is_inside = inner.iter().nth(1).is_some();
+        let is_apart = is_inside && ["tests", "benches", "examples"].contains(&top);
+        is_apart || !is_inside && (top.starts_with("LICENSE") || top.ends_with(".md"))
     }
 }
 
@@ -249,8 +280,11 @@ impl Trust {
         read: impl Iterator<Item = (PathBuf, Stat)>,
         tracked: impl Iterator<Item = PathBuf>,
     ) -> io::Result<()> {
-        let began = self.began;
-        self.sources.extend(read.map(|(path, stat)| (path, Had { stat, began })));
+        let until = Clock::of(&self.dir)?.now()?;
+        for path in &self.own {
+            self.sources.entry(path.clone()).and_modify(|had| had.until = until);
+        }
+        self.sources.extend(read.map(|(path, stat)| (path, Had { stat, until })));
         let tracked: Vec<OsString> = tracked.map(Into::into).collect();
         if !tracked.is_empty() {
             self.tracked.retain(|(step, _)| *step != self.step);
@@ -259,12 +293,25 @@ impl Trust {
         self.write(&Doubt::Packages(BTreeSet::new()))
     }
 
+    /// The run is over, well or not: what is there was built by us.
+    pub fn end(&self) -> io::Result<()> {
+        self.units.keep()
+    }
+
     fn write(&self, doubt: &Doubt) -> io::Result<()> {
         let sources = self.sources.iter().map(|(path, had)| (path.into(), *had)).collect();
-        let (around, doubt, tracked) = (self.around, doubt.clone(), self.tracked.clone());
+        let (around, mut doubt, tracked) = (self.around, doubt.clone(), self.tracked.clone());
+        if let Doubt::Packages(packages) = &mut doubt {
+            packages.extend(self.carried.iter().cloned());
+        }
         let memory = Memory { sources, around, doubt, tracked };
         publish(&self.file, &FORMAT.seal(&memory))
     }
+}
+
+/// Names by which the step can tell cargo what to take out.
+fn known(workspace: &Workspace) -> impl Iterator<Item = &String> {
+    workspace.packages.iter().map(|package| &package.name).chain(&workspace.scripted)
 }
 
 fn names(workspace: &Workspace) -> BTreeSet<String> {
@@ -288,13 +335,18 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Profiles that share a directory share their memory. Ours lies beside the directory, since all that is in it may be taken out.
-fn file(cargo: &Cargo, is_ours: bool) -> PathBuf {
-    let profile = match cargo.profile.as_deref() {
+/// The directory of a profile.
+fn profile(cargo: &Cargo) -> &str {
+    match cargo.profile.as_deref() {
         None | Some("dev" | "test") => "debug",
         Some("bench") => "release",
         Some(other) => other,
-    };
+    }
+}
+
+/// Profiles that share a directory share their memory. Ours lies beside the directory, since all that is in it may be taken out.
+fn file(cargo: &Cargo, is_ours: bool) -> PathBuf {
+    let profile = profile(cargo);
     let target = cargo.rust_triple().map(|triple| format!("-{}", triple.replace('/', "-"))).unwrap_or_default();
     if is_ours {
         let name = cargo.target_dir.file_name().unwrap_or_default().to_string_lossy();
@@ -325,8 +377,18 @@ pub fn clean_command(cargo: &Cargo, doubt: &Doubt) -> Option<Vec<OsString>> {
     Some(words)
 }
 
-/// The stat record of each file that is there.
+/// The stat record of each file that is there, and of what it leads to.
 pub fn stats(paths: impl Iterator<Item = PathBuf>) -> Vec<(PathBuf, Stat)> {
-    let stat = |path: PathBuf| Stat::read(&path).ok().flatten().map(|stat| (path, stat));
-    paths.filter_map(stat).filter(|(_, stat)| stat.kind != Kind::Dir).collect()
+    let mut found = Vec::new();
+    for path in paths {
+        let Some(stat) = Stat::read(&path).ok().flatten().filter(|stat| stat.kind != Kind::Dir) else { continue };
+        if stat.kind == Kind::Symlink
+            && let Ok(real) = fs::canonicalize(&path)
+            && let Some(behind) = Stat::read(&real).ok().flatten().filter(|stat| stat.kind == Kind::File)
+        {
+            found.push((real, behind));
+        }
+        found.push((path, stat));
+    }
+    found
 }
