@@ -389,3 +389,87 @@ fn what_an_interrupted_run_has_built_is_built_on() {
     let text = fs::read_to_string(&count).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains("--crate-name part ")).count(), 1);
 }
+
+#[test]
+fn a_task_that_always_runs_does_not_build_beside_a_cached_one() {
+    let sandbox = workspace();
+    with_flavor(&sandbox);
+    let script = FLAVOR.replace("fn main() {", "fn main() { assert!(std::process::Command::new(\"sh\").args([\"-c\", &std::env::var(\"GATE\").unwrap_or(\"true\".into())]).status().unwrap().success());");
+    sandbox.file("ws/part/build.rs", script);
+    let dev = "[tasks.dev]\ncache = false\ncargo = { workspace = 'ws', package = 'hello' }\n";
+    sandbox.tasks(&format!("{TASK}{dev}"));
+    sandbox.env("FLAVOR", "odd").env("GATE", sandbox.filled("{gate odd}"));
+    let odd = sandbox.start("build dev");
+    sandbox.reached("odd");
+    let cached = sandbox.start("build hello");
+    sandbox.open("odd");
+    odd.wait().success();
+    cached.wait().counts(RAN).success();
+    assert_eq!(run(&sandbox.at(".bcache/out/host/hello/hello")), "hello plain\n");
+}
+
+#[test]
+fn a_manifest_behind_a_link_counts_by_what_it_leads_to() {
+    let sandbox = workspace();
+    Command::new("git").args(["init", "-q"]).current_dir(sandbox.work()).status().unwrap();
+    let text = "pub const WORD: &str = if cfg!(debug_assertions) { \"debug\" } else { env!(\"CARGO_PKG_VERSION\") };\n";
+    sandbox.file("ws/part/src/lib.rs", text);
+    for (from, to) in [("ws/Cargo.toml", "far/ws.toml"), ("ws/part/Cargo.toml", "far/part.toml")] {
+        sandbox.file(to, sandbox.read(from)).remove(from).link(from, sandbox.at(to));
+    }
+    assert_eq!(says(&sandbox, RAN), "hello debug\n");
+    sandbox.append("far/ws.toml", "[profile.dev]\ndebug-assertions = false\n");
+    assert_eq!(says(&sandbox, RAN), "hello 0.1.0\n");
+    sandbox.edit("far/part.toml", "0.1.0", "0.2.0");
+    assert_eq!(says(&sandbox, RAN), "hello 0.2.0\n");
+    assert_eq!(says(&sandbox, FRESH), "hello 0.2.0\n");
+}
+
+#[test]
+fn a_lock_file_that_must_not_change_does_not_change() {
+    let sandbox = workspace();
+    sandbox.tasks("[tasks.hello]\ncargo = { workspace = 'ws', package = 'hello', args = ['--locked'] }\n");
+    sandbox.run("build hello").says("--locked was passed").exit(1);
+    assert!(!sandbox.exists("ws/Cargo.lock"));
+}
+
+#[test]
+fn a_platform_that_configuration_chooses_is_cleaned_too() {
+    let sandbox = workspace();
+    let output = Command::new("rustc").arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let triple = text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    sandbox.file("ws/.cargo/config.toml", format!("[build]\ntarget = '{triple}'\n"));
+    assert_eq!(says(&sandbox, RAN), "hello one\n");
+    edit_unseen(&sandbox.at("ws/part/src/lib.rs"), "one", "two");
+    assert_eq!(says(&sandbox, RAN), "hello two\n");
+}
+
+#[test]
+fn what_another_task_generates_into_a_package_is_built_in() {
+    let sandbox = workspace();
+    Command::new("git").args(["init", "-q"]).current_dir(sandbox.work()).status().unwrap();
+    sandbox
+        .file("word", "one")
+        .file(".gitignore", "words.rs\n")
+        .file("ws/part/src/lib.rs", "include!(\"words.rs\");\n")
+        .tasks(&format!("{TASK}needs = ['gen']\n[tasks.gen]\ninputs = ['word']\noutputs = ['ws/part/src/words.rs']\nrun = 'echo \"pub const WORD: &str = \\\"$(cat word)\\\";\" >ws/part/src/words.rs'\n"));
+    assert_eq!(says(&sandbox, "0 fresh, 0 restored, 2 ran"), "hello one\n");
+    sandbox.file("word", "two");
+    assert_eq!(says(&sandbox, "0 fresh, 0 restored, 2 ran"), "hello two\n");
+    sandbox.file("word", "one");
+    assert_eq!(says(&sandbox, "0 fresh, 2 restored, 0 ran"), "hello one\n");
+    sandbox.append("ws/hello/src/main.rs", "// new\n");
+    assert_eq!(says(&sandbox, "1 fresh, 0 restored, 1 ran"), "hello one\n");
+}
+
+#[test]
+fn a_copied_worktree_builds_what_lies_in_it() {
+    let sandbox = workspace();
+    assert_eq!(says(&sandbox, RAN), "hello one\n");
+    let copy = sandbox.worktree("copy");
+    Command::new("cp").arg("-a").arg(format!("{}/.", sandbox.work().display())).arg(copy.work()).status().unwrap();
+    edit_unseen(&copy.at("ws/part/src/lib.rs"), "one", "two");
+    assert_eq!(says(&copy, RAN), "hello two\n");
+    assert_eq!(says(&sandbox, FRESH), "hello one\n");
+}

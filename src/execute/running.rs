@@ -379,6 +379,8 @@ impl Build<'_> {
             drop(held);
             return self.do_again(need);
         }
+        // A cached step looks through the directory before it builds there, and counts on nobody to change it after.
+        let Some(_target_dir) = self.lock_target_dir(step)? else { return Ok(Attempt::Later(Wait::Lock)) };
         let Some(tokens) = self.jobserver.try_acquire(step.jobs as usize).map_err(StepError::lock)? else {
             return Ok(Attempt::Later(Wait::Token));
         };

@@ -102,6 +102,18 @@ impl Cargo {
         after.chain(joined).map(|word| self.workspace.join(word)).filter(|path| path.is_file()).collect()
     }
 
+    /// What among its arguments has a say in which packages there are: cargo is told of it whatever it is asked.
+    pub fn options_for_all(&self) -> impl Iterator<Item = &str> {
+        let before = [""].into_iter().chain(self.args.iter().map(String::as_str));
+        let is_meant = |(before, word): &(&str, &str)| {
+            *before == "--config"
+                || word.starts_with("-Z")
+                || word.starts_with("--config=")
+                || matches!(*word, "--config" | "--locked" | "--offline" | "--frozen")
+        };
+        before.zip(self.args.iter().map(String::as_str)).filter(is_meant).map(|(_, word)| word)
+    }
+
     pub fn wants_lib(&self) -> bool {
         self.lib || self.bins.is_empty()
     }

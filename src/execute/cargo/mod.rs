@@ -63,6 +63,7 @@ impl Build<'_> {
             step: step.id.to_string(),
             cargo,
             workspace: &sources.workspace,
+            platforms: &sources.platforms,
             around: Surroundings::of(sources, &assembled.action, cargo, &self.graph.root),
             is_ours: cargo.target_dir.starts_with(self.state.dir()),
         };
@@ -126,7 +127,7 @@ impl<'a> Begun<'a> {
     /// What is run: distrusted packages are taken out of the target directory, then cargo builds.
     pub fn commands(&self, build: &Build, step: &Step, argv: impl Fn(&Command) -> Vec<OsString>) -> Vec<Vec<OsString>> {
         let mut commands = Vec::new();
-        if let Some(clean) = trust::clean_command(self.cargo, &self.trust.doubt) {
+        if let Some(clean) = self.clean_command() {
             let text = format!("{}: built anew, since cargo can't tell what changed there: {}", step.id, self.doubt());
             build.listener.on(Event::Note { text });
             commands.push(clean);
@@ -144,6 +145,10 @@ impl<'a> Begun<'a> {
             words
         }));
         commands
+    }
+
+    fn clean_command(&self) -> Option<Vec<OsString>> {
+        trust::clean_command(self.cargo, &self.trust.doubt, &self.sources.platforms)
     }
 
     fn doubt(&self) -> String {
@@ -168,9 +173,7 @@ impl<'a> Begun<'a> {
         match ending {
             Ending::Success => Ok(Some(self.trust)),
             // It is still there.
-            Ending::Code { command: 0, .. } if trust::clean_command(self.cargo, &self.trust.doubt).is_some() => {
-                Ok(None)
-            }
+            Ending::Code { command: 0, .. } if self.clean_command().is_some() => Ok(None),
             Ending::Code { .. } => {
                 self.trust.keep(std::iter::empty(), std::iter::empty()).map(|()| None).map_err(StepError::write(dir))
             }

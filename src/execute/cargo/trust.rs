@@ -134,6 +134,8 @@ pub struct Run<'a> {
     pub step: String,
     pub cargo: &'a Cargo,
     pub workspace: &'a Workspace,
+    /// Chosen by configuration.
+    pub platforms: &'a [String],
     pub around: Surroundings,
     /// Does nobody else build in the directory?
     pub is_ours: bool,
@@ -153,7 +155,7 @@ impl Run<'_> {
             tracked: Vec::new(),
             doubt: Doubt::Packages(BTreeSet::new()),
             carried: BTreeSet::new(),
-            units: Units::of(self.cargo, profile(self.cargo)),
+            units: Units::of(self.cargo, profile(self.cargo), self.platforms),
             file,
         };
         match memory {
@@ -360,7 +362,7 @@ fn was_written(stat: &Stat, after: Option<Instant>) -> bool {
 }
 
 /// What takes out of a target directory what is not believed: nothing, or a command of cargo.
-pub fn clean_command(cargo: &Cargo, doubt: &Doubt) -> Option<Vec<OsString>> {
+pub fn clean_command(cargo: &Cargo, doubt: &Doubt, platforms: &[String]) -> Option<Vec<OsString>> {
     let packages = match doubt {
         Doubt::Packages(packages) if packages.is_empty() => return None,
         Doubt::Packages(packages) => Some(packages),
@@ -372,7 +374,9 @@ pub fn clean_command(cargo: &Cargo, doubt: &Doubt) -> Option<Vec<OsString>> {
     // Where people build too, what they have built otherwise is theirs.
     if packages.is_some() || !cargo.has_own_target_dir {
         words.extend(["--profile".into(), cargo.profile.as_deref().unwrap_or("dev").into()]);
-        words.extend(cargo.rust_triple().iter().flat_map(|triple| ["--target".into(), triple.into()]));
+        // It does not look for those of configuration by itself.
+        let triples = cargo.rust_triple().into_iter().chain(platforms.iter().map(String::as_str));
+        words.extend(triples.flat_map(|triple| ["--target".into(), triple.into()]));
     }
     Some(words)
 }

@@ -32,10 +32,13 @@ pub struct Units {
 type Built = BTreeMap<String, Digest>;
 
 impl Units {
-    pub fn of(cargo: &Cargo, profile: &str) -> Self {
-        let target = cargo.rust_triple().map(|triple| Path::new(triple).file_stem().unwrap_or(triple.as_ref()));
-        let dirs = [Some(cargo.target_dir.clone()), target.map(|triple| cargo.target_dir.join(triple))];
-        Self { layouts: dirs.into_iter().flatten().map(|dir| dir.join(profile)).collect() }
+    pub fn of(cargo: &Cargo, profile: &str, platforms: &[String]) -> Self {
+        let triples = cargo.rust_triple().into_iter().chain(platforms.iter().map(String::as_str));
+        // One that is described by a file goes by its name.
+        let name = |triple: &str| triple.rsplit('/').next().unwrap_or_default().trim_end_matches(".json").to_owned();
+        let dirs = triples.map(|triple| cargo.target_dir.join(name(triple)));
+        let dirs = [cargo.target_dir.clone()].into_iter().chain(dirs);
+        Self { layouts: dirs.map(|dir| dir.join(profile)).collect() }
     }
 
     /// Packages of which something was built by somebody else.

@@ -154,7 +154,7 @@ impl Memory {
         let mut facts = Vec::new();
         let mut is_young = false;
         for path in asked.facts(&workspace, manifests) {
-            let seen = files.observe(&path)?;
+            let seen = files.observe(&files.resolve(&path)?)?;
             is_young |= seen.stat.is_some_and(|stat| !stat.is_settled(begun));
             facts.push((path.into(), seen.digest));
         }
@@ -175,7 +175,7 @@ impl Memory {
 impl Entry {
     fn holds(&self, files: &Files) -> Result<bool, FileError> {
         for (path, digest) in &self.facts {
-            if files.observe(Path::new(path))?.digest != *digest {
+            if files.observe(&files.resolve(Path::new(path))?)?.digest != *digest {
                 return Ok(false);
             }
         }
@@ -196,6 +196,11 @@ impl Asked<'_> {
         hasher.number(self.cargo.features.len() as u64);
         self.cargo.features.iter().for_each(|feature| {
             hasher.text(feature);
+        });
+        let options: Vec<&str> = self.cargo.options_for_all().collect();
+        hasher.number(options.len() as u64);
+        options.iter().for_each(|option| {
+            hasher.text(option);
         });
         hasher.number(self.platforms.len() as u64);
         self.platforms.iter().for_each(|platform| {
@@ -230,6 +235,7 @@ impl Asked<'_> {
     fn run(&self, options: &[String]) -> Result<String, MetadataError> {
         let mut command = MetadataCommand::new();
         let mut all = options.to_vec();
+        all.extend(self.cargo.options_for_all().map(str::to_owned));
         let chosen = self.platforms.iter().map(String::as_str).filter(|_| self.cargo.target.is_none());
         for triple in [self.cargo.rust_triple(), Some(self.host_triple)].into_iter().flatten().chain(chosen) {
             all.extend(["--filter-platform".to_owned(), triple.to_owned()]);

@@ -16,6 +16,7 @@ use crate::action::{Component, Kind as Part};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::paths::escaped;
 use crate::base::span::Spanned;
+use crate::base::stat::Kind;
 use crate::graph::pattern::Pattern;
 use crate::graph::{Cargo, InputPattern, Step};
 use crate::manifest::cargo_config::{self, Choices};
@@ -34,6 +35,8 @@ pub struct Sources {
     pub compiler: Digest,
     /// Cargo's own files of settings, which may set variables for build scripts.
     pub configuration: Digest,
+    /// That are built for where the step says none: configuration chooses them.
+    pub platforms: Vec<String>,
     /// What the components are called that these sources are.
     pub names: BTreeSet<String>,
     /// The files of its packages in working copies of git, and those elsewhere.
@@ -77,8 +80,13 @@ pub fn describe(
     let workspace = parts.workspace(&config)?;
     let (git, files) = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
+    let platforms = if cargo.target.is_none() { config.platforms() } else { Vec::new() };
     let names = components.iter().map(|component| component.name.clone()).collect();
-    Ok(Described { sources: Sources { workspace, compiler, configuration, names, git, files }, components, seen })
+    Ok(Described {
+        sources: Sources { workspace, compiler, configuration, platforms, names, git, files },
+        components,
+        seen,
+    })
 }
 
 /// What there is of a kind: all programs that were chosen, by configuration or environment; all files of configuration.
@@ -109,6 +117,12 @@ fn asking(bench: &Workbench, step: &Step, environment: &[(OsString, OsString)]) 
 struct Configuration {
     looked: Vec<PathBuf>,
     choices: Vec<Choices>,
+}
+
+impl Configuration {
+    fn platforms(&self) -> Vec<String> {
+        self.choices.iter().flat_map(|choices| choices.platforms.clone()).collect()
+    }
 }
 
 struct Parts<'a> {
@@ -232,7 +246,7 @@ impl Parts<'_> {
         let Some(place) = self.bench.tools.find("cargo", &search)? else {
             return Err(AssembleError::Missing { name: "cargo".to_owned(), install: None });
         };
-        let platforms: Vec<String> = config.choices.iter().flat_map(|choices| choices.platforms.clone()).collect();
+        let platforms = config.platforms();
         let asked = Asked {
             cargo: self.cargo,
             program: &place.path,
@@ -242,20 +256,30 @@ impl Parts<'_> {
             platforms: &platforms,
         };
         let workspace = self.bench.packages.workspace(self.bench.files, &asked)?;
+        let files = self.bench.files;
         for name in ["Cargo.toml", "Cargo.lock"] {
-            let path = workspace.root.join(name);
-            let seen = self.bench.files.observe(&path)?;
-            self.components.push(inputs::component(Part::Input, self.bench.graph.shown(&path), &seen));
-            self.seen.push((path, seen));
+            self.behind_links(&workspace.root.join(name))?;
         }
-        for path in workspace.around.iter().map(PathBuf::from) {
-            let seen = self.bench.files.observe(&path)?;
-            if seen.stat.is_some() {
-                self.components.push(inputs::component(Part::Input, self.bench.graph.shown(&path), &seen));
-                self.seen.push((path, seen));
+        for path in workspace.around.iter().map(Path::new) {
+            if files.look_behind(path)?.is_some() {
+                self.behind_links(path)?;
+            }
+        }
+        // In a tree of git a link is its text.
+        for path in workspace.packages.iter().map(|package| package.dir.join("Cargo.toml")) {
+            if files.look(&path)?.is_some_and(|stat| stat.kind == Kind::Symlink) {
+                self.behind_links(&path)?;
             }
         }
         Ok(workspace)
+    }
+
+    fn behind_links(&mut self, path: &Path) -> Result<(), FileError> {
+        let real = self.bench.files.resolve(path)?;
+        let seen = self.bench.files.observe(&real)?;
+        self.components.push(inputs::component(Part::Input, self.bench.graph.shown(path), &seen));
+        self.seen.push((real, seen));
+        Ok(())
     }
 
     /// The files of the packages: of what lies in a working copy of git, all but what it ignores; of the rest, everything.
