@@ -257,6 +257,14 @@ fn what_cargo_is_told_counts() {
         })
         .runs("tool [ROOT]/bin/our-rustc changed")
         .prints(&[("flag none", "flag a")]),
+    ];
+    check(&fork, rows);
+}
+
+#[test]
+fn the_files_of_cargo_count_and_what_was_made_comes_back() {
+    let fork = Fork::built();
+    let rows = vec![
         row("flags in .cargo/config.toml", |f| {
             f.append(".cargo/config.toml", "[build]\nrustflags = ['--cfg', 'harbor_flag=\"b\"']\n")
         })

@@ -36,8 +36,8 @@ fn sandbox() -> Sandbox {
 fn steps_of_a_target_with_zig_compile_with_it_for_their_triple() {
     let sandbox = sandbox();
     sandbox.run("build obj").counts("0 fresh, 0 restored, 3 ran").success();
-    assert_eq!(sandbox.read("out/arm"), "zig 1.0: cc -target aarch64-linux-gnu.2.28 -fno-sanitize=all -c a.c\n");
-    assert_eq!(sandbox.read("out/win"), "zig 1.0: cc -target x86_64-windows-gnu -fno-sanitize=all -c a.c\n");
+    assert_eq!(sandbox.read("out/arm"), "zig 1.0: cc -target aarch64-linux-gnu.2.28 -fno-sanitize=all -g0 -c a.c\n");
+    assert_eq!(sandbox.read("out/win"), "zig 1.0: cc -target x86_64-windows-gnu -fno-sanitize=all -g0 -c a.c\n");
     assert_eq!(sandbox.read("out/host"), "no CC: -c a.c\n");
     sandbox.run("build obj").counts("3 fresh, 0 restored, 0 ran").success();
 }
@@ -282,7 +282,7 @@ cat {{ toolchain.meson | last }} >> {{ sysroot.prefix }}/names'''
 ",
         );
         sandbox.run("build moved").counts("0 fresh, 0 restored, 2 ran").success();
-        let said = "zig 1.0: cc -target aarch64-linux-musl -fno-sanitize=all a.c\n";
+        let said = "zig 1.0: cc -target aarch64-linux-musl -fno-sanitize=all -g0 a.c\n";
         assert_eq!(sandbox.read("prefix-arm/lib"), said);
         assert_eq!(sandbox.read("moved-arm/lib"), said);
         // Nothing of the path of this worktree.
@@ -307,9 +307,48 @@ run = '$CC --version || echo none'
 ",
     );
     let said = sandbox.run("run always@arm");
-    assert_eq!(said.answered(), "zig 1.0: cc -target aarch64-linux-musl -fno-sanitize=all --version\n");
+    assert_eq!(said.answered(), "zig 1.0: cc -target aarch64-linux-musl -fno-sanitize=all -g0 --version\n");
     let text = said.answered().to_owned();
     said.stdout(&text).success();
     fs::remove_file(sandbox.root().join("bin/zig")).unwrap();
     sandbox.run("run always@arm").stdout("none\n").success();
+}
+
+#[test]
+fn the_compiler_is_told_what_zig_would_do_unlike_others() {
+    let sandbox = sandbox();
+    sandbox.tasks(
+        "
+[targets.arm]
+triple = 'armv7-unknown-linux-gnueabihf.2.28'
+toolchain = 'zig'
+[tasks.asked]
+targets = ['arm']
+inputs = ['a.c']
+outputs = ['out']
+run = [
+    '($CC -g -c a.c; $CXX -E -dM -; $CC -E -dM -x c -; $CC -E a.c -o -) > out',
+    '($CC -Wl,--version; $CC --print-search-dirs; $CC -dumpmachine; $LD -r a.o; $AR rcs a; echo ${PWD##*/}) >> out',
+]
+",
+    );
+    sandbox.run("build asked").success();
+    let cc = "-target arm-linux-gnueabihf.2.28 -mcpu=generic+v7a+vfp3_d32+thumb2-neon -fno-sanitize=all";
+    let work = sandbox.work();
+    assert_eq!(
+        sandbox.read("out").lines().map(|line| line.trim_start_matches("zig 1.0: ")).collect::<Vec<_>>(),
+        [
+            &*format!("cc {cc} -fdebug-compilation-dir={} -g -c a.c", work.display()),
+            &format!("c++ {cc} -g0 -x c++ -E -dM -"),
+            &format!("cc {cc} -g0 -E -dM -x c -"),
+            &format!("cc {cc} -g0 -E a.c -o -"),
+            "ld.lld --version",
+            "programs: =",
+            "libraries: =",
+            &format!("cc {} -g0 -dumpmachine", cc.replace(".2.28", "")),
+            "ld.lld -r a.o",
+            "ar rcs a",
+            "work",
+        ]
+    );
 }

@@ -124,7 +124,8 @@ pub fn environment(step: &Step, outside: &Outside, places: &Places) -> Vec<(OsSt
     }
     if let Some(zig) = places.zig {
         let tmp = (step.class != Class::Plain).then_some(places.tmp);
-        env.extend(zig.environment(tmp, step.cargo.is_some()));
+        let starter = step.toolchain.as_ref().filter(|_| step.cargo.is_some()).map(|toolchain| toolchain.starter());
+        env.extend(zig.environment(tmp, starter.as_deref()));
     }
     for (name, value) in &step.env {
         env.insert(name.into(), value.into());

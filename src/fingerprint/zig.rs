@@ -86,8 +86,8 @@ pub struct Zig {
 
 impl Zig {
     /// Variables by which it is found, and finds its caches. Nothing of them is in any key. One that always runs has no
-    /// `tmp` that is emptied, and the caches that its user has.
-    pub fn environment(&self, tmp: Option<&Path>, is_cargo: bool) -> Vec<(OsString, OsString)> {
+    /// `tmp` that is emptied, and the caches that its user has. Cargo starts zig by a `starter`.
+    pub fn environment(&self, tmp: Option<&Path>, starter: Option<&Path>) -> Vec<(OsString, OsString)> {
         let mut vars: Vec<(&str, OsString)> = vec![(ZIG, self.program.clone().into())];
         if let Some(tmp) = tmp {
             vars.extend([
@@ -95,11 +95,11 @@ impl Zig {
                 ("ZIG_LOCAL_CACHE_DIR", tmp.join("zig").into()),
             ]);
         }
-        if is_cargo {
+        if let Some(starter) = starter {
             vars.extend([
                 // Newer versions take the first; older ones ask Python before they take the second.
-                ("CARGO_ZIGBUILD_ZIG_COMMAND", self.program.clone().into()),
-                ("CARGO_ZIGBUILD_ZIG_PATH", self.program.clone().into()),
+                ("CARGO_ZIGBUILD_ZIG_COMMAND", starter.into()),
+                ("CARGO_ZIGBUILD_ZIG_PATH", starter.into()),
                 ("CARGO_ZIGBUILD_PYTHON_PATH", "/nowhere/python3".into()),
                 ("CARGO_ZIGBUILD_CACHE_DIR", self.cache.with_file_name("zigbuild").into()),
             ]);

@@ -79,6 +79,11 @@ impl Toolchain {
         Self { zig: zig.clone(), dir, seen, files }
     }
 
+    /// What starts zig itself.
+    pub fn starter(&self) -> PathBuf {
+        self.path(PROGRAM)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.seen.join(name)
     }
@@ -116,6 +121,7 @@ fn files(zig: &ZigTarget, here: &str) -> Vec<ToolFile> {
     let mut files = vec![
         program("cc", compiler(zig, "cc")),
         program("c++", compiler(zig, "c++")),
+        program(PROGRAM, PLAIN.to_owned()),
         program("ar", starts("ar")),
         program("ranlib", starts("ranlib")),
         program("strip", STRIP.to_owned()),
@@ -138,20 +144,34 @@ fn starts(command: &str) -> String {
 
 fn compiler(zig: &ZigTarget, command: &str) -> String {
     let cpu = zig.cpu().map_or_else(String::new, |cpu| format!(" -mcpu={cpu}"));
-    let language = if command == "cc" { "c" } else { "c++" };
-    let start = starts(&format!("{command} -target {}{cpu} -fno-sanitize=all", zig.zig()));
-    let asked = if zig.is_macos() { "" } else { ASKED_FOR_LINKER };
-    let quirks = QUIRKS.replace("{language}", language).replace("{asked}", asked);
+    let start = starts(&format!("{command} -target \"$target\"{cpu} -fno-sanitize=all"));
+    let quirks = QUIRKS
+        .replace("{target}", &zig.zig())
+        .replace("{without glibc}", &zig.zig_without_glibc())
+        .replace("{language}", if command == "cc" { "c" } else { "c++" })
+        .replace("{asked}", if zig.is_macos() { "" } else { ASKED_FOR_LINKER });
     start.replace("exec ", &quirks)
 }
 
-/// Where zig is unlike other compilers. It forgets the target when it reads from its standard input and is not told the
-/// language, as meson asks compilers for what they define.
-const QUIRKS: &str = r#"before= in= language=
+/// Where zig is unlike other compilers.
+///
+/// - It forgets the target when it reads from its standard input and is not told the language, as meson asks compilers for
+///   what they define.
+/// - It forgets what the version of a glibc in a target means, where it is asked and compiles nothing.
+/// - Asked where it looks for libraries, it names those of the machine, which it does not use. meson would.
+/// - It writes debug information that nobody asked for, with the paths of sources.
+/// - Libraries that it makes of its own sources are kept for all, and their debug information names the directory in which
+///   the first program was compiled that wants them: some step's. So it is told a name that is true everywhere, and the
+///   true one for what is compiled itself, where debug information is asked for.
+const QUIRKS: &str = r#"target={target} before= in= language= debug=
+[ "$*" != -v ] || target={without glibc}
 for word; do
     case $before$word in
     -) in=stdin ;;
-    -x*) language=known ;;{asked}
+    -x*) language=known ;;
+    -g*) debug=known ;;
+    -dump*) target={without glibc} ;;
+    -print-search-dirs | --print-search-dirs) printf 'programs: =\nlibraries: =\n' && exit ;;{asked}
     esac
     case $word in
     -o) before=o ;;
@@ -159,7 +179,15 @@ for word; do
     esac
 done
 [ "$in$language" != stdin ] || set -- -x {language} "$@"
+if [ -n "$debug" ]; then set -- "-fdebug-compilation-dir=$PWD" "$@"; else set -- -g0 "$@"; fi
+export PWD=/proc/self/cwd
 exec "#;
+
+/// zig for programs that bring a command line of their own, and the same care for what it keeps.
+const PLAIN: &str = r#"#!/bin/sh
+export PWD=/proc/self/cwd
+exec "${BCACHE_ZIG:-zig}" "$@"
+"#;
 
 /// It says `zig ld` when it is asked for its linker, which only newer mesons know. It is LLVM's.
 const ASKED_FOR_LINKER: &str = r#"

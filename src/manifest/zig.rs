@@ -185,6 +185,16 @@ impl ZigTarget {
 
     /// As zig takes it after `-target`: `aarch64-linux-gnu.2.28`.
     pub fn zig(&self) -> String {
+        let mut text = self.zig_without_glibc();
+        if let Some(glibc) = &self.glibc {
+            text.push('.');
+            text.push_str(glibc);
+        }
+        text
+    }
+
+    /// The same as clang understands it too.
+    pub fn zig_without_glibc(&self) -> String {
         let os = match self.os {
             Os::Linux => "linux",
             Os::Windows => "windows",
@@ -196,10 +206,6 @@ impl ZigTarget {
         if !self.abi.is_empty() {
             text.push('-');
             text.push_str(&self.abi);
-        }
-        if let Some(glibc) = &self.glibc {
-            text.push('.');
-            text.push_str(glibc);
         }
         text
     }

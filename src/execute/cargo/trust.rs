@@ -14,9 +14,9 @@
 //! *Written* means that a file's modification time is newer than that run, and is the time of its last change. A link is never
 //! believed: compilers name what it led to, which may be as old as it likes.
 //!
-//! The memory lies in the target directory and goes with it. It is written before a run, with what is to be taken out until that is
-//! known to be done; so a run that is killed costs no more than itself. What somebody else brought into a directory that people
-//! build in too is built anew as far as it comes from this workspace.
+//! The memory lies in the target directory and goes with it, or beside one of ours. It is written before a run, with what is to be
+//! taken out until that is known to be done; so a run that is killed costs no more than itself. What somebody else brought into a
+//! directory that people build in too is built anew as far as it comes from this workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -125,7 +125,7 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     pub fn begin(self, sources: impl Iterator<Item = (PathBuf, Stat)>) -> io::Result<Trust> {
-        let file = file(self.cargo);
+        let file = file(self.cargo, self.is_ours);
         let memory: Option<Memory> = fs::read(&file).ok().and_then(|bytes| FORMAT.open(&bytes).ok());
         let now: BTreeMap<PathBuf, Had> = sources.map(|(path, stat)| (path, Had { stat, began: self.began })).collect();
         let mut trust = Trust {
@@ -288,14 +288,18 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Profiles that share a directory share their memory.
-fn file(cargo: &Cargo) -> PathBuf {
+/// Profiles that share a directory share their memory. Ours lies beside the directory, since all that is in it may be taken out.
+fn file(cargo: &Cargo, is_ours: bool) -> PathBuf {
     let profile = match cargo.profile.as_deref() {
         None | Some("dev" | "test") => "debug",
         Some("bench") => "release",
         Some(other) => other,
     };
     let target = cargo.rust_triple().map(|triple| format!("-{}", triple.replace('/', "-"))).unwrap_or_default();
+    if is_ours {
+        let name = cargo.target_dir.file_name().unwrap_or_default().to_string_lossy();
+        return cargo.target_dir.with_file_name(format!("{name}.sources-{profile}{target}"));
+    }
     cargo.target_dir.join(format!(".bcache-sources-{profile}{target}"))
 }
 
@@ -312,9 +316,10 @@ pub fn clean_command(cargo: &Cargo, doubt: &Doubt) -> Option<Vec<OsString>> {
     };
     let mut words: Vec<OsString> = ["cargo", "clean", "--target-dir"].map(Into::into).to_vec();
     words.push(cargo.target_dir.clone().into());
-    if let Some(packages) = packages {
-        words.extend(packages.iter().flat_map(|package| ["-p".into(), package.into()]));
-        words.extend(cargo.profile.iter().flat_map(|profile| ["--profile".into(), profile.into()]));
+    words.extend(packages.into_iter().flatten().flat_map(|package| ["-p".into(), package.into()]));
+    // Where people build too, what they have built otherwise is theirs.
+    if packages.is_some() || !cargo.has_own_target_dir {
+        words.extend(["--profile".into(), cargo.profile.as_deref().unwrap_or("dev").into()]);
         words.extend(cargo.rust_triple().iter().flat_map(|triple| ["--target".into(), triple.into()]));
     }
     Some(words)
