@@ -405,7 +405,7 @@ fn odd_edit(random: &mut Random, repo: &Repo) {
     let existing = some_existing(random, repo);
     let inside = existing.strip_prefix(repo.root()).unwrap().to_owned();
     let is_dir = existing.is_dir() && !existing.is_symlink();
-    match random.below(7) {
+    match random.below(6) {
         0 if is_dir && existing != repo.root() => {
             repo.git_in(&existing, &["init", "-q", "-b", "main"]);
         }
@@ -416,15 +416,10 @@ fn odd_edit(random: &mut Random, repo: &Repo) {
         }
         2 if existing != repo.root() => remove(&existing.join(".git")),
         3 => {
-            let line = random.one(&["* text=auto\n", "*.c eol=crlf\n", "lib/* ident\n", "[attr]x text\n*.o x\n", ""]);
-            let dir = if is_dir { existing } else { repo.root() };
-            let _ = fs::write(dir.join(".gitattributes"), line);
-        }
-        4 => {
             let how = random.one(&["--assume-unchanged", "--skip-worktree", "--no-assume-unchanged"]);
             let _ = repo.command(&["update-index", how, "--"]).arg(inside).output();
         }
-        5 => {
+        4 => {
             fs::write(repo.at(".git/info/exclude"), random.one(&["", "*.o\n", "lib\n"])).unwrap();
         }
         _ => edit(random, repo),
