@@ -29,7 +29,7 @@
 //! as git has seen it and was settled when the index was written, which is stricter than git's own rule for racy
 //! entries.
 //!
-//! **Known limits.** A file that was checked out or added under a filter attribute which is no more, and that
+//! **Known limits.** A file that was checked out or added under filter attributes which are no more, and that
 //! nobody has touched since, counts as git keeps it. Repositories with SHA-256 names are an error.
 
 mod changes;
