@@ -405,7 +405,7 @@ fn odd_edit(random: &mut Random, repo: &Repo) {
     let existing = some_existing(random, repo);
     let inside = existing.strip_prefix(repo.root()).unwrap().to_owned();
     let is_dir = existing.is_dir() && !existing.is_symlink();
-    match random.below(6) {
+    match random.below(7) {
         0 if is_dir && existing != repo.root() => {
             repo.git_in(&existing, &["init", "-q", "-b", "main"]);
         }
@@ -420,6 +420,11 @@ fn odd_edit(random: &mut Random, repo: &Repo) {
             let _ = repo.command(&["update-index", how, "--"]).arg(inside).output();
         }
         4 => {
+            let line = random.one(&["* text=auto\n", "*.c eol=crlf\n", "lib/* ident\n", "[attr]x text\n*.o x\n", ""]);
+            let dir = if is_dir { existing } else { repo.root() };
+            let _ = fs::write(dir.join(".gitattributes"), line);
+        }
+        5 => {
             fs::write(repo.at(".git/info/exclude"), random.one(&["", "*.o\n", "lib\n"])).unwrap();
         }
         _ => edit(random, repo),
@@ -812,6 +817,34 @@ fn settle(repo: &Repo) {
     }
     std::thread::sleep(std::time::Duration::from_millis(60));
     repo.git(&["update-index", "-q", "--refresh"]);
+}
+
+#[test]
+fn a_file_from_before_the_attributes_changed_is_read_and_not_believed() {
+    let repo = Repo::new();
+    repo.write(".gitattributes", "*.txt text eol=crlf\n");
+    repo.write("f.txt", "1\r\n2\r\n");
+    repo.commit();
+    settle(&repo);
+    let raw = repo.tree_anew();
+    repo.write(".gitattributes", "*.md text\n");
+    let kept = repo.tree_anew();
+    assert_ne!(kept, raw);
+    assert_eq!(repo.tree(), kept);
+    repo.write("f.txt", "1\n2\n");
+    assert_ne!(repo.tree_anew(), kept);
+    assert_ne!(repo.tree(), kept);
+    // The same by a setting.
+    let repo = Repo::new();
+    repo.git(&["config", "core.autocrlf", "true"]);
+    repo.write("f.txt", "1\r\n2\r\n");
+    repo.commit();
+    settle(&repo);
+    let kept = repo.tree_anew();
+    repo.git(&["config", "core.autocrlf", "false"]);
+    assert_eq!(repo.tree_anew(), kept);
+    repo.write("f.txt", "1\n2\n");
+    assert_ne!(repo.tree_anew(), kept);
 }
 
 #[test]
