@@ -46,17 +46,24 @@ impl Known<'_> {
 /// The walk must begin anew, and list everything: rules came or went.
 pub struct MustListAll;
 
+/// Is told of working copies whose index only git can read.
+pub type Notes<'w> = &'w dyn Fn(&Path);
+
+/// Which ground, which entry of its index, and the moment from which that is believed.
+type InIndex = (usize, usize, i64);
+
 pub struct Walk<'w> {
     pub root: &'w Path,
     pub filter: &'w Filter<'w>,
     pub known: Known<'w>,
     pub outside: &'w Outside,
+    notes: Notes<'w>,
     pub grounds: Vec<Rc<Ground>>,
     pub out: Snapshot,
     /// Directories of `out` whose trees are known.
     planted: Vec<bool>,
     /// Files of `out` that must be looked at: each with the place where an index can be believed.
-    pending: Vec<(usize, Option<(usize, usize, i64)>)>,
+    pending: Vec<(usize, Option<InIndex>)>,
     must_list_all: bool,
     old_facts: HashSet<Vec<u8>>,
 }
@@ -102,7 +109,13 @@ struct Place {
 }
 
 impl<'w> Walk<'w> {
-    pub fn new(root: &'w Path, filter: &'w Filter<'w>, known: Known<'w>, outside: &'w Outside) -> Self {
+    pub fn new(
+        root: &'w Path,
+        filter: &'w Filter<'w>,
+        known: Known<'w>,
+        outside: &'w Outside,
+        notes: Notes<'w>,
+    ) -> Self {
         let old_facts = known.snapshot.facts.iter().map(|fact| fact.path.clone()).collect();
         let facts = if known.stale.is_some() { known.snapshot.facts.clone() } else { Vec::new() };
         let out = Snapshot { facts, ..Snapshot::default() };
@@ -111,6 +124,7 @@ impl<'w> Walk<'w> {
             filter,
             known,
             outside,
+            notes,
             grounds: Vec::new(),
             out,
             planted: Vec::new(),
@@ -171,6 +185,9 @@ impl<'w> Walk<'w> {
     /// Takes in what holds in a repository.
     fn enter(&mut self, copy: WorkingCopy, below: &[u8]) -> Result<usize, GitError> {
         let ground = Ground::of(copy, below, self.outside, &mut self.out.facts)?;
+        if ground.index.is_by_git {
+            (self.notes)(&ground.copy.root);
+        }
         self.grounds.push(Rc::new(ground));
         Ok(self.grounds.len() - 1)
     }
