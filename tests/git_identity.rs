@@ -277,7 +277,7 @@ fn edit(random: &mut Random, repo: &Repo) {
     let path = repo.at(some_path(random));
     let existing = some_existing(random, repo);
     let text = random.one(&[&b"one"[..], b"two", b"", b"a longer text\n", b"crlf\r\n"]);
-    match random.below(22) {
+    match random.below(23) {
         0..=5 => {
             let _ = fs::create_dir_all(path.parent().unwrap());
             let _ = fs::write(&path, text);
@@ -345,6 +345,12 @@ fn edit(random: &mut Random, repo: &Repo) {
             ];
             repo.try_git(args[random.below(args.len())]);
         }
+        22 => {
+            // From here on git can be sure of what it sees.
+            std::thread::sleep(std::time::Duration::from_millis(25));
+            repo.try_git(&["update-index", "-q", "--refresh"]);
+            repo.try_git(&["update-index", "--force-write-index"]);
+        }
         _ => {}
     }
 }
@@ -394,6 +400,76 @@ fn random_trees_and_edits_have_the_trees_that_git_writes() {
     assert!(compared >= trees());
 }
 
+/// Changes of which git has another opinion than we.
+fn odd_edit(random: &mut Random, repo: &Repo) {
+    let existing = some_existing(random, repo);
+    let inside = existing.strip_prefix(repo.root()).unwrap().to_owned();
+    let is_dir = existing.is_dir() && !existing.is_symlink();
+    match random.below(7) {
+        0 if is_dir && existing != repo.root() => {
+            repo.git_in(&existing, &["init", "-q", "-b", "main"]);
+        }
+        1 if is_dir => {
+            // In whatever repository the directory is.
+            let _ = repo.command_in(&existing, &["add", "-A"]).output();
+            let _ = repo.command_in(&existing, &["commit", "-q", "-m", "inner"]).output();
+        }
+        2 if existing != repo.root() => remove(&existing.join(".git")),
+        3 => {
+            let how = random.one(&["--assume-unchanged", "--skip-worktree", "--no-assume-unchanged"]);
+            let _ = repo.command(&["update-index", how, "--"]).arg(inside).output();
+        }
+        4 => {
+            let line = random.one(&["* text=auto\n", "*.c eol=crlf\n", "lib/* ident\n", "[attr]x text\n*.o x\n", ""]);
+            let dir = if is_dir { existing } else { repo.root() };
+            let _ = fs::write(dir.join(".gitattributes"), line);
+        }
+        5 => {
+            // Another edit may have put something else in the place of its directory.
+            let _ = fs::write(repo.at(".git/info/exclude"), random.one(&["", "*.o\n", "lib\n"]));
+        }
+        _ => edit(random, repo),
+    }
+}
+
+fn consistent(seed: u64, count: usize) -> usize {
+    let mut random = Random(seed);
+    let mut compared = 0;
+    while compared < count {
+        let repo = Repo::new();
+        fs::create_dir_all(repo.at("lib")).unwrap();
+        for step in 0..30 {
+            for _ in 0..=random.below(3) {
+                if random.below(2) == 0 { odd_edit(&mut random, &repo) } else { edit(&mut random, &repo) }
+            }
+            for (dir, paths) in
+                [(".", &[][..]), (".", &["lib/", "a*", "!**/x.o"]), ("lib", &[]), (".", &["**/*.c", "b"])]
+            {
+                let scope = |memory| {
+                    part_by(&repo, memory, dir, paths, true).map_err(|error| error.split('`').next().map(str::to_owned))
+                };
+                let _ = fs::remove_dir_all(repo.dir.path().join("none"));
+                let (later, first) = (scope("memory"), scope("none"));
+                if later != first {
+                    let kept = repo.root();
+                    std::mem::forget(repo);
+                    panic!("seed {seed}, step {step}, {dir} {paths:?}: {later:?}, anew {first:?}; {}", kept.display());
+                }
+                compared += 1;
+            }
+        }
+    }
+    compared
+}
+
+#[test]
+fn random_edits_look_the_same_to_who_remembers_and_to_who_does_not() {
+    let seed = std::env::var("BCACHE_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
+    println!("BCACHE_TEST_SEED={seed}");
+    println!("{} trees compared", consistent(seed, trees()));
+}
+
 /// Both a first look and one that remembers the last see what git writes.
 #[track_caller]
 fn as_git(repo: &Repo) -> String {
@@ -405,15 +481,19 @@ fn as_git(repo: &Repo) -> String {
 
 /// The tree of a part of the repository.
 fn part(repo: &Repo, dir: &str, paths: &[&str]) -> Result<String, String> {
+    part_by(repo, "memory", dir, paths, false)
+}
+
+fn part_by(repo: &Repo, memory: &str, dir: &str, paths: &[&str], optional: bool) -> Result<String, String> {
     let dir = repo.at(dir);
     let pattern = |text: &&str| {
         let (text, exclude) = text.strip_prefix('!').map_or((*text, false), |rest| (rest, true));
         let span = Span { file: FileId(0), start: 0, end: 0 };
         let pattern = Pattern::new(text, &dir, &dir, span).unwrap();
-        InputPattern { pattern, exclude, optional: false }
+        InputPattern { pattern, exclude, optional }
     };
     let scope = Scope { paths: paths.iter().map(pattern).collect(), dir: dir.clone(), ..repo.scope() };
-    repo.look(&scope, "memory").map(|identity| identity.tree.to_string()).map_err(|error| error.to_string())
+    repo.look(&scope, memory).map(|identity| identity.tree.to_string()).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -738,6 +818,34 @@ fn settle(repo: &Repo) {
     }
     std::thread::sleep(std::time::Duration::from_millis(60));
     repo.git(&["update-index", "-q", "--refresh"]);
+}
+
+#[test]
+fn a_file_from_before_the_attributes_changed_is_read_and_not_believed() {
+    let repo = Repo::new();
+    repo.write(".gitattributes", "*.txt text eol=crlf\n");
+    repo.write("f.txt", "1\r\n2\r\n");
+    repo.commit();
+    settle(&repo);
+    let raw = repo.tree_anew();
+    repo.write(".gitattributes", "*.md text\n");
+    let kept = repo.tree_anew();
+    assert_ne!(kept, raw);
+    assert_eq!(repo.tree(), kept);
+    repo.write("f.txt", "1\n2\n");
+    assert_ne!(repo.tree_anew(), kept);
+    assert_ne!(repo.tree(), kept);
+    // The same by a setting.
+    let repo = Repo::new();
+    repo.git(&["config", "core.autocrlf", "true"]);
+    repo.write("f.txt", "1\r\n2\r\n");
+    repo.commit();
+    settle(&repo);
+    let kept = repo.tree_anew();
+    repo.git(&["config", "core.autocrlf", "false"]);
+    assert_eq!(repo.tree_anew(), kept);
+    repo.write("f.txt", "1\n2\n");
+    assert_ne!(repo.tree_anew(), kept);
 }
 
 #[test]

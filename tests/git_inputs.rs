@@ -53,6 +53,26 @@ fn says(outcome: &Outcome, text: &str) {
     assert!(joined(outcome.said()).contains(&joined(text)), "{}", outcome.said());
 }
 
+#[test]
+fn an_index_that_only_git_can_read_is_read_by_it_and_that_is_said() {
+    let sandbox = fork(FORK);
+    git(&sandbox, "update-index --split-index");
+    let note = "note: the index of fork is split or sparse: git was asked what it tracks, which takes longer";
+    let outcome = sandbox.run("build bin");
+    says(&outcome, note);
+    outcome.success();
+    fresh(&sandbox);
+    sandbox.file("fork/src/c.rs", "c\n");
+    let outcome = sandbox.run("build bin");
+    says(&outcome, "src/c.rs untracked");
+    outcome.success();
+    assert!(sandbox.read("bin").contains("c\n"));
+    git(&sandbox, "update-index --no-split-index");
+    let outcome = sandbox.run("build bin --force");
+    assert!(!outcome.said().contains("note:"), "{}", outcome.said());
+    outcome.success();
+}
+
 #[track_caller]
 fn fresh(sandbox: &Sandbox) {
     sandbox.run("build bin").counts("1 fresh, 0 restored, 0 ran").success();

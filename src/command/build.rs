@@ -295,6 +295,12 @@ impl Context {
     }
 
     pub(super) fn finish(&self, opened: &Opened, ended: &Ended) -> Exit {
+        for root in opened.bench.git.slow() {
+            let root = opened.graph.shown(&root);
+            let text =
+                format!("the index of {root} is split or sparse: git was asked what it tracks, which takes longer");
+            self.reporter.on(Event::Note { text });
+        }
         let counts = ended.counts;
         let outcome = match (ended.interrupted, counts.failed + counts.skipped) {
             (true, _) => Outcome::Interrupted,

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Outcome, Sandbox};
 
 /// A test that waits longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 pub struct Running<'a> {
     sandbox: &'a Sandbox,

@@ -42,6 +42,8 @@ pub struct Index {
     entries: Vec<Entry>,
     /// The file that it was read from, and a moment before.
     written: Option<(Stat, Instant)>,
+    /// Was it read by the git program?
+    pub is_by_git: bool,
 }
 
 /// Why an index is not understood here.
@@ -83,7 +85,7 @@ impl Index {
 
     /// One of paths alone, by their bytes.
     pub fn of_paths(listed: impl Iterator<Item = (Vec<u8>, Mode, Oid)>) -> Self {
-        let mut index = Self::default();
+        let mut index = Self { is_by_git: true, ..Self::default() };
         for (path, mode, oid) in listed {
             let start = index.names.len();
             index.names.extend_from_slice(&path);
@@ -111,7 +113,7 @@ impl Index {
         if !entries.windows(2).all(in_order) {
             return Err(Unread::Damaged);
         }
-        Ok(Self { names, entries, written: None })
+        Ok(Self { names, entries, written: None, is_by_git: false })
     }
 
     pub fn path(&self, entry: &Entry) -> &[u8] {

@@ -1,7 +1,7 @@
 //! Identities of a process: each scope looked at once for as long as nothing runs, and what was seen kept for the
 //! next process.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +61,8 @@ pub struct Git<'a> {
     always_digest: Digest,
     slots: Mutex<BTreeMap<Digest, Arc<Mutex<Slot>>>>,
     runs: AtomicU64,
+    /// Working copies whose index git had to read.
+    slow: Mutex<BTreeSet<PathBuf>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,12 +80,25 @@ impl<'a> Git<'a> {
             hasher.bytes(outside.get(name).unwrap_or_default().as_encoded_bytes());
         }
         let always_digest = hasher.finish();
-        Self { dir, outside, always, always_digest, slots: Mutex::default(), runs: AtomicU64::new(0) }
+        Self {
+            dir,
+            outside,
+            always,
+            always_digest,
+            slots: Mutex::default(),
+            runs: AtomicU64::new(0),
+            slow: Mutex::default(),
+        }
     }
 
     /// Something has run that may have changed files: what was looked at must be looked at again.
     pub fn has_run(&self) {
         self.runs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Working copies of which this process asked the git program, since their index is split or sparse.
+    pub fn slow(&self) -> Vec<PathBuf> {
+        lock(&self.slow).iter().cloned().collect()
     }
 
     /// What the memory of a scope is found by.
@@ -146,7 +161,8 @@ impl<'a> Git<'a> {
         loop {
             let copy = WorkingCopy::around(real)?.ok_or_else(|| GitError::None { path: scope.dir.clone() })?;
             let known_parts = Known { snapshot: known, stale, gone: moved.gone.clone() };
-            match Walk::new(real, filter, known_parts, self.outside).run(copy, scope.head)? {
+            let note = |root: &Path| lock(&self.slow).extend([root.to_owned()]);
+            match Walk::new(real, filter, known_parts, self.outside, &note).run(copy, scope.head)? {
                 Ok(snapshot) => {
                     *known = snapshot;
                     return Ok(true);

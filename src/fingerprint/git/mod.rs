@@ -27,10 +27,10 @@
 //!
 //! **What is believed.** A record of ours by the rule of [`crate::base::stat`]; one of the index if the file looks
 //! as git has seen it and was settled when the index was written, which is stricter than git's own rule for racy
-//! entries.
+//! entries; and if no attributes or settings that could have let git keep it in another form changed after it did.
 //!
-//! **Known limits.** A file that was checked out or added under a filter attribute which is no more, and that
-//! nobody has touched since, counts as git keeps it. Repositories with SHA-256 names are an error.
+//! **Known limits.** A file that was checked out or added under filter attributes whose file was removed in a commit since, and
+//! that nobody has touched after, counts as git keeps it in a first look. Repositories with SHA-256 names are an error.
 
 mod changes;
 mod ground;

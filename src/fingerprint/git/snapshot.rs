@@ -73,6 +73,11 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// When it last changed; the earliest time there is for what is not there.
+    pub fn changed(&self) -> i64 {
+        self.stat.map_or(i64::MIN, |stat| stat.ctime)
+    }
+
     /// Of what is not there.
     pub fn absent(path: Vec<u8>) -> Self {
         Self { path, stat: None, settled: true, digest: Short::default(), index: None }

@@ -13,7 +13,7 @@ use crate::fingerprint::env::Outside;
 
 use super::ground::{self, Ground};
 use super::index::Children;
-use super::look::{self, Listed, Seen};
+use super::look::{self, Listed, Seen, Trusted};
 use super::object::{Mode, Oid};
 use super::repository::{GitError, WorkingCopy};
 use super::rules::{Chain, Rules};
@@ -46,17 +46,24 @@ impl Known<'_> {
 /// The walk must begin anew, and list everything: rules came or went.
 pub struct MustListAll;
 
+/// Is told of working copies whose index only git can read.
+pub type Notes<'w> = &'w dyn Fn(&Path);
+
+/// Which ground, which entry of its index, and the moment from which that is believed.
+type InIndex = (usize, usize, i64);
+
 pub struct Walk<'w> {
     pub root: &'w Path,
     pub filter: &'w Filter<'w>,
     pub known: Known<'w>,
     pub outside: &'w Outside,
+    notes: Notes<'w>,
     pub grounds: Vec<Rc<Ground>>,
     pub out: Snapshot,
     /// Directories of `out` whose trees are known.
     planted: Vec<bool>,
     /// Files of `out` that must be looked at: each with the place where an index can be believed.
-    pending: Vec<(usize, Option<(usize, usize)>)>,
+    pending: Vec<(usize, Option<InIndex>)>,
     must_list_all: bool,
     old_facts: HashSet<Vec<u8>>,
 }
@@ -92,6 +99,8 @@ struct Place {
     entries: Range<usize>,
     ignores: Chain,
     filters: Chain,
+    /// As of [`Ground::since`], with the attributes of the directories above.
+    since: i64,
     is_ignored: bool,
     reach: Reach,
     old: Option<usize>,
@@ -100,7 +109,13 @@ struct Place {
 }
 
 impl<'w> Walk<'w> {
-    pub fn new(root: &'w Path, filter: &'w Filter<'w>, known: Known<'w>, outside: &'w Outside) -> Self {
+    pub fn new(
+        root: &'w Path,
+        filter: &'w Filter<'w>,
+        known: Known<'w>,
+        outside: &'w Outside,
+        notes: Notes<'w>,
+    ) -> Self {
         let old_facts = known.snapshot.facts.iter().map(|fact| fact.path.clone()).collect();
         let facts = if known.stale.is_some() { known.snapshot.facts.clone() } else { Vec::new() };
         let out = Snapshot { facts, ..Snapshot::default() };
@@ -109,6 +124,7 @@ impl<'w> Walk<'w> {
             filter,
             known,
             outside,
+            notes,
             grounds: Vec::new(),
             out,
             planted: Vec::new(),
@@ -136,6 +152,7 @@ impl<'w> Walk<'w> {
             entries: self.grounds[ground].index.below(&inner),
             ignores: self.grounds[ground].ignores.clone(),
             filters: self.grounds[ground].filters.clone(),
+            since: self.grounds[ground].since,
             inner: Vec::new(),
             ground,
             is_ignored: false,
@@ -168,6 +185,9 @@ impl<'w> Walk<'w> {
     /// Takes in what holds in a repository.
     fn enter(&mut self, copy: WorkingCopy, below: &[u8]) -> Result<usize, GitError> {
         let ground = Ground::of(copy, below, self.outside, &mut self.out.facts)?;
+        if ground.index.is_by_git {
+            (self.notes)(&ground.copy.root);
+        }
         self.grounds.push(Rc::new(ground));
         Ok(self.grounds.len() - 1)
     }
@@ -199,6 +219,9 @@ impl<'w> Walk<'w> {
         let (ground, base) = (&self.grounds[place.ground], place.inner.len());
         let is_file = fact.stat.is_some_and(|stat| stat.kind == Kind::File);
         let is_tracked = || ground.index.tracks(&[&place.inner, &b".gitattributes"[..]].concat());
+        if !is_ignore {
+            place.since = place.since.max(fact.changed());
+        }
         if is_ignore && is_file {
             place.ignores = place.ignores.with(Rules::ignoring(text, base));
         } else if is_file {
@@ -316,6 +339,7 @@ impl<'w> Walk<'w> {
                 entries: 0..inside.index.entries().len(),
                 ignores: inside.ignores.clone(),
                 filters: inside.filters.clone(),
+                since: inside.since,
                 is_ignored: false,
                 reach: place.reach,
                 old: place.old,
@@ -411,7 +435,7 @@ impl<'w> Walk<'w> {
         }
         let ground = &self.grounds[place.ground];
         let is_raw = || !ground.converts && (place.filters.is_empty() || !place.filters.touches(&inner()));
-        let trusted = tracked.filter(|_| is_raw()).map(|entry| (place.ground, entry));
+        let trusted = tracked.filter(|_| is_raw()).map(|entry| (place.ground, entry, place.since));
         self.pending.push((self.out.files.len(), trusted));
         let stat = self.out.dirs[at].stat;
         self.out.files.push(FileSeen {
@@ -448,6 +472,7 @@ impl<'w> Walk<'w> {
             entries,
             ignores: place.ignores.clone(),
             filters: place.filters.clone(),
+            since: place.since,
             is_ignored,
             reach,
             commit,
@@ -485,6 +510,7 @@ impl<'w> Walk<'w> {
                 ground: place.ground,
                 ignores: place.ignores.clone(),
                 filters: place.filters.clone(),
+                since: place.since,
                 is_ignored: seen.is_ignored,
                 old: Some(child),
                 commit: None,
@@ -501,7 +527,7 @@ impl<'w> Walk<'w> {
         let found = look::in_chunks(pending.len(), |range, found: &mut Vec<(usize, Result<Seen, GitError>)>| {
             for (at, trusted) in &pending[range] {
                 let path = look::place(root, &out.path_of(&out.files[*at]));
-                let trusted = trusted.map(|(ground, entry)| (indexes[ground], entry));
+                let trusted = trusted.map(|(ground, entry, since)| Trusted { index: indexes[ground], entry, since });
                 let seen = look::observe(&path, trusted);
                 found.push((*at, seen.and_then(|seen| seen.ok_or(GitError::Unstable { path }))));
             }
