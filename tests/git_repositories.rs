@@ -1,0 +1,232 @@
+//! The identity of a working copy: repositories inside others, homes, commits, and what can go wrong.
+
+mod git_rig;
+
+use bcache::fingerprint::env::Outside;
+use bcache::fingerprint::git::{Git, Scope};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use git_rig::*;
+
+#[test]
+fn submodules_count_by_their_commit_and_by_what_is_dirty_in_them() {
+    let repo = Repo::new();
+    let sub = repo.dir.path().join("lib");
+    fs::create_dir(&sub).unwrap();
+    repo.git_in(&sub, &["init", "-q", "-b", "main"]);
+    fs::write(sub.join("f"), "1").unwrap();
+    fs::write(sub.join(".gitignore"), "*.o\n").unwrap();
+    repo.git_in(&sub, &["add", "-A"]);
+    repo.git_in(&sub, &["commit", "-q", "-m", "x"]);
+    repo.git(&["submodule", "--quiet", "add", sub.to_str().unwrap(), "vendor/lib"]);
+    repo.commit();
+    let clean = as_git(&repo);
+    repo.write("vendor/lib/f", "2");
+    let dirty = repo.tree();
+    assert_ne!(dirty, clean);
+    assert_eq!(repo.tree_anew(), dirty);
+    repo.write("vendor/lib/g", "untracked");
+    assert_ne!(repo.tree(), dirty);
+    fs::remove_file(repo.at("vendor/lib/g")).unwrap();
+    repo.write("vendor/lib/x.o", "ignored");
+    assert_eq!(repo.tree(), dirty);
+    repo.write("vendor/lib/f", "1");
+    assert_eq!(as_git(&repo), clean);
+    repo.write("vendor/lib/f", "3");
+    repo.git_in(&repo.at("vendor/lib"), &["-c", "user.name=a", "commit", "-q", "-a", "-m", "y"]);
+    let committed = as_git(&repo);
+    assert_ne!(committed, clean);
+    // Not fetched: its commit.
+    repo.git(&["checkout", "-q", "--", "vendor"]);
+    repo.git(&["submodule", "--quiet", "update"]);
+    assert_eq!(as_git(&repo), clean);
+    repo.git(&["submodule", "--quiet", "deinit", "-f", "vendor/lib"]);
+    assert_eq!(as_git(&repo), clean);
+}
+
+#[test]
+fn a_repository_inside_that_is_no_submodule_counts_as_one() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    let inner = repo.at("inner");
+    fs::create_dir(&inner).unwrap();
+    repo.git_in(&inner, &["init", "-q", "-b", "main"]);
+    fs::write(inner.join("f"), "1").unwrap();
+    repo.git_in(&inner, &["add", "-A"]);
+    let unborn = repo.tree();
+    repo.git_in(&inner, &["commit", "-q", "-m", "x"]);
+    let clean = as_git(&repo);
+    assert_ne!(clean, unborn);
+    fs::write(inner.join("f"), "2").unwrap();
+    assert_ne!(repo.tree(), clean);
+    fs::remove_dir_all(inner.join(".git")).unwrap();
+    as_git(&repo);
+}
+
+#[test]
+fn a_repository_that_comes_to_be_nearer_is_the_one_that_is_asked() {
+    let repo = Repo::new();
+    repo.write(".gitignore", "*.log\n");
+    repo.write("a/b/c/f", "1");
+    repo.write("a/b/c/d/x.log", "1");
+    let first = part(&repo, "a/b/c", &[]).unwrap();
+    for nearer in ["a", "a/b", "a/b/c"] {
+        repo.git_in(&repo.at(nearer), &["init", "-q"]);
+        let second = part(&repo, "a/b/c", &[]).unwrap();
+        assert_ne!(second, first, "{nearer}: its rules are no more");
+        fs::remove_dir_all(repo.at(nearer).join(".git")).unwrap();
+        assert_eq!(part(&repo, "a/b/c", &[]).unwrap(), first, "{nearer}");
+    }
+}
+
+#[test]
+fn another_home_has_other_ignore_rules() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.write("b.log", "1");
+    let all = repo.tree();
+    let home = repo.dir.path().join("other home");
+    fs::create_dir_all(home.join("git")).unwrap();
+    fs::write(home.join("git/ignore"), "*.log\n").unwrap();
+    let vars = [("HOME", repo.dir.path().join("home")), ("XDG_CONFIG_HOME", home)];
+    let outside = Outside::new(vars.into_iter().map(|(name, path)| (name.into(), path.into_os_string())));
+    let git = Git::new(repo.dir.path().join("memory"), &outside, Vec::new());
+    assert_ne!(git.identity(&repo.scope()).unwrap().tree.to_string(), all);
+    assert_eq!(repo.tree(), all);
+}
+
+#[test]
+fn directories_as_deep_as_half_a_path_can_be_are_walked() {
+    let repo = Repo::new();
+    repo.write("d/".repeat(1000) + "f", "1");
+    as_git(&repo);
+}
+
+#[test]
+fn the_commit_counts_where_it_is_asked_for() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    let scope = Scope { head: true, ..repo.scope() };
+    let look = || repo.look(&scope, "memory").unwrap();
+    let first = look();
+    assert_eq!(first.head.unwrap().to_string(), repo.git(&["rev-parse", "HEAD"]));
+    assert_eq!(look().digest(), first.digest());
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    let second = look();
+    assert_eq!(second.head.unwrap().to_string(), repo.git(&["rev-parse", "HEAD"]));
+    assert_eq!(second.tree, first.tree);
+    assert_ne!(second.digest(), first.digest());
+    repo.git(&["pack-refs", "--all"]);
+    assert_eq!(look().digest(), second.digest());
+    repo.git(&["checkout", "-q", "--detach", "HEAD~1"]);
+    assert_eq!(look().digest(), first.digest());
+}
+
+#[test]
+fn an_edit_that_is_taken_back_moves_the_stamps_and_not_the_tree() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    let before = repo.look(&repo.scope(), "memory").unwrap();
+    repo.write("a", "2");
+    repo.write("a", "1");
+    let after = repo.look(&repo.scope(), "memory").unwrap();
+    assert_eq!(before.tree, after.tree);
+    assert_ne!(before.stamps(), after.stamps());
+    assert_eq!(before.first_moved(&after), Some(repo.at("a")));
+}
+
+#[test]
+fn changes_are_named_with_what_happened_to_them() {
+    let repo = Repo::new();
+    for path in ["a", "d/b", "c", "odd\nname"] {
+        repo.write(path, "1");
+    }
+    repo.commit();
+    let before = repo.look(&repo.scope(), "memory").unwrap();
+    assert!(before.holds(&repo.at("d/b")) && !before.holds(&repo.at("d")) && !before.holds(&repo.at("d/x")));
+    assert_eq!(before.files().count(), 4);
+    let listing = before.listing();
+    repo.write("a", "2");
+    fs::remove_file(repo.at("d/b")).unwrap();
+    repo.write("new", "1");
+    repo.write("staged", "1");
+    repo.git(&["add", "staged"]);
+    repo.write("odd\nname", "2");
+    let after = repo.look(&repo.scope(), "memory").unwrap();
+    let expected = ["a modified", "d/b deleted", "new untracked", "odd\\x0aname modified", "staged added"];
+    assert_eq!(after.changes(&listing).unwrap(), expected);
+    assert_eq!(before.changes(&listing).unwrap(), [""; 0]);
+    assert!(before.changes(b"junk").is_none());
+}
+
+#[test]
+fn settings_and_variables_of_the_user_have_no_effect() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    let tree = as_git(&repo);
+    for (name, value) in [
+        ("diff.external", "false"),
+        ("core.fsmonitor", "false"),
+        ("core.hooksPath", "/nonexistent"),
+        ("core.fileMode", "false"),
+        ("core.untrackedCache", "true"),
+        ("diff.x.textconv", "false"),
+    ] {
+        repo.git(&["config", name, value]);
+        assert_eq!(repo.tree(), tree, "{name}");
+        assert_eq!(repo.tree_anew(), tree, "{name}");
+    }
+    fs::set_permissions(repo.at("a"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_ne!(repo.tree(), tree, "the bit on disk counts");
+}
+
+#[test]
+fn a_repository_of_sha_256_is_an_error_that_says_so() {
+    let repo = Repo::new();
+    fs::remove_dir_all(repo.at(".git")).unwrap();
+    repo.git(&["init", "-q", "--object-format=sha256"]);
+    repo.write("a", "1");
+    let error = part(&repo, ".", &[]).unwrap_err();
+    assert!(error.ends_with("names its objects by SHA-256, which is not supported"), "{error}");
+}
+
+#[test]
+fn a_partial_clone_is_like_others() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    repo.git(&["config", "core.repositoryFormatVersion", "1"]);
+    repo.git(&["config", "extensions.partialClone", "origin"]);
+    as_git(&repo);
+}
+
+#[test]
+fn a_memory_that_is_damaged_is_none() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    let tree = as_git(&repo);
+    for entry in fs::read_dir(repo.dir.path().join("memory")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(repo.tree(), tree);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_that_names_it() {
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let repo = Repo::new();
+    repo.write("a", "1");
+    fs::set_permissions(repo.at("a"), fs::Permissions::from_mode(0o000)).unwrap();
+    let error = part(&repo, ".", &[]).unwrap_err();
+    assert!(error.starts_with("cannot read `") && error.contains("/a`"), "{error}");
+}
