@@ -1,67 +1,13 @@
 //! Tasks that cargo builds: what their keys hold, where their programs go, and that cargo is never believed too much.
 
+mod cargo_rig;
 mod sandbox;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cargo_rig::*;
 use sandbox::Sandbox;
-
-const TASK: &str = "
-[tasks.hello]
-cargo = { workspace = 'ws', package = 'hello' }
-";
-
-/// A sandbox that has this machine's Rust, and a workspace of two packages.
-fn workspace() -> Sandbox {
-    let sandbox = Sandbox::new();
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
-    for (name, dir) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-        sandbox.env(name, std::env::var_os(name).map_or_else(|| home.join(dir), PathBuf::from));
-    }
-    let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap());
-    let programs = cargo.parent().unwrap().to_owned();
-    sandbox.env("PATH", format!("{}/bin:{}:/usr/bin:/bin", sandbox.root().display(), programs.display()));
-    sandbox
-        .tasks(TASK)
-        .file("ws/Cargo.toml", "[workspace]\nmembers = ['hello', 'part', 'other']\nresolver = '3'\n")
-        .file("ws/hello/Cargo.toml", package("hello", "[dependencies]\npart = { path = '../part' }\n"))
-        .file("ws/hello/src/main.rs", "fn main() { println!(\"hello {}\", part::WORD) }\n")
-        .file("ws/part/Cargo.toml", package("part", ""))
-        .file("ws/part/src/lib.rs", "pub const WORD: &str = \"one\";\n")
-        .file("ws/other/Cargo.toml", package("other", ""))
-        .file("ws/other/src/lib.rs", "");
-    sandbox
-}
-
-fn package(name: &str, rest: &str) -> String {
-    format!("[package]\nname = '{name}'\nversion = '0.1.0'\nedition = '2024'\n{rest}")
-}
-
-/// Builds, and gives what the program says.
-#[track_caller]
-fn says(sandbox: &Sandbox, counts: &str) -> String {
-    sandbox.run("build hello").counts(counts).success();
-    run(&sandbox.at(".bcache/out/host/hello/hello"))
-}
-
-fn run(program: &Path) -> String {
-    let output = std::process::Command::new(program).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
-
-const RAN: &str = "0 fresh, 0 restored, 1 ran";
-const FRESH: &str = "1 fresh, 0 restored, 0 ran";
-const RESTORED: &str = "0 fresh, 1 restored, 0 ran";
-
-/// Other bytes of the same length, and the stamps as they were.
-fn edit_unseen(path: &Path, from: &str, to: &str) {
-    assert_eq!(from.len(), to.len());
-    let before = fs::metadata(path).unwrap().modified().unwrap();
-    fs::write(path, fs::read_to_string(path).unwrap().replace(from, to)).unwrap();
-    fs::File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
-}
 
 #[test]
 fn a_program_is_built_and_fresh_and_an_edit_of_a_package_that_it_needs_builds_it_again() {
@@ -242,6 +188,29 @@ fn the_compiler_that_builds_is_the_one_that_is_asked() {
     sandbox.unset("RUSTC").tool("my-rustc", "exec rustc --cfg mine \"$@\"");
     sandbox.tasks(&format!("{TASK}env = {{ RUSTC = '{}' }}\n", compiler.display()));
     assert_eq!(says(&sandbox, RAN), "hello mine\n");
+}
+
+#[test]
+fn a_compiler_that_another_program_starts_is_that_program_too() {
+    let sandbox = workspace();
+    sandbox.file("ws/part/src/lib.rs", "pub const WORD: &str = if cfg!(mine) { \"mine\" } else { \"theirs\" };\n");
+    let program = sandbox.root().join("bin/starter");
+    let make = |name: &str| {
+        let source = format!(
+            "#include <unistd.h>\nint main(int c, char **v) {{ char *a[c + 3]; a[0] = \"rustc\"; a[1] = \"--cfg\"; a[2] = \"{name}\";\n\
+             for (int i = 1; i <= c; i++) a[i + 2] = v[i]; return execvp(a[0], a); }}\n"
+        );
+        let path = sandbox.root().join("starter.c");
+        fs::write(&path, source).unwrap();
+        let _ = fs::remove_file(&program);
+        assert!(std::process::Command::new("cc").arg(&path).arg("-o").arg(&program).status().unwrap().success());
+    };
+    make("mine");
+    sandbox.env("RUSTC", &program);
+    assert_eq!(says(&sandbox, RAN), "hello mine\n");
+    assert_eq!(says(&sandbox, FRESH), "hello mine\n");
+    make("some");
+    assert_eq!(says(&sandbox, RAN), "hello theirs\n");
 }
 
 #[test]

@@ -177,17 +177,6 @@ impl<'a> Tools<'a> {
             .ok()?
     }
 
-    /// What a command of a program says; `None` where it fails.
-    pub fn said(
-        &self,
-        place: &Place,
-        command: &str,
-        search: &[PathBuf],
-        directory: &Path,
-    ) -> Result<Option<String>, ToolError> {
-        self.version(place, command, search, directory)
-    }
-
     /// A script, a program that answers to many names by starting others, or one of no package.
     fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
         let real_name = place.real.file_name().unwrap_or_default();
@@ -198,19 +187,15 @@ impl<'a> Tools<'a> {
         if name == PROGRAM || HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
             return true;
         }
-        self.is_script(&place.real, content)
-    }
-
-    /// Is the program with this content one that another reads?
-    pub fn is_script(&self, program: &Path, content: Digest) -> bool {
-        let look = || {
+        let is_script = || {
             let mut head = [0; 2];
-            File::open(program).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
+            File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
         };
-        *lock(&self.scripts).entry(content).or_insert_with(look)
+        *lock(&self.scripts).entry(content).or_insert_with(is_script)
     }
 
-    fn version(
+    /// What a command of a program says; `None` where it fails.
+    pub fn version(
         &self,
         place: &Place,
         command: &str,

@@ -1,6 +1,6 @@
 //! Which compiler builds, and what it is: the version that it reports, and the bytes of its libraries, its own and the
-//! standard ones of the targets. So a compiler that was built by hand twice under one version is two compilers. Of a script
-//! that starts one the bytes count too.
+//! standard ones of the targets, and those of the program itself, which may only start a compiler. So a compiler that was built
+//! by hand twice under one version is two compilers.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -67,16 +67,16 @@ impl Asked<'_> {
         let program = || self.program.to_owned();
         let place =
             tools.find(self.program, self.search)?.ok_or_else(|| CompilerError::Missing { program: program() })?;
-        let said = tools.said(&place, &self.question(), self.search, self.directory)?;
+        let said = tools.version(&place, &self.question(), self.search, self.directory)?;
         let said = said.ok_or_else(|| CompilerError::Silent { program: program() })?;
         let (version, sysroot) = said.rsplit_once('\n').ok_or_else(|| CompilerError::Silent { program: program() })?;
         let sysroot = Path::new(sysroot);
         let mut hasher = Hasher::new("bcache compiler 1");
         hasher.text(version);
         let program = files.observe(&place.real)?;
-        if let Some(content) = program.digest.filter(|content| tools.is_script(&place.real, *content)) {
-            // It says of itself what the compiler behind it says, and may do more.
-            hasher.text("script").digest(&content);
+        // What starts a compiler says of itself what that says, and may do more. But rustup's is the same for all of them.
+        if let Some(content) = program.digest.filter(|_| place.real.file_name() != Some(OsStr::new("rustup"))) {
+            hasher.digest(&content);
         }
         let mut seen = vec![(place.real.clone(), program)];
         self.libraries(files, sysroot, &mut hasher, &mut seen)?;
