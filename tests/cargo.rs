@@ -373,6 +373,10 @@ fn what_cannot_be_built_is_said_before_cargo_starts() {
         .says("the standard library of sparc64-unknown-linux-gnu is missing")
         .says("rustup target add sparc64-unknown-linux-gnu")
         .exit(1);
+    sandbox.tasks("[tasks.a]\ncargo = { workspace = 'ws', package = 'hello' }\n");
+    sandbox.file("ws/.cargo/config.toml", "[build]\ntarget = 'sparc64-unknown-linux-gnu'\n");
+    sandbox.run("build a").says("the standard library of sparc64-unknown-linux-gnu is missing").exit(1);
+    sandbox.remove("ws/.cargo/config.toml");
     sandbox.tasks("[tasks.a]\ncargo = { package = 'hello', args = ['--target-dir=x'] }\nrun = 'x'\n");
     sandbox.run("build a").says("`commands` does not go with `cargo`").exit(3);
 }

@@ -50,8 +50,8 @@ pub struct Asked<'a> {
     pub search: &'a [PathBuf],
     pub environment: &'a [(OsString, OsString)],
     pub host_triple: &'a str,
-    /// For which the program is built.
-    pub triple: Option<&'a str>,
+    /// For which the program is built, where that is said.
+    pub triples: Vec<&'a str>,
     /// Is the standard library part of what is built?
     pub builds_std: bool,
 }
@@ -107,13 +107,12 @@ impl Asked<'_> {
     ) -> Result<(), CompilerError> {
         let is_own = |name: &str| ["librustc_driver", "libstd-", "libLLVM"].iter().any(|own| name.starts_with(own));
         digests(files, &sysroot.join("lib"), is_own, hasher, seen)?;
-        let mut triples = vec![self.host_triple];
-        triples.extend(self.triple.filter(|triple| *triple != self.host_triple && !triple.ends_with(".json")));
-        for triple in triples {
+        let others = self.triples.iter().filter(|triple| **triple != self.host_triple && !triple.ends_with(".json"));
+        for triple in [&self.host_triple].into_iter().chain(others) {
             let place = sysroot.join("lib/rustlib").join(triple).join("lib");
             let found = digests(files, &place, |_| true, hasher, seen)?;
-            if found == 0 && Some(triple) == self.triple && !self.builds_std {
-                return Err(CompilerError::NoStd { triple: triple.to_owned(), place });
+            if found == 0 && self.triples.contains(triple) && !self.builds_std {
+                return Err(CompilerError::NoStd { triple: (*triple).to_owned(), place });
             }
         }
         Ok(())

@@ -117,7 +117,7 @@ pub struct Asked<'a> {
     pub environment: &'a [(OsString, OsString)],
     /// Configuration files, there or not.
     pub configuration: &'a [PathBuf],
-    /// Platforms that configuration chooses.
+    /// Platforms that configuration chooses, where the step does not.
     pub platforms: &'a [String],
 }
 
@@ -236,7 +236,7 @@ impl Asked<'_> {
         let mut command = MetadataCommand::new();
         let mut all = options.to_vec();
         all.extend(self.cargo.options_for_all().map(str::to_owned));
-        let chosen = self.platforms.iter().map(String::as_str).filter(|_| self.cargo.target.is_none());
+        let chosen = self.platforms.iter().map(String::as_str);
         for triple in [self.cargo.rust_triple(), Some(self.host_triple)].into_iter().flatten().chain(chosen) {
             all.extend(["--filter-platform".to_owned(), triple.to_owned()]);
         }

@@ -80,10 +80,9 @@ pub fn describe(
     let workspace = parts.workspace(&config)?;
     let (git, files) = parts.sources(&workspace)?;
     let Parts { components, seen, .. } = parts;
-    let platforms = if cargo.target.is_none() { config.platforms() } else { Vec::new() };
     let names = components.iter().map(|component| component.name.clone()).collect();
     Ok(Described {
-        sources: Sources { workspace, compiler, configuration, platforms, names, git, files },
+        sources: Sources { workspace, compiler, configuration, platforms: config.platforms, names, git, files },
         components,
         seen,
     })
@@ -117,12 +116,8 @@ fn asking(bench: &Workbench, step: &Step, environment: &[(OsString, OsString)]) 
 struct Configuration {
     looked: Vec<PathBuf>,
     choices: Vec<Choices>,
-}
-
-impl Configuration {
-    fn platforms(&self) -> Vec<String> {
-        self.choices.iter().flat_map(|choices| choices.platforms.clone()).collect()
-    }
+    /// For which cargo builds where the step says nothing.
+    platforms: Vec<String>,
 }
 
 struct Parts<'a> {
@@ -146,7 +141,7 @@ impl Parts<'_> {
         let mut open: Vec<PathBuf> =
             open.iter().flat_map(|dir| [dir.join("config"), dir.join("config.toml")]).rev().collect();
         open.extend(self.cargo.configuration_files());
-        let mut config = Configuration { looked: Vec::new(), choices: Vec::new() };
+        let mut config = Configuration { looked: Vec::new(), choices: Vec::new(), platforms: Vec::new() };
         while let Some(path) = open.pop() {
             if config.looked.contains(&path) {
                 continue;
@@ -162,6 +157,9 @@ impl Parts<'_> {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let choices = cargo_config::choices(&path, &text);
             open.extend(choices.includes.iter().cloned());
+            if self.cargo.target.is_none() {
+                config.platforms.extend(choices.platforms.iter().cloned());
+            }
             config.choices.push(choices);
         }
         Ok(config)
@@ -194,7 +192,7 @@ impl Parts<'_> {
             search: &self.bench.search_path(self.step),
             environment: self.environment,
             host_triple: self.bench.host_triple,
-            triple: self.cargo.rust_triple(),
+            triples: self.cargo.rust_triple().into_iter().chain(config.platforms.iter().map(String::as_str)).collect(),
             builds_std: self.cargo.args.iter().any(|word| word.contains("build-std")),
         };
         let found = asked.identify(self.bench.files, self.bench.tools)?;
@@ -246,14 +244,13 @@ impl Parts<'_> {
         let Some(place) = self.bench.tools.find("cargo", &search)? else {
             return Err(AssembleError::Missing { name: "cargo".to_owned(), install: None });
         };
-        let platforms = config.platforms();
         let asked = Asked {
             cargo: self.cargo,
             program: &place.path,
             host_triple: self.bench.host_triple,
             environment: self.environment,
             configuration: &config.looked,
-            platforms: &platforms,
+            platforms: &config.platforms,
         };
         let workspace = self.bench.packages.workspace(self.bench.files, &asked)?;
         let files = self.bench.files;
