@@ -17,7 +17,7 @@
 //!
 //! [`repository`] is the one door to libgit2: it opens, and knows the settings and commits. The index is read by
 //! [`index`], or by the git program ([`program`]) where it is split or sparse. [`ground`] is what holds in a
-//! repository, [`rules`] and [`wildmatch`] what its patterns mean, [`scope`] which part is asked for.
+//! repository, [`rules`] what its patterns mean, [`scope`] which part is asked for.
 //!
 //! **How it is fast.** What was seen is kept ([`snapshot`]) in one file per scope in `.bcache/git/`: every file and
 //! directory with its stat record. The next look is one `lstat` each ([`look`]), on two threads where there are many;
@@ -45,7 +45,6 @@ mod rules;
 pub mod scope;
 mod snapshot;
 mod walk;
-mod wildmatch;
 
 pub use identity::Identity;
 pub use memory::{Fact, Git, still_holds};

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::wildmatch::Wild;
+use gix_glob::wildmatch;
 
 /// One line: which paths it means.
 struct Glob {
@@ -16,9 +16,9 @@ enum How {
     /// The last part of the path is this.
     Name(Vec<u8>),
     NameEnd(Vec<u8>),
-    NameWild(Wild),
+    NameWild(Vec<u8>),
     /// The path from the file's directory on begins with the text, and its rest is matched.
-    Path(Vec<u8>, Wild),
+    Path(Vec<u8>, Vec<u8>),
 }
 
 const SPECIAL: &[u8] = b"*?[\\";
@@ -32,11 +32,11 @@ impl Glob {
             _ if text.contains(&b'/') => {
                 let text = text.strip_prefix(b"/").unwrap_or(text);
                 let fixed = text.iter().position(|byte| SPECIAL.contains(byte)).unwrap_or(text.len());
-                How::Path(text[..fixed].to_vec(), Wild::new(&text[fixed..], true))
+                How::Path(text[..fixed].to_vec(), text[fixed..].to_vec())
             }
             _ if is_plain(text) => How::Name(text.to_vec()),
             [b'*', end @ ..] if is_plain(end) => How::NameEnd(end.to_vec()),
-            _ => How::NameWild(Wild::new(text, false)),
+            _ => How::NameWild(text.to_vec()),
         };
         Self { how, is_dir }
     }
@@ -49,10 +49,18 @@ impl Glob {
         match &self.how {
             How::Name(text) => name == text,
             How::NameEnd(end) => name.ends_with(end),
-            How::NameWild(wild) => wild.matches(name),
-            How::Path(start, wild) => path.strip_prefix(start.as_slice()).is_some_and(|rest| wild.matches(rest)),
+            How::NameWild(pattern) => matches(pattern, name, wildmatch::Mode::empty()),
+            How::Path(start, pattern) => {
+                let rest = path.strip_prefix(start.as_slice());
+                rest.is_some_and(|rest| matches(pattern, rest, wildmatch::Mode::NO_MATCH_SLASH_LITERAL))
+            }
         }
     }
+}
+
+/// With git's own meaning of a pattern: `{a,b}` is no choice, `**` counts only between slashes, an unclosed `[` matches nothing.
+fn matches(pattern: &[u8], text: &[u8], mode: wildmatch::Mode) -> bool {
+    gix_glob::wildmatch(pattern.into(), text.into(), mode)
 }
 
 /// The lines of one file of rules: each with whether it *means* (ignores, filters) what it matches.
@@ -217,6 +225,30 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn by_path(pattern: &str, text: &str) -> bool {
+        matches(pattern.as_bytes(), text.as_bytes(), wildmatch::Mode::NO_MATCH_SLASH_LITERAL)
+    }
+
+    #[test]
+    fn stars_stop_at_slashes_and_double_stars_do_not() {
+        assert!(by_path("*.c", "a.c") && !by_path("*.c", "b/a.c"));
+        assert!(by_path("**/a", "a") && by_path("**/a", "x/y/a") && !by_path("**/a", "xa"));
+        assert!(by_path("a/**", "a/b/c") && !by_path("a/**", "a"));
+        assert!(by_path("a/**/b", "a/b") && by_path("a/**/b", "a/x/y/b"));
+        assert!(by_path("a**b", "axxb") && !by_path("a**b", "ax/b"));
+        assert!(matches(b"a*b", b"ax/b", wildmatch::Mode::empty()));
+    }
+
+    #[test]
+    fn sets_have_ranges_classes_and_negations() {
+        assert!(by_path("[a-c]x", "bx") && !by_path("[a-c]x", "dx"));
+        assert!(by_path("[!a]", "b") && by_path("[^a]", "b") && !by_path("[!a]", "a") && !by_path("[!a]", "/"));
+        assert!(by_path("[]]", "]") && by_path("[a-]", "-") && by_path("[[:digit:]]", "7"));
+        assert!(!by_path("[a", "[a") && !by_path("[[:none:]]", "n"));
+        assert!(by_path("\\*", "*") && !by_path("\\*", "a") && !by_path("a\\", "a"));
+        assert!(by_path("{a,b}", "{a,b}") && !by_path("{a,b}", "a"));
+    }
 
     fn ignores(text: &str, path: &str, is_dir: bool) -> bool {
         Chain::default().with(Rules::ignoring(text.as_bytes(), 0)).means(path.as_bytes(), is_dir)
