@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
+use crate::base::stat::set_mode;
+use crate::base::tree::PLAIN_DIR;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
@@ -27,7 +29,7 @@ use super::explain::Explainer;
 use super::holding::{Held, Needs};
 use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
-use super::ownership::still_owned;
+use super::ownership::{no_longer_plain, still_owned};
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 use super::view::probe::Views;
@@ -348,6 +350,7 @@ impl Build<'_> {
         let Answer::Hit(action, result) = self.answer(step, judged)? else {
             return Ok(false);
         };
+        self.check_owners(step, result.made.outputs.entries().iter().map(|entry| entry.path.as_path()))?;
         let old = still_owned(self.graph, step, judged.record.clone());
         if let Some(old) = old.as_deref().filter(|old| is_left_behind(old)) {
             self.clear_left_behind(step, old, step.clean)?;
@@ -375,11 +378,11 @@ impl Build<'_> {
                 Err(e) if e.is_lost() => return Ok(false),
                 Err(e) => return Err(e.into()),
             };
-        for aside in &placed.aside {
-            self.say_aside(aside);
+        placed.aside.iter().for_each(|aside| self.say_aside(aside));
+        for dir in no_longer_plain(self.graph, step, &result.made.outputs)? {
+            set_mode(&dir, PLAIN_DIR).map_err(StepError::write(&dir))?;
         }
-        let mut files = placed.written;
-        let mut bytes = placed.bytes;
+        let (mut files, mut bytes) = (placed.written, placed.bytes);
         if let (Some(_), Some(layer)) = (step.sysroot, &result.made.layer) {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;

@@ -17,7 +17,7 @@ use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
 use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
-use super::ownership::strays;
+use super::ownership::{no_longer_plain, strays};
 use super::view::probe::Views;
 
 /// What the steps of this build have made so far.
@@ -305,6 +305,9 @@ impl Judge<'_> {
             if let Some(path) = strays(self.bench.files, self.graph(), output, &[&made.outputs])?.first() {
                 return Ok(Disk::Stray(self.graph().shown(path)));
             }
+        }
+        if let Some(dir) = no_longer_plain(self.graph(), step, &made.outputs)?.first() {
+            return Ok(Disk::Modified(self.graph().shown(dir)));
         }
         if let (Some(_), Some(prefix)) = (&made.layer, step.sysroot) {
             let prefix = &self.prefixes[prefix.index()];

@@ -8,14 +8,16 @@
 //! A record can be older than the manifest: what it owned may have become another task's output, made by
 //! that one since. Such a path is the step's no more.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::action::{Made, Seen, StepRecord};
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::{Entry, Node, Tree};
+use crate::base::tree::{Entry, Node, PLAIN_DIR, Tree};
 use crate::fingerprint::files::{FileError, Files};
 use crate::fingerprint::inputs::{Found, Walk};
+use crate::graph::pattern::Pattern;
 use crate::graph::{Graph, OutputPattern, Step};
 
 use super::judging::JudgeError;
@@ -80,6 +82,50 @@ impl Search<'_> {
         }
         Ok(())
     }
+}
+
+/// The first of these paths that a glob among the outputs of another step matches too, and that step: which of both made
+/// it can't be said, and each would take it for its own. Whether two globs meet is seen only by what they match.
+pub fn other_owner<'g, 'p>(
+    graph: &'g Graph,
+    step: &Step,
+    mut paths: impl Iterator<Item = &'p Path>,
+) -> Option<(&'p Path, &'g Step)> {
+    let globs = |step: &'g Step| step.outputs.iter().map(|o| &o.pattern).filter(|p| p.is_glob());
+    let own: Vec<&Pattern> = step.outputs.iter().map(|o| &o.pattern).filter(|p| p.is_glob()).collect();
+    let others = graph.steps.iter().filter(|other| other.id != step.id);
+    let meeting: Vec<(&Pattern, &Step)> = others
+        .flat_map(|other| globs(other).map(move |glob| (glob, other)))
+        .filter(|(glob, _)| own.iter().any(|own| own.may_meet(glob)))
+        .collect();
+    if meeting.is_empty() {
+        return None;
+    }
+    paths.find_map(|path| {
+        let full = graph.root.join(path);
+        meeting.iter().find(|(glob, _)| glob.covers(&full)).map(|(_, other)| (path, *other))
+    })
+}
+
+/// Directories in a step's outputs that need no entry in its tree, since they are plain ones with something in them; and
+/// are not plain now. Absolute.
+pub fn no_longer_plain(graph: &Graph, step: &Step, tree: &Tree) -> Result<Vec<PathBuf>, JudgeError> {
+    let mut seen: HashSet<&Path> = HashSet::new();
+    let mut found = Vec::new();
+    for entry in tree.entries() {
+        for dir in entry.path.ancestors().skip(1).take_while(|dir| !dir.as_os_str().is_empty()) {
+            let full = graph.root.join(dir);
+            // Who has seen it has seen those above.
+            if !seen.insert(dir) || !step.outputs.iter().any(|output| output.pattern.covers(&full)) {
+                break;
+            }
+            let is_other = |stat: Stat| stat.kind == Kind::Dir && stat.mode != PLAIN_DIR;
+            if tree.get(dir).is_none() && stat_of(&full)?.is_some_and(is_other) {
+                found.push(full);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The record without the paths that are another step's outputs by now.

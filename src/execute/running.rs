@@ -22,7 +22,7 @@ use super::explain;
 use super::holding::Needs;
 use super::jobserver::Tokens;
 use super::judging::Judged;
-use super::ownership::still_owned;
+use super::ownership::{other_owner, still_owned};
 use super::prepare::Place;
 use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
@@ -157,8 +157,9 @@ impl Build<'_> {
         let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let found = self.discover(ix, assembled, &finished.built, start)?;
+        let mut found = self.discover(ix, assembled, &finished.built, start)?;
         self.warn_discovered(ix, &found);
+        self.join_gone(ix, &assembled.action, &mut found)?;
         let moved = self.moved(ix, assembled)?.or(found.moved);
         let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
         let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
@@ -297,7 +298,19 @@ impl Build<'_> {
         }
         paths.sort();
         paths.dedup();
+        self.check_owners(step, paths.iter().map(PathBuf::as_path))?;
         Ok(paths)
+    }
+
+    /// Two tasks that make one path would undo each other for ever.
+    pub(super) fn check_owners<'p>(&self, step: &Step, made: impl Iterator<Item = &'p Path>) -> Result<(), StepError> {
+        match other_owner(self.graph, step, made) {
+            None => Ok(()),
+            Some((path, other)) => {
+                let headline = format!("`{}` is an output of `{}` and of `{}`", escaped(path), step.id, other.id);
+                Err(self.plain_failure(step, headline))
+            }
+        }
     }
 
     fn check_sums(&self, step: &Step) -> Result<(), StepError> {
