@@ -315,19 +315,6 @@ error: a build is running in this worktree
     build.wait().success();
 }
 
-#[test]
-fn gc_while_a_build_runs_takes_nothing_that_it_uses() {
-    let sandbox = Sandbox::new();
-    sandbox.tasks(CHAIN).file("in", "1");
-    sandbox.open("aside").run("build aside").counts("0 fresh, 0 restored, 1 ran").success();
-    let build = sandbox.remove("o3").start("build all");
-    sandbox.reached("first");
-    sandbox.env("BCACHE_LIMIT", "1").run("cache gc").success().unset("BCACHE_LIMIT");
-    sandbox.open("first");
-    build.wait().success();
-    assert_eq!((sandbox.read("o2"), sandbox.read("o3")), ("1".to_owned(), "1".to_owned()));
-}
-
 /// Three makes of four objects each, whose compiler notes how many of it run: two tokens are for all.
 #[test]
 fn one_jobserver_shares_the_jobs_among_all_makes() {

@@ -96,6 +96,115 @@ run = '{ran} use; cat fetched text > o'
     assert_eq!(sandbox.read("o"), "1X");
 }
 
+/// bazelbuild/bazel#3360, below, and what is said of it.
+#[test]
+fn an_input_that_changes_during_the_run_keeps_the_outputs_and_stores_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.gen]
+inputs = ['a']
+outputs = ['b']
+run = '{ran} gen; cat a > b; {gate middle}'
+",
+        )
+        .file("a", "1");
+    let build = sandbox.start("build gen");
+    sandbox.reached("middle").file("a", "2").open("middle");
+    build
+        .wait()
+        .stderr(
+            "
+     Running gen@host
+warning: a was changed while gen@host ran: its result is kept here, but not stored
+    Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
+",
+        )
+        .success()
+        .run("cache list")
+        .stdout("")
+        .success();
+    assert_eq!(sandbox.read("b"), "1");
+    sandbox
+        .open("middle")
+        .run("build gen")
+        .stderr(
+            "
+       Stale gen@host: its last run did not finish; a changed
+     Running gen@host (last time [TIME])
+    Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
+",
+        )
+        .success()
+        .ran_times("gen", 2);
+    assert_eq!(sandbox.read("b"), "2");
+    sandbox.run("build gen").counts("1 fresh, 0 restored, 0 ran").success();
+}
+
+/// bazelbuild/bazel#3360: the next look finds the file as it was, and with it the key.
+#[test]
+fn an_input_that_is_changed_and_changed_back_during_the_run_is_seen() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.gen]
+inputs = ['a']
+outputs = ['b']
+run = '{gate before}; cat a > b; {gate after}'
+",
+        )
+        .file("a", "1");
+    let build = sandbox.start("build gen");
+    sandbox.reached("before").file("a", "2").open("before").reached("after").file("a", "1").open("after");
+    build
+        .wait()
+        .stderr(
+            "
+     Running gen@host
+warning: a was changed while gen@host ran: its result is kept here, but not stored
+    Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
+",
+        )
+        .success()
+        .run("cache list")
+        .stdout("")
+        .success();
+    sandbox.open("before").open("after").run("build gen").counts("0 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("b"), "1");
+}
+
+/// bazelbuild/bazel#3360, where a branch with one file more was checked out meanwhile.
+#[test]
+fn a_file_that_appears_behind_a_glob_during_the_run_is_seen() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.gen]
+inputs = ['in/*']
+outputs = ['b']
+run = 'cat in/* > b; {gate after}'
+",
+        )
+        .file("in/1", "1");
+    let build = sandbox.start("build gen");
+    sandbox.reached("after").file("in/2", "2").open("after");
+    build
+        .wait()
+        .stderr(
+            "
+     Running gen@host
+warning: in/2 was changed while gen@host ran: its result is kept here, but not stored
+    Finished gen@host in [TIME]: 0 fresh, 0 restored, 1 ran
+",
+        )
+        .success();
+    sandbox.open("after").run("build gen").counts("0 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("b"), "12");
+}
+
 /// A step that is held before it reads its input, and after.
 const READ: &str = "
 [tasks.gen]

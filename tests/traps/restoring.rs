@@ -271,7 +271,7 @@ fn a_hit_that_cannot_be_read_is_a_run_and_counts_as_one() {
 [tasks.bundle]
 inputs = ['a']
 outputs = ['one', 'two']
-run = '{ran} bundle; cat a > one; seq 200000 > two; cat a >> two'
+run = '{ran} bundle; cat a > one; seq 100000 > two; cat a >> two'
 ",
         )
         .file("a", "1")
@@ -320,11 +320,11 @@ fn who_writes_into_a_restored_file_does_not_write_into_the_cache() {
 [tasks.gen]
 inputs = ['a']
 outputs = ['small', 'big']
-run = '{ran} gen; cat a > small; seq 300000 > big'
+run = '{ran} gen; cat a > small; seq 120000 > big'
 [tasks.installed]
 sysroot = 's'
 inputs = ['a']
-run = '{ran} installed; seq 300000 > {{ sysroot.prefix }}/big; cat a > {{ sysroot.prefix }}/small'
+run = '{ran} installed; seq 120000 > {{ sysroot.prefix }}/big; cat a > {{ sysroot.prefix }}/small'
 [sysroots.s]
 path = 'sys'
 ";
