@@ -51,8 +51,9 @@ fn two_worktrees_on_one_store_run_a_key_once() {
     sandbox.reached("first");
     let two = other.start("build second");
     sandbox.open("first");
-    one.wait().counts("0 fresh, 0 restored, 2 ran").success();
-    two.wait().counts("0 fresh, 2 restored, 0 ran").success();
+    // Whoever comes to the second one first runs it.
+    one.wait().success();
+    two.wait().success();
     sandbox.ran_times("first", 1).ran_times("second", 1);
     assert_eq!(other.read("o2"), "1");
     other.run("build second").counts("2 fresh, 0 restored, 0 ran").success();
