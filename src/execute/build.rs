@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
-use crate::base::stat::set_mode;
-use crate::base::tree::PLAIN_DIR;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
@@ -29,7 +27,7 @@ use super::explain::Explainer;
 use super::holding::{Held, Needs};
 use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
-use super::ownership::{no_longer_plain, still_owned};
+use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
 use super::view::probe::Views;
@@ -356,6 +354,7 @@ impl Build<'_> {
             self.clear_left_behind(step, old, step.clean)?;
         }
         let known = before(old.as_deref()).tree;
+        known.map_or(Ok(()), |tree| self.make_plain(step, tree))?;
         self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;
         let before = before(old.as_deref());
         let texts = self.sentences(reasons, old.as_deref());
@@ -379,9 +378,7 @@ impl Build<'_> {
                 Err(e) => return Err(e.into()),
             };
         placed.aside.iter().for_each(|aside| self.say_aside(aside));
-        for dir in no_longer_plain(self.graph, step, &result.made.outputs)? {
-            set_mode(&dir, PLAIN_DIR).map_err(StepError::write(&dir))?;
-        }
+        self.make_plain(step, &result.made.outputs)?;
         let (mut files, mut bytes) = (placed.written, placed.bytes);
         if let (Some(_), Some(layer)) = (step.sysroot, &result.made.layer) {
             // Already unpacked here, or straight out of the store.

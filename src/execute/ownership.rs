@@ -5,10 +5,13 @@
 //! a clean build would not have it. So a step with a stray in its outputs is not fresh, and before
 //! it is restored or run that is moved aside.
 //!
+//! Two globs of different tasks may meet. Whether they do is seen when one of them has matched a path that the other
+//! matches too, and that is a failure: each step would take the path for its own, and put its own there at each build.
+//!
 //! A record can be older than the manifest: what it owned may have become another task's output, made by
 //! that one since. Such a path is the step's no more.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,25 +110,25 @@ pub fn other_owner<'g, 'p>(
     })
 }
 
-/// Directories in a step's outputs that need no entry in its tree, since they are plain ones with something in them; and
-/// are not plain now. Absolute.
-pub fn no_longer_plain(graph: &Graph, step: &Step, tree: &Tree) -> Result<Vec<PathBuf>, JudgeError> {
-    let mut seen: HashSet<&Path> = HashSet::new();
-    let mut found = Vec::new();
+/// The first directory in a step's outputs that needs no entry in its tree, since it is a plain one with something in it,
+/// and that is not plain now. Absolute; the outermost first, since those below may be out of reach.
+pub fn no_longer_plain(graph: &Graph, step: &Step, tree: &Tree) -> Result<Option<PathBuf>, JudgeError> {
+    // Is it a directory, reached through directories only?
+    let mut real: HashMap<&Path, bool> = HashMap::new();
     for entry in tree.entries() {
-        for dir in entry.path.ancestors().skip(1).take_while(|dir| !dir.as_os_str().is_empty()) {
+        let dirs: Vec<&Path> = entry.path.ancestors().skip(1).take_while(|dir| !real.contains_key(dir)).collect();
+        for dir in dirs.into_iter().rev().filter(|dir| !dir.as_os_str().is_empty()) {
             let full = graph.root.join(dir);
-            // Who has seen it has seen those above.
-            if !seen.insert(dir) || !step.outputs.iter().any(|output| output.pattern.covers(&full)) {
-                break;
-            }
-            let is_other = |stat: Stat| stat.kind == Kind::Dir && stat.mode != PLAIN_DIR;
-            if tree.get(dir).is_none() && stat_of(&full)?.is_some_and(is_other) {
-                found.push(full);
+            let is_reached = dir.parent().and_then(|above| real.get(above)).is_none_or(|is_real| *is_real);
+            let stat = if is_reached { stat_of(&full)?.filter(|stat| stat.kind == Kind::Dir) } else { None };
+            real.insert(dir, stat.is_some());
+            let is_plain = stat.is_none_or(|stat| stat.mode == PLAIN_DIR);
+            if !is_plain && tree.get(dir).is_none() && step.outputs.iter().any(|o| o.pattern.covers(&full)) {
+                return Ok(Some(full));
             }
         }
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// The record without the paths that are another step's outputs by now.

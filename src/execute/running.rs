@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
-use crate::base::stat::Instant as FileTime;
+use crate::base::stat::{Instant as FileTime, set_mode};
+use crate::base::tree::{PLAIN_DIR, Tree};
 use crate::event::{Event, Failure};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
@@ -22,7 +23,7 @@ use super::explain;
 use super::holding::Needs;
 use super::jobserver::Tokens;
 use super::judging::Judged;
-use super::ownership::{other_owner, still_owned};
+use super::ownership::{no_longer_plain, other_owner, still_owned};
 use super::prepare::Place;
 use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
@@ -300,6 +301,16 @@ impl Build<'_> {
         paths.dedup();
         self.check_owners(step, paths.iter().map(PathBuf::as_path))?;
         Ok(paths)
+    }
+
+    /// Gives directories in outputs the mode that those have which need no entry in the tree.
+    pub(super) fn make_plain(&self, step: &Step, tree: &Tree) -> Result<(), StepError> {
+        let mut last = None;
+        while let Some(dir) = no_longer_plain(self.graph, step, tree)?.filter(|dir| last.as_ref() != Some(dir)) {
+            set_mode(&dir, PLAIN_DIR).map_err(StepError::write(&dir))?;
+            last = Some(dir);
+        }
+        Ok(())
     }
 
     /// Two tasks that make one path would undo each other for ever.

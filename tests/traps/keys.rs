@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::cargo_rig;
 use crate::sandbox::Sandbox;
 use crate::settled;
 
@@ -272,4 +273,18 @@ relocatable = true
         sandbox.run("build plain make installed").counts("3 fresh, 0 restored, 0 ran").success();
     }
     sandbox.ran_times("plain", 1).ran_times("make", 1).ran_times("installed", 1);
+}
+
+/// mozilla/sccache#193 itself: a cargo task knows cargo's variables, and not all of them change what is built.
+#[test]
+fn what_cargo_tells_its_children_is_in_no_key_of_a_cargo_task() {
+    let sandbox = cargo_rig::workspace();
+    cargo_rig::says(&sandbox, cargo_rig::RAN);
+    for (name, values) in NOISE {
+        sandbox.env(name, values[1]);
+    }
+    for (name, value) in [("CARGO_NET_RETRY", "7"), ("CARGO_TERM_PROGRESS_WHEN", "never"), ("CARGO_INCREMENTAL", "0")] {
+        sandbox.env(name, value).run("build hello").counts(cargo_rig::FRESH).success();
+    }
+    sandbox.remove(".bcache/proofs").run("build hello").counts(cargo_rig::FRESH).success();
 }

@@ -81,6 +81,16 @@ const DAMAGES: &[(&str, Damage)] = &[
     ("a directory is a file", |s| {
         s.remove("out/sub").file("out/sub", "");
     }),
+    ("a directory is a link to its like", |s| {
+        let _ = fs::remove_dir_all(s.at("beside"));
+        fs::rename(s.at("out/sub"), s.at("beside")).unwrap();
+        s.link("out/sub", "../beside");
+    }),
+    ("the whole of it is a link to its like", |s| {
+        let _ = fs::remove_dir_all(s.at("beside"));
+        fs::rename(s.at("out"), s.at("beside")).unwrap();
+        s.link("out", "beside");
+    }),
     ("a directory has another mode", |s| {
         s.chmod("out/sub", 0o700);
     }),
@@ -143,6 +153,40 @@ fn whatever_happens_to_an_output_that_is_not_stored_it_is_made_again() {
         assert_eq!(all(&sandbox), whole, "{what}");
     }
     sandbox.ran_times("use", 1);
+}
+
+/// The same of what can't be read without waiting for somebody who writes.
+#[test]
+fn an_output_that_is_a_pipe_now_is_restored() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(TREE).file("a", "1");
+    settled(&sandbox, "use");
+    let whole = all(&sandbox);
+    for path in ["single", "out/one", "out/stray"] {
+        if path != "out/stray" {
+            sandbox.remove(path);
+        }
+        rustix::fs::mkfifoat(rustix::fs::CWD, sandbox.at(path), rustix::fs::Mode::from_raw_mode(0o644)).unwrap();
+        sandbox.run("build use").counts("1 fresh, 1 restored, 0 ran").success();
+        assert_eq!(all(&sandbox), whole, "{path}");
+    }
+    sandbox.ran_times("tree", 1);
+}
+
+/// moonrepo/moon#2484 and its kin again, where one may not even look: ccache/ccache#1007 had such files in its cache.
+#[test]
+fn an_output_that_its_owner_may_not_read_any_more_is_restored() {
+    let Some(sandbox) = Sandbox::of_a_user() else { return };
+    sandbox.tasks(TREE).file("a", "1");
+    settled(&sandbox, "use");
+    let whole = all(&sandbox);
+    for path in ["single", "out/one", "out/sub/two", "out/sub", "out"] {
+        for mode in [0, 0o111, 0o444] {
+            sandbox.chmod(path, mode).run("build use").counts("1 fresh, 1 restored, 0 ran").success();
+            assert_eq!(all(&sandbox), whole, "{path} {mode:o}");
+        }
+    }
+    sandbox.ran_times("tree", 1).ran_times("use", 1);
 }
 
 /// google/wireit#280: a branch on which an output is tracked takes it away when one leaves it, and the step was fresh

@@ -157,6 +157,31 @@ run = 'for name in $(cat names); do echo $name > out/$name.x; done'
     assert_eq!(sandbox.tree("out"), ["/ 755", "a.x 644 a\\n", "b.x 644 b\\n", "mine 644 mine"]);
 }
 
+/// vercel/turborepo#10951 again, of an output that is not always made; and of one that must be made from now on, which an old
+/// result without it does not answer (bazelbuild/bazel#27380).
+#[test]
+fn an_optional_output_goes_and_comes_with_the_result_and_is_missed_when_it_is_optional_no_more() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.gen]
+inputs = ['a']
+outputs = ['b', { path = 'map', optional = true }]
+run = 'cat a > b; if grep -q debug a; then cat a > map; fi'
+";
+    sandbox.tasks(tasks).file("a", "debug").run("build gen").success();
+    for (text, counts) in [
+        ("release", "0 fresh, 0 restored, 1 ran"),
+        ("debug", "0 fresh, 1 restored, 0 ran"),
+        ("release", "0 fresh, 1 restored, 0 ran"),
+    ] {
+        sandbox.file("a", text).run("build gen").counts(counts).success();
+        assert_eq!((sandbox.read("b"), sandbox.exists("map")), (text.to_owned(), text == "debug"));
+    }
+    sandbox.tasks(&tasks.replace("{ path = 'map', optional = true }", "'map'"));
+    sandbox.run("build gen").says("declared output `map` was not made").exit(1);
+    sandbox.tasks(tasks).run("build gen").counts("0 fresh, 1 restored, 0 ran").success();
+}
+
 /// vercel/turborepo#4566: a test wrote to the database that the build had made; the cache put the database back, beside the
 /// journal of the other one.
 #[test]
