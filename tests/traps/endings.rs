@@ -96,7 +96,7 @@ fn a_step_that_took_too_long_runs_again() {
     runs_again(&sandbox);
 }
 
-/// mozilla/sccache, ccache/ccache#161: an object of no bytes was kept, of a compiler that had been ended in the middle.
+/// ccache/ccache#161: an object of no bytes was kept, of a compiler that had been ended in the middle.
 #[test]
 fn an_output_that_is_missing_at_the_end_fails_the_step_whatever_its_exit_code() {
     let sandbox = Sandbox::new();
