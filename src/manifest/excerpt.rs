@@ -38,7 +38,8 @@ impl SourceCode for Excerpts {
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let line = self.starts.partition_point(|start| *start <= span.offset()) - 1;
-        let first = line.saturating_sub(before);
+        // One line more than is shown: an empty span at the beginning of a line is judged by what comes before it.
+        let first = line.saturating_sub(before + 1);
         let begin = self.starts[first];
         let inner = SourceSpan::from((span.offset() - begin, span.len()));
         let read = self.text[begin..].read_span(&inner, before, after)?;
