@@ -342,7 +342,7 @@ fn a_log_that_is_cut_keeps_its_two_ends_and_no_secret_and_its_json_is_json() {
     for line in outcome.answered().lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap();
     }
-    assert!(outcome.answered().contains("first ***") && !outcome.answered().contains("correct-horse"));
+    assert!(outcome.answered().contains(r"***\n\nlast\n") && !outcome.answered().contains("correct-horse"));
     outcome.answers("").exit(1);
     let log = fs::read(sandbox.at(".bcache/logs/loud@host")).unwrap();
     assert_eq!(log[..16].escape_ascii().to_string(), "first ***\\n\\x1b[2J\\x00\\xff");
