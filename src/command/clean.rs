@@ -6,7 +6,7 @@ use crate::event::{Event, Listener};
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::graph::Selection;
-use crate::store::{Before, Layers, remove_recorded, remove_tree, no_link_above};
+use crate::store::{Before, Layers, no_link_above, remove_recorded, remove_tree};
 
 use super::Context;
 use super::error::CommandError;

@@ -80,7 +80,7 @@ fn refused_by_the_program(archive: &[u8], why: &str) {
         outcome.said()
     );
     outcome.exit(1);
-    assert!(!sandbox.exists(".bcache/work/pkg@host/src") && !sandbox.exists(".bcache/work/pkg@host/src.unpack"));
+    assert_eq!(sandbox.tree(".bcache/work/host/pkg"), ["/ 755", "build/ 755"]);
 }
 
 #[track_caller]

@@ -6,4 +6,5 @@ mod sandbox;
 
 mod archives;
 mod results;
+mod sources;
 mod tarball;
