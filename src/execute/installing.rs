@@ -89,6 +89,9 @@ impl Build<'_> {
             no_link_above(prefix_path, path)?;
             let bytes = self.relocation.bytes(&file.bytes);
             if fs::read(&to).ok().as_deref() != Some(&*bytes) {
+                if let Some(parent) = to.parent() {
+                    fs::create_dir_all(parent).map_err(StepError::write(parent))?;
+                }
                 crate::base::publish::publish(&to, &bytes).map_err(StepError::write(&to))?;
                 crate::base::stat::set_mode(&to, file.mode).map_err(StepError::write(&to))?;
             }

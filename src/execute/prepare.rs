@@ -12,6 +12,7 @@ use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Tree;
+use crate::base::url::{Address, Credentials};
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::{env, git};
 use crate::graph::pattern::Pattern;
@@ -246,10 +247,11 @@ impl Build<'_> {
                 archive::unpack(&path, &source.dir).map_err(unpack::UnpackError::from)?;
             }
             SourceFrom::Git { url, rev } => {
-                let repository =
-                    self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
-                self.fetch_commit(step, url, rev, &repository)?;
-                unpack::commit(url, rev, &repository, &source.dir)?;
+                let address = Address::of(url);
+                let name = crate::base::digest::Digest::of(address.plain.as_bytes()).short();
+                let repository = self.store.root().join("git").join(name);
+                self.fetch_commit(step, &address, rev, &repository)?;
+                unpack::commit(&address.plain, rev, &repository, &source.dir)?;
             }
         }
         if !assembled.patches.is_empty() {
@@ -270,16 +272,21 @@ impl Build<'_> {
     }
 
     /// With the person's own environment: keys, proxies and credential helpers are theirs.
-    fn fetch_commit(&self, step: &Step, url: &str, rev: &str, repository: &Path) -> Result<(), StepError> {
+    fn fetch_commit(&self, step: &Step, address: &Address, rev: &str, repository: &Path) -> Result<(), StepError> {
+        let url = &address.plain;
         if git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)? {
             return Ok(());
         }
-        let env: Vec<_> = self.bench.outside.all().clone().into_iter().collect();
+        let mut env = self.bench.outside.all().clone();
+        let credentials = address.credentials.as_ref();
+        credentials.into_iter().for_each(|who| super::fetch::let_git_know(who, &mut env));
+        let env: Vec<_> = env.into_iter().collect();
+        let secrets = credentials.map(Credentials::secrets).unwrap_or_default();
         let [one, all] = super::fetch::commit_commands(url, rev, repository);
-        if self.aside_command(step, one, &self.graph.root, &env)?.ending == Ending::Success {
+        if self.aside_command(step, one, &self.graph.root, &env, &secrets)?.ending == Ending::Success {
             return Ok(());
         }
-        let finished = self.aside_command(step, all, &self.graph.root, &env)?;
+        let finished = self.aside_command(step, all, &self.graph.root, &env, &secrets)?;
         if finished.ending == Ending::Success
             && git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)?
         {
@@ -295,6 +302,7 @@ impl Build<'_> {
         command: Vec<OsString>,
         cwd: &Path,
         env: &[(OsString, OsString)],
+        secrets: &[Vec<u8>],
     ) -> Result<runner::Finished, StepError> {
         let log = self.state.log_path(&step.id);
         let job = Job {
@@ -306,7 +314,7 @@ impl Build<'_> {
             jobserver: None,
             attached: false,
             measure: false,
-            secrets: &[],
+            secrets,
             log: &log,
             on_output: None,
             translate: None,
@@ -337,10 +345,11 @@ impl Build<'_> {
 
     fn patch(&self, step: &Step, assembled: &Assembled, source: &Path) -> Result<(), StepError> {
         let stamps = unpack::Stamps::take(source)?;
+        let secrets = env::secret_values(step, self.bench.outside);
         for patch in &assembled.patches {
             let words = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i"].map(Into::into);
             let command = words.into_iter().chain([patch.as_os_str().to_owned()]).collect::<Vec<_>>();
-            let finished = self.aside_command(step, command, source, &outside_view(assembled))?;
+            let finished = self.aside_command(step, command, source, &outside_view(assembled), &secrets)?;
             if finished.ending != Ending::Success {
                 let headline = format!("patch `{}` does not apply", self.graph.shown(patch));
                 let command = Some(format!("patch -p1 -i {}", escaped(patch)));

@@ -32,6 +32,8 @@ use super::view::layer::{Lower, collect};
 
 /// Bytes of a failed step's log that go into the event.
 const SHOWN: u64 = 16 << 20;
+/// A shorter secret is in many files by chance.
+const SHORTEST_SECRET: usize = 8;
 
 impl Build<'_> {
     pub(super) fn run_cached(
@@ -160,7 +162,13 @@ impl Build<'_> {
         let found = self.discover(ix, assembled, &finished.built, start)?;
         self.warn_discovered(ix, &found);
         let moved = self.moved(ix, assembled)?.or(found.moved);
-        let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
+        let Snapshot { made, outputs: seen, bound_to, holds_secret, .. } = snapshot;
+        if holds_secret {
+            let text =
+                format!("what {} made holds the value of a secret: its result is kept here, but not stored", step.id);
+            self.listener.on(Event::Warning { text });
+        }
+        let capture = capture.filter(|_| !holds_secret);
         let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
         record.action = assembled.action.with(found.components);
         if bound_to.is_some() {
@@ -228,12 +236,15 @@ impl Build<'_> {
             None => Vec::new(),
         };
         let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
+        let mut secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
+        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
         let sources = Sources {
             workspace: &self.graph.root,
             outputs: &outputs,
             upper,
             except: &[],
             log: log.as_deref(),
+            secrets: &secrets,
             place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
             placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
         };
@@ -412,6 +423,7 @@ impl Build<'_> {
             upper: None,
             except: &[],
             log: None,
+            secrets: &[],
             place: None,
             placeholders: &[],
         };

@@ -12,6 +12,7 @@
 //! A format that can't be read by older programs gets a `v2` beside `v1`.
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
@@ -51,9 +52,11 @@ impl Store {
     /// 20 GiB or a tenth of the disk, whichever is smaller.
     pub fn open(home: &Path, limit: Option<u64>) -> Result<Self, StoreError> {
         let (root, locks) = (home.join("v1"), home.join("locks"));
+        check_owner(home)?;
         for dir in ["results", "paths", "frames", "sources"].map(|d| root.join(d)).iter().chain([&locks]) {
             private_dir(dir).map_err(failed("make", dir))?;
         }
+        check_owner(&root)?;
         let limit = match limit {
             Some(limit) => limit,
             None => default_limit(&root).map_err(failed("look at", &root))?,
@@ -104,6 +107,23 @@ impl Store {
 pub(super) fn spread_out(dir: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
     dir.join(&name[..1]).join(name)
+}
+
+/// Whoever can write into the store decides what builds answer. So it is the user's, or root's, and not
+/// everybody's; what a group shares is its own affair.
+fn check_owner(dir: &Path) -> Result<(), StoreError> {
+    let meta = match std::fs::metadata(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => meta.map_err(failed("look at", dir))?,
+    };
+    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner != own && owner != 0 {
+        return Err(StoreError::Owner { path: dir.to_owned(), owner });
+    }
+    if meta.mode() & 0o002 != 0 {
+        return Err(StoreError::Open(dir.to_owned()));
+    }
+    Ok(())
 }
 
 fn default_limit(root: &Path) -> io::Result<u64> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -28,14 +28,6 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Publishes a file that only the user may read (see [`crate::base::publish`]).
-pub(super) fn publish_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    publish::publish_with(path, |file| {
-        file.set_permissions(fs::Permissions::from_mode(PRIVATE_FILE))?;
-        file.write_all(bytes)
-    })
-}
-
 /// A new private file; what a dead process with our number left there is replaced.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path);
@@ -50,14 +42,7 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
 
 /// Writes over a file in place: for what says of itself whether it is whole.
 pub(super) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
-    let mut file = match open() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().ok_or(e)?)?;
-            open()?
-        }
-        other => other?,
-    };
+    let mut file = publish::open_in_place(path)?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
 }
@@ -212,7 +197,7 @@ mod tests {
         let inner = dir.path().join("a/b");
         private_dir(&inner).unwrap();
         private_dir(&inner).unwrap();
-        publish_private(&inner.join("f"), b"x").unwrap();
+        publish::publish(&inner.join("f"), b"x").unwrap();
         let mode = |p: &Path| Stat::read(p).unwrap().unwrap().mode;
         assert_eq!((mode(&inner), mode(inner.parent().unwrap()), mode(&inner.join("f"))), (0o700, 0o700, 0o600));
     }

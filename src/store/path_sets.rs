@@ -7,11 +7,12 @@
 use std::path::PathBuf;
 
 use crate::action::ActionKey;
+use crate::base::publish::publish;
 use crate::base::sealed::{Format, Unreadable};
 
 use super::cas::{Store, spread_out};
 use super::error::{StoreError, failed};
-use super::files::{publish_private, read_at_most, remove_tree, touch};
+use super::files::{read_at_most, remove_tree, touch};
 
 pub(super) const PATH_SETS: Format = Format { magic: b"bc-paths", version: 1 };
 /// A larger file is none of ours.
@@ -58,7 +59,7 @@ impl Store {
         sets.insert(0, set.clone());
         sets.truncate(KEPT);
         let (path, bytes) = (self.path_sets_path(base), PATH_SETS.seal(&sets));
-        publish_private(&path, &bytes).map_err(failed("write", &path))?;
+        publish(&path, &bytes).map_err(failed("write", &path))?;
         self.grew(bytes.len() as u64)
     }
 

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made};
 use crate::base::ids::StepId;
+use crate::base::publish::publish;
 use crate::base::sealed::{Format, Unreadable};
 use crate::base::stat::Stat;
 use crate::base::tree::{Entry, Node};
@@ -18,7 +19,7 @@ use super::capture::{Capture, Kept, Packed};
 use super::cas::{Store, spread_out};
 use super::coherent::is_coherent;
 use super::error::{StoreError, failed};
-use super::files::{publish_private, read_at_most, remove_tree, rename_into, touch};
+use super::files::{read_at_most, remove_tree, rename_into, touch};
 
 pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 4 };
 
@@ -114,7 +115,7 @@ impl Store {
                 content,
             };
             let (path, bytes) = (self.result_path(&permit.key), RESULT.seal(&result));
-            publish_private(&path, &bytes).map_err(failed("write", &path))?;
+            publish(&path, &bytes).map_err(failed("write", &path))?;
             self.grew(grown + bytes.len() as u64)?;
             Ok(result)
         });
