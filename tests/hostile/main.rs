@@ -5,6 +5,7 @@
 mod sandbox;
 
 mod archives;
+mod private;
 mod results;
 mod sources;
 mod tarball;

@@ -53,8 +53,8 @@ pub struct Sandbox {
     name: String,
     env: RefCell<BTreeMap<OsString, OsString>>,
     below: RefCell<PathBuf>,
-    /// Bytes of address space that the program gets.
-    memory: std::cell::Cell<Option<u64>>,
+    /// What a shell says before it becomes the program.
+    limits: RefCell<String>,
 }
 
 impl Sandbox {
@@ -87,7 +87,7 @@ impl Sandbox {
             name: "work".into(),
             env: RefCell::default(),
             below: RefCell::default(),
-            memory: std::cell::Cell::default(),
+            limits: RefCell::default(),
         };
         sandbox.make_dirs();
         sandbox.reset_env();
@@ -132,7 +132,7 @@ impl Sandbox {
             name: name.to_owned(),
             env: self.env.clone(),
             below: RefCell::default(),
-            memory: std::cell::Cell::default(),
+            limits: RefCell::default(),
         };
         fs::create_dir_all(other.work()).unwrap();
         other.give(&other.work());
@@ -326,7 +326,13 @@ impl Sandbox {
 
     /// Further runs get so many bytes of address space, and fail where they want more.
     pub fn limit_memory(&self, bytes: u64) -> &Self {
-        self.memory.set(Some(bytes));
+        self.limits.borrow_mut().push_str(&format!("ulimit -v {}; ", bytes >> 10));
+        self
+    }
+
+    /// Further runs begin with this umask.
+    pub fn umask(&self, umask: u32) -> &Self {
+        self.limits.borrow_mut().push_str(&format!("umask {umask:o}; "));
         self
     }
 
@@ -358,9 +364,12 @@ impl Sandbox {
     }
 
     fn program(&self) -> Command {
-        let Some(memory) = self.memory.get() else { return Command::new(&self.world.bin) };
+        let limits = self.limits.borrow();
+        if limits.is_empty() {
+            return Command::new(&self.world.bin);
+        }
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -v {}; exec \"$0\" \"$@\"", memory >> 10)]).arg(&self.world.bin);
+        command.args(["-c", &format!("{limits}exec \"$0\" \"$@\"")]).arg(&self.world.bin);
         command
     }
 
