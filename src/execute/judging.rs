@@ -10,6 +10,7 @@ use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
+use crate::event::Event;
 use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
 use crate::fingerprint::discovered;
 use crate::fingerprint::files::{FileError, Files};
@@ -17,6 +18,7 @@ use crate::graph::{Class, Graph, OutputPattern, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
 use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
+use super::build::{Build, StepError};
 use super::ownership::strays;
 use super::view::probe::Views;
 
@@ -174,6 +176,20 @@ fn is_of(graph: &Graph, step: &Step, made: &Made) -> bool {
         && step.outputs.iter().all(is_there)
         && made.layer.is_some() == step.sysroot.is_some()
         && made.shared.iter().all(|file| shared.contains(&file.path))
+}
+
+impl Build<'_> {
+    /// The store's answer. What it had and nobody may use is told of.
+    pub(super) fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
+        let answer = answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?;
+        if let Answer::Miss(permit) = &answer
+            && permit.has_dropped()
+        {
+            let text = format!("what the cache had for {} was damaged, or is not what it makes: dropped", step.id);
+            self.listener.on(Event::Warning { text });
+        }
+        Ok(answer)
+    }
 }
 
 /// An action, and whether what lies here answers it.

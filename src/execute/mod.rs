@@ -8,7 +8,7 @@
 //! | [`judging`] | a step's verdict, from what is here |
 //! | [`enter`] | a visit to a step's place: `shell` |
 //! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
-//! | [`unpack`], `archive`, [`fetch`] | sources brought to their place, and what an archive may do |
+//! | `sources`, [`unpack`], [`archive`], [`fetch`] | sources brought to their place, and what an archive may do |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
 //! | [`cargo`] | what is different where cargo builds |
@@ -60,6 +60,7 @@ pub mod program;
 pub mod runner;
 pub mod running;
 pub mod scheduler;
+mod sources;
 pub mod style;
 mod sys;
 pub mod terminal;

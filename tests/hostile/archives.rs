@@ -328,7 +328,7 @@ fn what_tar_makes_is_unpacked_in_each_of_its_forms() {
     let hole = std::fs::File::create(make.at("pkg/holes")).unwrap();
     hole.set_len(3 << 20).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&hole, b"end", (3 << 20) - 3).unwrap();
-    std::fs::hard_link(make.at("pkg/a"), make.at("pkg/hard")).unwrap();
+    rustix::fs::link(make.at("pkg/a"), make.at("pkg/hard")).unwrap();
     let mut lists = Vec::new();
     for form in ["--format=gnu -S", "--format=gnu", "--format=pax", "--format=posix"] {
         let words = form.split(' ').chain(["-cf", "-", "pkg"]);

@@ -219,6 +219,10 @@ impl Unpacking<'_> {
                 if !self.is_file(&target)? {
                     return Err(Refusal::HardLink.into());
                 }
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "both are new files of the source, as the archive has them"
+                )]
                 fs::hard_link(self.root.join(target), &at).map_err(taken)
             }
             What::Other | What::Dir => Err(Refusal::Special.into()),
