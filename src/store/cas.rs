@@ -52,11 +52,13 @@ impl Store {
     /// 20 GiB or a tenth of the disk, whichever is smaller.
     pub fn open(home: &Path, limit: Option<u64>) -> Result<Self, StoreError> {
         let (root, locks) = (home.join("v1"), home.join("locks"));
-        check_owner(home)?;
+        // In what is as `/tmp` is anybody can make them before us.
+        for dir in [home, &root, &locks, &home.join("host"), &home.join("zig")] {
+            check_owner(dir)?;
+        }
         for dir in ["results", "paths", "frames", "sources"].map(|d| root.join(d)).iter().chain([&locks]) {
             private_dir(dir).map_err(failed("make", dir))?;
         }
-        check_owner(&root)?;
         let limit = match limit {
             Some(limit) => limit,
             None => default_limit(&root).map_err(failed("look at", &root))?,
@@ -110,7 +112,7 @@ pub(super) fn spread_out(dir: &Path, digest: &Digest) -> PathBuf {
 }
 
 /// Whoever can write into the store decides what builds answer. So it is the user's, or root's, and not
-/// everybody's; what a group shares is its own affair.
+/// everybody's; what a group shares is its own affair. (With the sticky bit nobody changes what another has made.)
 fn check_owner(dir: &Path) -> Result<(), StoreError> {
     let meta = match std::fs::metadata(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -120,7 +122,7 @@ fn check_owner(dir: &Path) -> Result<(), StoreError> {
     if owner != own && owner != 0 {
         return Err(StoreError::Owner { path: dir.to_owned(), owner });
     }
-    if meta.mode() & 0o002 != 0 {
+    if meta.mode() & 0o1002 == 0o002 {
         return Err(StoreError::Open(dir.to_owned()));
     }
     Ok(())

@@ -112,7 +112,7 @@ fn a_name_that_leads_out_is_refused_wherever_the_dots_stand() {
 fn nothing_is_written_through_a_link() {
     let below = "which lies below a link or a file";
     let link = |target: &str| Tar::new().dir("pkg/").file("pkg/real/a", "x").symlink("pkg/link", target);
-    for target in ["../../../..", "/tmp", "../../../../dir", "real", ".", "link", "none"] {
+    for target in ["../../..", "/tmp", "../../../../dir", "real", ".", "link", "none"] {
         holds(link(target).file("pkg/link/victim", "theirs"), "pkg/link/victim", below);
         holds(link(target).dir("pkg/link/new"), "pkg/link/new", below);
         holds(link(target).symlink("pkg/link/victim", "x"), "pkg/link/victim", below);
@@ -120,7 +120,7 @@ fn nothing_is_written_through_a_link() {
         holds(link(target).file("pkg/link", "theirs"), "pkg/link", "which comes twice");
         holds(link(target).dir("pkg/link"), "pkg/link", "which comes twice");
     }
-    let chain = Tar::new().symlink("pkg/a", "b").symlink("pkg/b", "c").symlink("pkg/c", "../../../../../..");
+    let chain = Tar::new().symlink("pkg/a", "b").symlink("pkg/b", "c").symlink("pkg/c", "../../..");
     holds(chain.file("pkg/a/victim", "theirs"), "pkg/a/victim", below);
     // The top itself, as a link.
     holds(Tar::new().symlink("pkg", "../../../../dir"), "pkg/after", below);
