@@ -33,6 +33,7 @@ fn tree_of(dir: &Path) -> Tree {
         except: &[],
         log: None,
         place: None,
+        secrets: &[],
         placeholders: &[],
     };
     sources.snapshot().unwrap().made.layer.unwrap()

@@ -9,3 +9,4 @@ pub mod span;
 pub mod stat;
 pub mod text;
 pub mod tree;
+pub mod url;

@@ -26,7 +26,7 @@ use super::durable::Syncer;
 use super::explain::Explainer;
 use super::holding::{Held, Needs};
 use super::jobserver::Jobserver;
-use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results, answer};
+use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results};
 use super::ownership::still_owned;
 use super::prepare::is_left_behind;
 use super::scheduler::{self, Attempt, Company, End, Planned, Wait, Work};
@@ -335,10 +335,6 @@ impl Build<'_> {
         self.tally.done(ix, How::Fresh);
         self.listener.on(Event::Fresh { step: self.graph.step(ix).id.clone() });
         Attempt::Done
-    }
-
-    fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
-        Ok(answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?)
     }
 
     /// Restores what the store has; `false` where it has nothing (any more).

@@ -1,6 +1,8 @@
 //! What comes from elsewhere: archives by URL, known by their checksum, and commits; each fetched once into
 //! the store.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use sha2::Digest;
 
 use crate::base::publish::publish_with;
+use crate::base::url::{Address, Credentials};
 use crate::store::Store;
 
 use super::unpack::UnpackError;
@@ -16,42 +19,70 @@ use super::unpack::UnpackError;
 /// Where the archive with this checksum is; fetched if it is not in the store yet.
 pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackError> {
     let path = store.source_path(sha256);
-    if path.exists() {
+    // Who knows who put it there, and what became of it since.
+    if fs::File::open(&path).and_then(|file| pass(file, &mut io::sink(), u64::MAX)).is_ok_and(|sum| sum == sha256) {
         return Ok(path);
     }
-    let failed = |error| UnpackError::Archive { archive: PathBuf::from(url), error };
+    let address = Address::of(url);
+    let failed = |error: io::Error| UnpackError::Fetch {
+        url: address.plain.clone(),
+        // It may say the whole address again.
+        error: io::Error::new(error.kind(), error.to_string().replace(url, &address.plain)),
+    };
     let mut found = String::new();
     let result = publish_with(&path, |file| {
-        found = download(url, file)?;
+        found = download(url, file, store.limit())?;
         // Nothing is published under a name that it does not deserve.
         if found == sha256 { Ok(()) } else { Err(io::Error::other("another file")) }
     });
     match result {
         Ok(()) => Ok(path),
         Err(_) if !found.is_empty() && found != sha256 => {
-            Err(UnpackError::Sum { archive: PathBuf::from(url), found, expected: sha256.to_owned() })
+            Err(UnpackError::Sum { archive: PathBuf::from(&address.plain), found, expected: sha256.to_owned() })
         }
         Err(error) => Err(failed(error)),
     }
 }
 
-/// Writes what the URL gives and returns its checksum.
-fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
+/// Writes what the URL gives, `most` bytes of it, and returns its checksum.
+fn download(url: &str, to: &mut fs::File, most: u64) -> io::Result<String> {
     let config = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(30))).build();
     let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(io::Error::other)?;
-    let mut body = response.body_mut().as_reader();
+    pass(response.body_mut().as_reader(), to, most)
+}
+
+/// Passes on what there is, and returns its checksum.
+fn pass(mut from: impl Read, to: &mut impl Write, most: u64) -> io::Result<String> {
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
+    let mut left = most;
     loop {
-        match body.read(&mut buffer)? {
+        match from.read(&mut buffer)? {
             0 => break,
             n => {
+                left =
+                    left.checked_sub(n as u64).ok_or_else(|| io::Error::other("it is larger than the cache may be"))?;
                 hasher.update(&buffer[..n]);
                 to.write_all(&buffer[..n])?;
             }
         }
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whoever can see processes sees their words; so git is told by variables who asks.
+pub fn let_git_know(who: &Credentials, env: &mut BTreeMap<OsString, OsString>) {
+    const HELPER: &str = r#"!f() { [ "$1" != get ] || printf 'username=%s\npassword=%s\n' "$BCACHE_GIT_USER" "$BCACHE_GIT_PASSWORD"; }; f"#;
+    let name = |what: &str, number: usize| OsString::from(format!("GIT_CONFIG_{what}_{number}"));
+    let count = env.get(OsStr::new("GIT_CONFIG_COUNT")).and_then(|count| count.to_str()?.parse().ok()).unwrap_or(0);
+    // An empty one: nobody else is asked.
+    for (number, helper) in ["", HELPER].into_iter().enumerate() {
+        env.insert(name("KEY", count + number), format!("credential.{}.helper", who.site).into());
+        env.insert(name("VALUE", count + number), helper.into());
+    }
+    env.insert("GIT_CONFIG_COUNT".into(), (count + 2).to_string().into());
+    env.insert("BCACHE_GIT_USER".into(), who.user.clone().into());
+    env.insert("BCACHE_GIT_PASSWORD".into(), who.password.clone().into());
 }
 
 /// The commands that bring a commit into the bare repository `store`, to be tried in turn: just the commit

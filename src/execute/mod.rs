@@ -8,7 +8,7 @@
 //! | [`judging`] | a step's verdict, from what is here |
 //! | [`enter`] | a visit to a step's place: `shell` |
 //! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
-//! | [`unpack`], [`fetch`] | sources brought to their place |
+//! | `sources`, [`unpack`], [`archive`], [`fetch`] | sources brought to their place, and what an archive may do |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
 //! | [`cargo`] | what is different where cargo builds |
@@ -32,6 +32,7 @@
 //! | [`inside`] | our own binary as the parent of a step's commands |
 //! | `sys` | the unsafe calls, all of them |
 
+pub mod archive;
 pub mod build;
 pub mod cancel;
 pub mod cargo;
@@ -59,6 +60,7 @@ pub mod program;
 pub mod runner;
 pub mod running;
 pub mod scheduler;
+mod sources;
 pub mod style;
 mod sys;
 pub mod terminal;

@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use crate::action::{Made, Origin, StepRecord};
 use crate::base::ids::StepIx;
-use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Tree;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::{env, git};
+use crate::fingerprint::env;
 use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{Layers, Lookup, StoreError, remove_recorded, remove_tree};
@@ -21,9 +20,7 @@ use crate::store::{Layers, Lookup, StoreError, remove_recorded, remove_tree};
 use super::build::{Build, StepError, before};
 use super::discovering;
 use super::ownership::{matching, strays};
-use super::runner::{self, Ending, Job};
 use super::toolchain;
-use super::unpack;
 use super::view::hiding::{self, Hiding, Shown};
 use super::view::{Mounted, Top, View};
 
@@ -225,130 +222,6 @@ impl Build<'_> {
         Ok(view)
     }
 
-    fn unpack(&self, step: &Step, assembled: &Assembled) -> Result<(), StepError> {
-        let source = step.source.as_ref().expect("BUG: only steps with a source are unpacked");
-        if matches!(source.from, SourceFrom::Path { .. }) {
-            return Ok(());
-        }
-        remove_tree(&source.dir).map_err(StepError::write(&source.dir))?;
-        remove_tree(&source.dir.with_extension("unpack")).map_err(StepError::write(&source.dir))?;
-        match &source.from {
-            SourceFrom::Path { .. } => {}
-            SourceFrom::Archive { path, sha256 } => {
-                if let Some(expected) = sha256 {
-                    self.check_sum(path, expected)?;
-                }
-                unpack::archive(path, &source.dir)?;
-            }
-            SourceFrom::Url { url, sha256 } => {
-                let path = super::fetch::fetch(self.store, url, sha256)?;
-                unpack::archive(&path, &source.dir)?;
-            }
-            SourceFrom::Git { url, rev } => {
-                let repository =
-                    self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
-                self.fetch_commit(step, url, rev, &repository)?;
-                unpack::commit(url, rev, &repository, &source.dir)?;
-            }
-        }
-        if !assembled.patches.is_empty() {
-            self.patch(step, assembled, &source.dir)?;
-        }
-        Ok(())
-    }
-
-    fn check_sum(&self, archive: &Path, expected: &str) -> Result<(), StepError> {
-        let found = self.bench.files.sha256(archive).map_err(super::judging::JudgeError::from)?;
-        let found = found.unwrap_or_else(|| "no file".to_owned());
-        if found != expected {
-            return Err(
-                unpack::UnpackError::Sum { archive: archive.to_owned(), found, expected: expected.to_owned() }.into()
-            );
-        }
-        Ok(())
-    }
-
-    /// With the person's own environment: keys, proxies and credential helpers are theirs.
-    fn fetch_commit(&self, step: &Step, url: &str, rev: &str, repository: &Path) -> Result<(), StepError> {
-        if git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)? {
-            return Ok(());
-        }
-        let env: Vec<_> = self.bench.outside.all().clone().into_iter().collect();
-        let [one, all] = super::fetch::commit_commands(url, rev, repository);
-        if self.aside_command(step, one, &self.graph.root, &env)?.ending == Ending::Success {
-            return Ok(());
-        }
-        let finished = self.aside_command(step, all, &self.graph.root, &env)?;
-        if finished.ending == Ending::Success
-            && git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)?
-        {
-            return Ok(());
-        }
-        Err(self.source_failure(step, format!("commit `{rev}` can't be had from `{url}`"), None, finished))
-    }
-
-    /// A command of ours on behalf of a step, with its output in the step's log.
-    fn aside_command(
-        &self,
-        step: &Step,
-        command: Vec<OsString>,
-        cwd: &Path,
-        env: &[(OsString, OsString)],
-    ) -> Result<runner::Finished, StepError> {
-        let log = self.state.log_path(&step.id);
-        let job = Job {
-            commands: &[command],
-            cwd,
-            env,
-            view: None,
-            timeout: step.timeout,
-            jobserver: None,
-            attached: false,
-            measure: false,
-            secrets: &[],
-            log: &log,
-            on_output: None,
-            translate: None,
-            helper: None,
-        };
-        self.watch.begin().map_err(StepError::Watch)?;
-        let finished = runner::run(&job, self.cancel)?;
-        if finished.ending == Ending::Cancelled { Err(StepError::Cancelled) } else { Ok(finished) }
-    }
-
-    fn source_failure(
-        &self,
-        step: &Step,
-        headline: String,
-        command: Option<String>,
-        finished: runner::Finished,
-    ) -> StepError {
-        let log = fs::read(self.state.log_path(&step.id)).unwrap_or_default();
-        let failure = crate::event::Failure {
-            headline,
-            command,
-            log: Arc::from(log),
-            log_file: finished.log,
-            advice: Vec::new(),
-        };
-        StepError::Failed { failure: Box::new(failure), took: finished.took }
-    }
-
-    fn patch(&self, step: &Step, assembled: &Assembled, source: &Path) -> Result<(), StepError> {
-        let stamps = unpack::Stamps::take(source)?;
-        for patch in &assembled.patches {
-            let words = ["patch", "-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-i"].map(Into::into);
-            let command = words.into_iter().chain([patch.as_os_str().to_owned()]).collect::<Vec<_>>();
-            let finished = self.aside_command(step, command, source, &outside_view(assembled))?;
-            if finished.ending != Ending::Success {
-                let headline = format!("patch `{}` does not apply", self.graph.shown(patch));
-                let command = Some(format!("patch -p1 -i {}", escaped(patch)));
-                return Err(self.source_failure(step, headline, command, finished));
-            }
-        }
-        Ok(stamps.settle(source)?)
-    }
-
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
     fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled, place: Place) -> Result<View, StepError> {
         if let Some(why) = self.views.refusal() {
@@ -516,20 +389,6 @@ impl Build<'_> {
 /// no outputs at all is of a run that failed: its outputs were removed.
 pub(super) fn is_left_behind(record: &StepRecord) -> bool {
     record.origin == Origin::Begun && record.made.as_ref().is_none_or(|made| !made.outputs.is_empty())
-}
-
-/// The environment of a step for a command that does not see what it sees.
-fn outside_view(assembled: &Assembled) -> Vec<(OsString, OsString)> {
-    let real = |dir: &Path| assembled.elsewhere.real(dir);
-    let value = |name: &OsString, value: &OsString| match name.to_str() {
-        Some("TMPDIR" | "HOME") => real(Path::new(value)).into(),
-        Some("PATH") => {
-            let dirs = std::env::split_paths(value).map(|dir| real(&dir));
-            std::env::join_paths(dirs).unwrap_or_else(|_| value.clone())
-        }
-        _ => value.clone(),
-    };
-    assembled.environment.iter().map(|(name, text)| (name.clone(), value(name, text))).collect()
 }
 
 /// The name at the root below which an absolute path lies.

@@ -36,6 +36,8 @@ use super::view::layer::{Lower, collect};
 const SHOWN: u64 = 16 << 20;
 /// Bytes of a command that are shown where it failed.
 const LONGEST_COMMAND: usize = 4000;
+/// A shorter secret is in many files by chance.
+const SHORTEST_SECRET: usize = 8;
 
 impl Build<'_> {
     pub(super) fn run_cached(
@@ -165,7 +167,13 @@ impl Build<'_> {
         self.warn_discovered(ix, &found);
         self.join_gone(ix, &assembled.action, &mut found)?;
         let moved = self.moved(ix, assembled)?.or(found.moved);
-        let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
+        let Snapshot { made, outputs: seen, bound_to, holds_secret, .. } = snapshot;
+        if holds_secret {
+            let text =
+                format!("what {} made holds the value of a secret: its result is kept here, but not stored", step.id);
+            self.listener.on(Event::Warning { text });
+        }
+        let capture = capture.filter(|_| !holds_secret);
         let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
         record.action = assembled.action.with(found.components);
         if bound_to.is_some() {
@@ -233,12 +241,15 @@ impl Build<'_> {
             None => Vec::new(),
         };
         let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
+        let mut secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
+        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
         let sources = Sources {
             workspace: &self.graph.root,
             outputs: &outputs,
             upper,
             except: &[],
             log: log.as_deref(),
+            secrets: &secrets,
             place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
             placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
         };
@@ -439,6 +450,7 @@ impl Build<'_> {
             upper: None,
             except: &[],
             log: None,
+            secrets: &[],
             place: None,
             placeholders: &[],
         };

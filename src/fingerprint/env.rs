@@ -67,6 +67,12 @@ impl Outside {
         self.vars.iter().filter(move |(name, _)| name.as_bytes().starts_with(prefix))
     }
 
+    /// A value that no verdict rests on, so that nothing of it is remembered: a digest tells a short secret to whoever
+    /// tries.
+    fn unasked(&self, name: &str) -> Option<&OsStr> {
+        self.vars.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
     pub fn all(&self) -> &BTreeMap<OsString, OsString> {
         &self.vars
     }
@@ -81,7 +87,8 @@ impl Outside {
         if let Some(prefix) = name.as_bytes().strip_suffix(b"*") {
             let mut hasher = Hasher::new("bcache variables 1");
             for (name, value) in self.members(prefix) {
-                hasher.bytes(name.as_bytes()).bytes(value.as_bytes());
+                let is_secret = name.as_bytes().ends_with(b"_TOKEN");
+                hasher.bytes(name.as_bytes()).bytes(if is_secret { b"" } else { value.as_bytes() });
             }
             return Some(hasher.finish());
         }
@@ -168,8 +175,9 @@ fn allowed(outside: &Outside, places: &Places, step: &Step, env: &mut BTreeMap<O
         env.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     }
     let passed = passed(step, outside);
-    for name in passed.iter().map(|(name, _)| name).chain(&step.secrets) {
-        if let Some(value) = outside.get(name) {
+    let secrets = step.secrets.iter().map(|name| (name, false));
+    for (name, is_judged) in passed.iter().map(|(name, key)| (name, *key)).chain(secrets) {
+        if let Some(value) = if is_judged { outside.get(name) } else { outside.unasked(name) } {
             env.insert(name.into(), value.to_owned());
         }
     }
@@ -246,7 +254,7 @@ pub fn secret_values(step: &Step, outside: &Outside) -> Vec<Vec<u8>> {
         .iter()
         .cloned()
         .chain(tokens.map(|(name, _)| name))
-        .filter_map(|name| outside.get(&name))
+        .filter_map(|name| outside.unasked(&name))
         .filter(|v| !v.is_empty())
         .map(|v| v.as_bytes().to_owned())
         .collect()

@@ -54,6 +54,8 @@ pub struct Sources<'a> {
     pub log: Option<&'a [u8]>,
     /// A path that is searched for in all that is read.
     pub place: Option<&'a Path>,
+    /// Values that are searched for in files: what holds one is not to be stored.
+    pub secrets: &'a [Vec<u8>],
     /// Placeholders of relocatable prefixes: where they are in the layer is kept with it.
     pub placeholders: &'a [String],
 }
@@ -68,6 +70,8 @@ pub struct Snapshot {
     pub layer: Vec<Seen>,
     /// The path that was searched for, as it is shown, where a file or link holds it.
     pub bound_to: Option<String>,
+    /// Does a file or link hold a secret?
+    pub holds_secret: bool,
     /// Files that hold a placeholder where none can be replaced: outputs, relative to the workspace, and files of the layer
     /// that hold it in pieces of which one is too small to be found, relative to the prefix.
     pub stuck: Vec<Stuck>,
@@ -110,9 +114,11 @@ impl Sources<'_> {
         let look = Look::at(self)?;
         let groups = look.groups(None);
         let finder = Finder::new(self.placeholders);
-        let reader = || Reader::new(Sink::Nowhere, self.place, finder.as_ref());
+        let reader = || Reader::new(Sink::Nowhere, self, finder.as_ref());
         let read = spread(groups.len(), reader, |reader, i| reader.read(&groups[i]))?;
-        look.snapshot(self, read.iter().flat_map(|r| &r.files), read.iter().any(|r| r.is_bound))
+        let mut snapshot = look.snapshot(self, read.iter().flat_map(|r| &r.files), read.iter().any(|r| r.is_bound))?;
+        snapshot.holds_secret |= read.iter().any(|r| r.holds_secret);
+        Ok(snapshot)
     }
 
     /// Digests and bytes.
@@ -129,10 +135,11 @@ impl Sources<'_> {
             Some(scratch) => Sink::Frames { store, scratch },
         };
         let finder = Finder::new(self.placeholders);
-        let reader = || Reader::new(sink, self.place, finder.as_ref());
+        let reader = || Reader::new(sink, self, finder.as_ref());
         let read = spread(groups.len(), reader, |reader, i| reader.read(&groups[i]))?;
         let files = read.iter().flat_map(|r| &r.files).take(look.files.len());
-        let snapshot = look.snapshot(self, files, read.iter().any(|r| r.is_bound))?;
+        let mut snapshot = look.snapshot(self, files, read.iter().any(|r| r.is_bound))?;
+        snapshot.holds_secret |= read.iter().any(|r| r.holds_secret);
         let mut packed = Packed { frames: Vec::new(), files: Vec::new(), log: None, scratch, held };
         let mut start = 0;
         for group in read {
@@ -194,9 +201,12 @@ impl Look {
     }
 
     fn links_hold(&self, place: Option<&Path>) -> bool {
+        place.is_some_and(|place| self.links_with_bytes(place.as_os_str().as_bytes()))
+    }
+
+    fn links_with_bytes(&self, bytes: &[u8]) -> bool {
         let found = self.outputs.found.iter().chain(self.layer.iter().flat_map(|walk| &walk.found));
-        let mut links = found.filter_map(|found| found.target.as_ref());
-        place.is_some_and(|place| links.any(|target| holds(target, place.as_os_str().as_bytes())))
+        found.filter_map(|found| found.target.as_ref()).any(|target| holds(target, bytes))
     }
 
     fn size(&self) -> u64 {
@@ -247,6 +257,7 @@ impl Look {
             outputs: made_outputs.seen,
             layer: Vec::new(),
             bound_to: sources.place.filter(|place| is_bound || self.links_hold(Some(place))).map(escaped),
+            holds_secret: sources.secrets.iter().any(|secret| self.links_with_bytes(secret)),
             stuck: Vec::new(),
         };
         let path = |walk: &Walk, entry: usize| walk.found[entry].path.clone();
@@ -336,6 +347,7 @@ struct FileRead {
 
 struct GroupRead {
     is_bound: bool,
+    holds_secret: bool,
     files: Vec<FileRead>,
     frames: Vec<(Frame, Kept)>,
 }
@@ -345,17 +357,19 @@ struct Reader<'a> {
     press: Press,
     buffer: Vec<u8>,
     needle: Option<Needle<'a>>,
+    secrets: Vec<Needle<'a>>,
     finder: Option<&'a Finder<'a>>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(sink: Sink<'a>, place: Option<&'a Path>, finder: Option<&'a Finder<'a>>) -> Result<Self, StoreError> {
-        let needle = place.map(|place| Needle::new(place.as_os_str().as_bytes()));
-        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), needle, finder })
+    fn new(sink: Sink<'a>, sources: &Sources<'a>, finder: Option<&'a Finder<'a>>) -> Result<Self, StoreError> {
+        let needle = sources.place.map(|place| Needle::new(place.as_os_str().as_bytes()));
+        let secrets = sources.secrets.iter().map(|secret| Needle::new(secret)).collect();
+        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), needle, secrets, finder })
     }
 
     fn read(&mut self, group: &Group) -> Result<GroupRead, StoreError> {
-        let mut made = GroupRead { is_bound: false, files: Vec::new(), frames: Vec::new() };
+        let mut made = GroupRead { is_bound: false, holds_secret: false, files: Vec::new(), frames: Vec::new() };
         self.buffer.clear();
         for piece in group {
             let file = match piece {
@@ -368,6 +382,7 @@ impl<'a> Reader<'a> {
         let digest = whole.map(|file| file.digest);
         self.end_frame(digest, &mut made.frames)?;
         made.is_bound = self.needle.as_ref().is_some_and(|needle| needle.found);
+        made.holds_secret = self.secrets.iter().any(|needle| needle.found);
         Ok(made)
     }
 
@@ -377,7 +392,7 @@ impl<'a> Reader<'a> {
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;
         let mut scan = self.finder.map(Scan::new);
-        self.needle.iter_mut().for_each(Needle::begin_file);
+        self.needle.iter_mut().chain(&mut self.secrets).for_each(Needle::begin_file);
         while left > 0 {
             let begin = self.buffer.len();
             let room = MAX_FRAME - begin as u64;
@@ -392,7 +407,8 @@ impl<'a> Reader<'a> {
                 return Err(StoreError::Changed(path.to_owned()));
             }
             hasher.update(&self.buffer[begin..]);
-            self.needle.iter_mut().for_each(|needle| needle.feed(&self.buffer[begin..]));
+            let needles = self.needle.iter_mut().chain(&mut self.secrets);
+            needles.for_each(|needle| needle.feed(&self.buffer[begin..]));
             scan.iter_mut().for_each(|scan| scan.feed(&self.buffer[begin..]));
             left -= take;
         }

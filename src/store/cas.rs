@@ -12,18 +12,24 @@
 //! A format that can't be read by older programs gets a `v2` beside `v1`.
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use crate::base::digest::Digest;
 
 use super::error::{StoreError, failed};
-use super::files::{create_private, private_dir, touch};
+use super::files::{create_private, private_dir, read_at_most, touch};
 use super::lock::{Sharing, wait_lock};
 
 /// No frame is larger; a result that says otherwise is damaged.
 pub(super) const MAX_FRAME: u64 = 4 << 20;
 const LEVEL: i32 = 1;
+
+/// The compressed bytes of a frame, and nothing where it is larger than any can be.
+pub(super) fn read_frame(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    read_at_most(path, zstd::zstd_safe::compress_bound(MAX_FRAME as usize) as u64)
+}
 
 /// Action results and their bytes, shared by all worktrees and processes of a user.
 #[derive(Debug)]
@@ -46,6 +52,10 @@ impl Store {
     /// 20 GiB or a tenth of the disk, whichever is smaller.
     pub fn open(home: &Path, limit: Option<u64>) -> Result<Self, StoreError> {
         let (root, locks) = (home.join("v1"), home.join("locks"));
+        // In what is as `/tmp` is anybody can make them before us.
+        for dir in [home, &root, &locks, &home.join("host"), &home.join("zig")] {
+            check_owner(dir)?;
+        }
         for dir in ["results", "paths", "frames", "sources"].map(|d| root.join(d)).iter().chain([&locks]) {
             private_dir(dir).map_err(failed("make", dir))?;
         }
@@ -99,6 +109,23 @@ impl Store {
 pub(super) fn spread_out(dir: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
     dir.join(&name[..1]).join(name)
+}
+
+/// Whoever can write into the store decides what builds answer. So it is the user's, or root's, and not
+/// everybody's; what a group shares is its own affair. (With the sticky bit nobody changes what another has made.)
+fn check_owner(dir: &Path) -> Result<(), StoreError> {
+    let meta = match std::fs::metadata(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => meta.map_err(failed("look at", dir))?,
+    };
+    let (owner, own) = (meta.uid(), rustix::process::geteuid().as_raw());
+    if owner != own && owner != 0 {
+        return Err(StoreError::Owner { path: dir.to_owned(), owner });
+    }
+    if meta.mode() & 0o1002 == 0o002 {
+        return Err(StoreError::Open(dir.to_owned()));
+    }
+    Ok(())
 }
 
 fn default_limit(root: &Path) -> io::Result<u64> {

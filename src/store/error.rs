@@ -27,6 +27,13 @@ pub enum StoreError {
     ThroughLink { path: PathBuf, link: PathBuf },
     #[error("`{}` is not a path below the directory that outputs belong to", escaped(.0))]
     Outside(PathBuf),
+    #[error(
+        "the cache `{}` belongs to user {owner}, who could put anything into it: chown it, or set BCACHE_HOME",
+        escaped(.path)
+    )]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("everybody may write into the cache `{}`: chmod o-w it, or set BCACHE_HOME", escaped(.0))]
+    Open(PathBuf),
     /// The entry has been dropped: the next lookup is a miss.
     #[error("the stored bytes of `{step}` are damaged or gone")]
     Lost { step: StepId },

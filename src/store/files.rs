@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
@@ -28,14 +28,6 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Publishes a file that only the user may read (see [`crate::base::publish`]).
-pub(super) fn publish_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    publish::publish_with(path, |file| {
-        file.set_permissions(fs::Permissions::from_mode(PRIVATE_FILE))?;
-        file.write_all(bytes)
-    })
-}
-
 /// A new private file; what a dead process with our number left there is replaced.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path);
@@ -50,14 +42,7 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
 
 /// Writes over a file in place: for what says of itself whether it is whole.
 pub(super) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(path);
-    let mut file = match open() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().ok_or(e)?)?;
-            open()?
-        }
-        other => other?,
-    };
+    let mut file = publish::open_in_place(path)?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
 }
@@ -73,13 +58,13 @@ pub(super) fn rename_into(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets the time of last use. `false` where there is no such file.
+/// Sets the time of last use, of a link its own. `false` where there is no such file.
 pub(super) fn touch(path: &Path) -> io::Result<bool> {
     let only_mtime = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };
-    match rustix::fs::utimensat(CWD, path, &only_mtime, AtFlags::empty()) {
+    match rustix::fs::utimensat(CWD, path, &only_mtime, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::NOENT) => Ok(false),
         Err(e) => Err(e.into()),
@@ -93,6 +78,26 @@ pub(super) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The same of a file in the store, which somebody else may have put there: what is no file, or is larger than it
+/// can be, is read as nothing at all. No link is followed, no pipe waited for.
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link, or a socket.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Ok(Some(Vec::new())),
+        Err(e) => return Err(e),
+    };
+    let meta = file.metadata()?;
+    let mut bytes = Vec::new();
+    if meta.is_file() && meta.len() <= most {
+        bytes.reserve_exact(usize::try_from(meta.len()).unwrap_or(0) + 1);
+        file.take(most).read_to_end(&mut bytes)?;
+    }
+    Ok(Some(bytes))
 }
 
 /// Removes a file that may be gone already. `true` if it was there.
@@ -192,7 +197,7 @@ mod tests {
         let inner = dir.path().join("a/b");
         private_dir(&inner).unwrap();
         private_dir(&inner).unwrap();
-        publish_private(&inner.join("f"), b"x").unwrap();
+        publish::publish(&inner.join("f"), b"x").unwrap();
         let mode = |p: &Path| Stat::read(p).unwrap().unwrap().mode;
         assert_eq!((mode(&inner), mode(inner.parent().unwrap()), mode(&inner.join("f"))), (0o700, 0o700, 0o600));
     }

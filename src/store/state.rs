@@ -104,7 +104,7 @@ impl State {
             None if format.exists() => self.set_aside = Some(self.move_away()?),
             None => {}
         }
-        fs::create_dir_all(&self.dir).map_err(failed("make", &self.dir))?;
+        private_dir(&self.dir).map_err(failed("make", &self.dir))?;
         let ignore = self.dir.join(".gitignore");
         publish(&ignore, b"*\n").map_err(failed("write", &ignore))?;
         let header = Header { root: self.root.clone() };

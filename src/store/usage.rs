@@ -6,9 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::base::publish::publish;
+
 use super::cas::Store;
 use super::error::{StoreError, failed};
-use super::files::{publish_private, read_if_there};
+use super::files::read_if_there;
 use super::lock::{Sharing, wait_lock};
 
 const LUMP: u64 = 64 << 20;
@@ -32,7 +34,7 @@ impl Store {
         let pending = self.grown.swap(0, Ordering::Relaxed);
         let total = known.saturating_add(pending);
         if pending > 0 {
-            publish_private(&path, total.to_string().as_bytes()).map_err(failed("write", &path))?;
+            publish(&path, total.to_string().as_bytes()).map_err(failed("write", &path))?;
         }
         Ok(Some(total))
     }
@@ -43,7 +45,7 @@ impl Store {
         let _lock = wait_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))?;
         self.grown.store(0, Ordering::Relaxed);
         let path = self.root().join("usage");
-        publish_private(&path, total.to_string().as_bytes()).map_err(failed("write", &path))
+        publish(&path, total.to_string().as_bytes()).map_err(failed("write", &path))
     }
 }
 

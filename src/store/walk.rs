@@ -1,11 +1,10 @@
 //! What lies below given paths: a look before anything is read.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::{PLAIN_DIR, path_order};
+use crate::base::tree::{PLAIN_DIR, is_inner, path_order};
 
 use super::error::{StoreError, failed};
 
@@ -39,7 +38,7 @@ impl Walk {
     pub(super) fn of(root: &Path, paths: &[PathBuf]) -> Result<Self, StoreError> {
         let mut walk = Self::default();
         for path in outermost(paths) {
-            reject_links_above(root, path)?;
+            no_link_above(root, path)?;
             walk.add(root, path.to_owned(), look(&root.join(path))?)?;
         }
         Ok(walk.sorted())
@@ -116,15 +115,8 @@ fn outermost(paths: &[PathBuf]) -> Vec<&Path> {
     kept
 }
 
-/// Is it relative, and no way out of where it begins?
-pub(super) fn is_inner(path: &Path) -> bool {
-    path.components().next().is_some()
-        && path.components().all(|c| matches!(c, Component::Normal(_)))
-        && !path.as_os_str().as_bytes().ends_with(b"/")
-}
-
 /// What is reached through a link belongs to somebody else.
-pub(super) fn reject_links_above(root: &Path, path: &Path) -> Result<(), StoreError> {
+pub fn no_link_above(root: &Path, path: &Path) -> Result<(), StoreError> {
     if !is_inner(path) {
         return Err(StoreError::Outside(path.to_owned()));
     }

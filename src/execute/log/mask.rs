@@ -4,7 +4,9 @@
 //! the end of a value is trimmed of white space. Values shorter than [`SHORTEST`] are not masked: `***`
 //! wherever a `1` stands would make the log worthless and still tell where each `1` was.
 //!
-//! **Known limit.** A value that a program prints in another form (base64, quoted, in pieces) is not known.
+//! As a string of JSON and in a URL a value looks otherwise, and is masked too.
+//!
+//! **Known limit.** A value that a program prints in another form (base64, in pieces) is not known.
 
 use std::collections::BTreeSet;
 
@@ -32,12 +34,14 @@ impl Mask {
         let mut values = BTreeSet::new();
         for secret in secrets {
             let value = secret.trim_ascii_end();
-            values.insert(value);
+            if value.len() < SHORTEST {
+                continue;
+            }
+            values.extend([value.to_vec(), in_json(value), in_url(value)]);
             let lines = value.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
-            values.extend(lines.filter(|line| line.len() >= SHORTEST_LINE));
+            values.extend(lines.filter(|line| line.len() >= SHORTEST_LINE).map(<[u8]>::to_vec));
         }
-        let mut secrets: Vec<Vec<u8>> =
-            values.into_iter().filter(|value| value.len() >= SHORTEST).map(<[u8]>::to_vec).collect();
+        let mut secrets: Vec<Vec<u8>> = values.into_iter().collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let mut begins = [false; 256];
         for secret in &secrets {
@@ -89,6 +93,19 @@ impl Mask {
     }
 }
 
+/// As a string of JSON has it, between its quotes.
+fn in_json(value: &[u8]) -> Vec<u8> {
+    let text = serde_json::to_string(&String::from_utf8_lossy(value)).expect("BUG: a text is JSON");
+    text.as_bytes()[1..text.len() - 1].to_vec()
+}
+
+/// As a URL has it.
+fn in_url(value: &[u8]) -> Vec<u8> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let encode = |byte: &u8| if plain(byte) { vec![*byte] } else { format!("%{byte:02X}").into_bytes() };
+    value.iter().flat_map(encode).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +152,14 @@ mod tests {
     #[test]
     fn empty_and_very_short_values_are_not_masked() {
         assert_eq!(masked(&["", "1", "ab"], &["ab1"]), "ab1");
+    }
+
+    #[test]
+    fn a_secret_is_masked_as_json_and_urls_write_it() {
+        let secret = "p@ss \"w\\rd\".*";
+        assert_eq!(masked(&[secret], &["{\"k\":\"p@ss \\\"w\\\\rd\\\".*\"}"]), "{\"k\":\"***\"}");
+        assert_eq!(masked(&[secret], &["https://u:p%40ss%20%22w%5Crd%22.%2A@host/"]), "https://u:***@host/");
+        assert_eq!(masked(&["two\nlines"], &["two\\nlines!"]), "***!");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::publish::open_in_place;
 use crate::event::Stream;
 
 use bounded::Bounded;
@@ -193,15 +194,9 @@ impl Sinks<'_> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    match File::create(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            File::create(path)
-        }
-        other => other,
-    }
+    let file = open_in_place(path)?;
+    file.set_len(0)?;
+    Ok(file)
 }
 
 #[cfg(test)]

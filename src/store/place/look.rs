@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::Node;
+use crate::base::tree::{Node, is_inner};
 
 use super::super::error::{StoreError, failed};
 use super::super::threads::spread;
-use super::super::walk::is_inner;
 use super::{Owned, Piece, Site, kind_of, owned_at};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

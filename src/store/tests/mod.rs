@@ -62,7 +62,16 @@ impl Rig {
     }
 
     fn sources<'a>(&'a self, outputs: &'a [PathBuf]) -> Sources<'a> {
-        Sources { workspace: self.root(), outputs, upper: None, except: &[], log: None, place: None, placeholders: &[] }
+        Sources {
+            workspace: self.root(),
+            outputs,
+            upper: None,
+            except: &[],
+            log: None,
+            place: None,
+            secrets: &[],
+            placeholders: &[],
+        }
     }
 
     fn save(&self, name: &str, outputs: &[&str]) -> ActionResult {
