@@ -1,13 +1,20 @@
 //! What a tar says: ustar, pax and GNU's long names and sparse files, one member after another. Numbers that lie and
 //! names without end are faults here; what a member may be called and do is judged in [`super`].
 //!
+//! The fields of a header are the `tar` crate's business. The walk is ours: the crate takes the whole of an extended
+//! header into memory, whatever its size, ends a record of pax at the first line end in a name, and takes an archive
+//! that is cut off for one that ends.
+//!
 //! What comes after the end of the archive (two blocks of zeros; one does) is not read, as tar does not. An archive
 //! that has no end was cut off.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::base::text::size;
 
@@ -16,6 +23,8 @@ const BLOCK: usize = 512;
 const EXTENSION: u64 = 1 << 20;
 /// Pieces of one sparse file.
 const PIECES: usize = 1 << 16;
+/// Of a member whose mode is no number.
+const PLAIN_MODE: u32 = 0o644;
 
 /// One thing in the archive. Its bytes are read from [`Members`] before the next is asked for.
 #[derive(Debug)]
@@ -62,8 +71,8 @@ pub enum Fault {
     Large { most: u64 },
     #[error("byte {0} begins no member")]
     NoHeader(u64),
-    #[error("the {field} of a member is no number")]
-    Number { field: &'static str },
+    #[error("the size of a member is no number")]
+    Size,
     #[error("an extended header has {0} bytes")]
     Extension(u64),
     #[error("an extended header makes no sense")]
@@ -115,12 +124,12 @@ impl<R: Read> Members<R> {
                 return if is_extended { Err(Fault::CutOff) } else { Ok(None) };
             };
             is_extended = true;
-            match header.kind() {
-                b'L' => extended.name = Some(self.long_name(&header)?),
-                b'K' => extended.link = Some(self.long_name(&header)?),
-                b'x' => extended.read(&self.extension(&header)?)?,
+            match header.entry_type() {
+                EntryType::GNULongName => extended.name = Some(self.long_name(&header)?),
+                EntryType::GNULongLink => extended.link = Some(self.long_name(&header)?),
+                EntryType::XHeader => extended.read(&self.extension(&header)?)?,
                 // It is said of all members: comments, as a rule.
-                b'g' => drop(self.extension(&header)?),
+                EntryType::XGlobalHeader => drop(self.extension(&header)?),
                 _ => return self.member(&header, extended).map(Some),
             }
         }
@@ -128,22 +137,24 @@ impl<R: Read> Members<R> {
 
     fn member(&mut self, header: &Header, extended: Extended) -> Result<Member, Fault> {
         let text = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
-        let name = extended.name.unwrap_or_else(|| header.name());
-        let link = || extended.link.clone().unwrap_or_else(|| header.link());
-        let size = extended.size.map_or_else(|| header.size(), Ok)?;
-        let (what, data) = match header.kind() {
+        let name = extended.name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let link =
+            || extended.link.clone().or_else(|| header.link_name_bytes().map(Cow::into_owned)).unwrap_or_default();
+        let size = extended.size.map_or_else(|| size_of(header), Ok);
+        let (what, data) = match header.entry_type() {
             // As tar had it when directories had no kind of their own.
-            0 | b'0' if name.ends_with(b"/") => (What::Dir, size),
-            0 | b'0' | b'7' => (What::File { size }, size),
-            b'1' => (What::HardLink(text(link())), 0),
-            b'2' => (What::Symlink(text(link())), 0),
-            b'5' => (What::Dir, 0),
-            b'S' => (self.sparse(header, size)?, size),
-            _ => (What::Other, size),
+            EntryType::Regular if name.ends_with(b"/") => (What::Dir, size?),
+            EntryType::Regular | EntryType::Continuous => size.map(|size| (What::File { size }, size))?,
+            EntryType::Link => (What::HardLink(text(link())), 0),
+            EntryType::Symlink => (What::Symlink(text(link())), 0),
+            EntryType::Directory => (What::Dir, 0),
+            EntryType::GNUSparse => size.and_then(|size| Ok((self.sparse(header, size)?, size)))?,
+            _ => (What::Other, size?),
         };
         self.begin(data);
-        let mtime = extended.mtime.or_else(|| header.mtime()).unwrap_or(0);
-        Ok(Member { name: text(name), what, mode: header.mode()?, mtime })
+        // A time before 1970 is none.
+        let mtime = extended.mtime.or_else(|| header.mtime().ok().filter(|mtime| *mtime >> 63 == 0)).unwrap_or(0);
+        Ok(Member { name: text(name), what, mode: header.mode().unwrap_or(PLAIN_MODE), mtime })
     }
 
     fn begin(&mut self, size: u64) {
@@ -180,17 +191,16 @@ impl<R: Read> Members<R> {
 
     fn header(&mut self) -> Result<Option<Header>, Fault> {
         let begin = self.at;
-        let mut block = [0; BLOCK];
-        self.fill(&mut block)?;
-        if block == [0; BLOCK] {
+        let mut header = Header::new_old();
+        self.fill(header.as_mut_bytes())?;
+        if *header.as_bytes() == [0; BLOCK] {
             return Ok(None);
         }
-        let header = Header(block);
-        if header.is_one() { Ok(Some(header)) } else { Err(Fault::NoHeader(begin)) }
+        if is_header(&header) { Ok(Some(header)) } else { Err(Fault::NoHeader(begin)) }
     }
 
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>, Fault> {
-        let size = header.size()?;
+        let size = size_of(header)?;
         if size > EXTENSION {
             return Err(Fault::Extension(size));
         }
@@ -211,15 +221,16 @@ impl<R: Read> Members<R> {
 
     /// GNU's own form: the first pieces are in the header, the rest in blocks behind it.
     fn sparse(&mut self, header: &Header, size: u64) -> Result<What, Fault> {
-        let real = number(&header.0[483..495], "size")?;
+        let gnu = header.as_gnu().ok_or(Fault::Pieces)?;
+        let real = gnu.real_size().map_err(|_| Fault::Size)?;
         let mut pieces = Vec::new();
-        read_pieces(&header.0[386..482], &mut pieces)?;
-        let mut goes_on = header.0[482] != 0;
+        read_pieces(&gnu.sparse, &mut pieces)?;
+        let mut goes_on = gnu.is_extended();
         while goes_on {
-            let mut block = [0; BLOCK];
-            self.fill(&mut block)?;
-            read_pieces(&block[..504], &mut pieces)?;
-            goes_on = block[504] != 0;
+            let mut more = GnuExtSparseHeader::new();
+            self.fill(more.as_mut_bytes())?;
+            read_pieces(more.sparse(), &mut pieces)?;
+            goes_on = more.is_extended();
             if pieces.len() > PIECES {
                 return Err(Fault::Pieces);
             }
@@ -235,9 +246,9 @@ impl<R: Read> Members<R> {
     }
 }
 
-fn read_pieces(table: &[u8], pieces: &mut Vec<Piece>) -> Result<(), Fault> {
-    for entry in table.chunks_exact(24).take_while(|entry| entry[0] != 0) {
-        let (offset, len) = (number(&entry[..12], "piece")?, number(&entry[12..], "piece")?);
+fn read_pieces(table: &[GnuSparseHeader], pieces: &mut Vec<Piece>) -> Result<(), Fault> {
+    for entry in table.iter().take_while(|entry| !entry.is_empty()) {
+        let (offset, len) = (entry.offset().map_err(|_| Fault::Pieces)?, entry.length().map_err(|_| Fault::Pieces)?);
         pieces.push(Piece { offset, len });
     }
     Ok(())
@@ -254,72 +265,20 @@ impl<R: Read> Read for Members<R> {
     }
 }
 
-struct Header([u8; BLOCK]);
-
-impl Header {
-    /// Does its checksum fit? Some old programs added up signed bytes.
-    fn is_one(&self) -> bool {
-        let counted = |i: usize, byte: u8| if (148..156).contains(&i) { b' ' } else { byte };
-        let bytes = || self.0.iter().enumerate().map(|(i, byte)| counted(i, *byte));
-        let unsigned: i64 = bytes().map(i64::from).sum();
-        let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-        let said = number(&self.0[148..156], "checksum").ok().and_then(|n| i64::try_from(n).ok());
-        said == Some(unsigned) || said == Some(signed)
-    }
-
-    fn kind(&self) -> u8 {
-        self.0[156]
-    }
-
-    fn name(&self) -> Vec<u8> {
-        let name = until_nul(&self.0[..100]);
-        let prefix = until_nul(&self.0[345..500]);
-        // GNU has other things in the place of the prefix.
-        if &self.0[257..263] == b"ustar\0" && !prefix.is_empty() {
-            return [prefix, b"/", name].concat();
-        }
-        name.to_vec()
-    }
-
-    fn link(&self) -> Vec<u8> {
-        until_nul(&self.0[157..257]).to_vec()
-    }
-
-    fn mode(&self) -> Result<u32, Fault> {
-        number(&self.0[100..108], "mode").map(|mode| (mode & 0o7777) as u32)
-    }
-
-    fn size(&self) -> Result<u64, Fault> {
-        number(&self.0[124..136], "size")
-    }
-
-    /// `None` where it is before 1970, or nothing.
-    fn mtime(&self) -> Option<u64> {
-        number(&self.0[136..148], "time").ok()
-    }
+/// Does the checksum fit? Some old programs added up signed bytes.
+fn is_header(header: &Header) -> bool {
+    let counted = |(i, byte): (usize, &u8)| if (148..156).contains(&i) { b' ' } else { *byte };
+    let bytes = || header.as_bytes().iter().enumerate().map(counted);
+    let unsigned: i64 = bytes().map(i64::from).sum();
+    let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
+    header.cksum().is_ok_and(|said| [unsigned, signed].contains(&i64::from(said)))
 }
 
-fn until_nul(field: &[u8]) -> &[u8] {
-    &field[..field.iter().position(|byte| *byte == 0).unwrap_or(field.len())]
-}
-
-/// Octal digits with spaces around them, or, where the first bit is set, all other bits. At most 63 bits.
-fn number(field: &[u8], name: &'static str) -> Result<u64, Fault> {
-    let fault = || Fault::Number { field: name };
-    if field[0] & 0x80 != 0 {
-        let first = std::iter::once(&(field[0] & 0x7f)).chain(&field[1..]).copied().collect::<Vec<u8>>();
-        let (high, low) = first.split_at(field.len() - 8.min(field.len()));
-        let value = low.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
-        let fits = high.iter().all(|byte| *byte == 0) && i64::try_from(value).is_ok();
-        return if fits { Ok(value) } else { Err(fault()) };
-    }
-    let text = until_nul(field).trim_ascii();
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let text = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let value = text.and_then(|text| u64::from_str_radix(text, 8).ok());
-    value.filter(|value| i64::try_from(*value).is_ok()).ok_or_else(fault)
+fn size_of(header: &Header) -> Result<u64, Fault> {
+    let field = &header.as_old().size;
+    // In the form that is not digits the first bit says so; numbers of more than 63 bits are no sizes.
+    let fits = field[0] & 0x80 == 0 || (field[0] == 0x80 && field[1..5] == [0; 4]);
+    header.entry_size().ok().filter(|size| fits && i64::try_from(*size).is_ok()).ok_or(Fault::Size)
 }
 
 impl Extended {
@@ -345,7 +304,7 @@ impl Extended {
         match key {
             b"path" => self.name = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
-            b"size" => self.size = Some(whole(value).ok_or(Fault::Number { field: "size" })?),
+            b"size" => self.size = Some(whole(value).ok_or(Fault::Size)?),
             // A fraction goes; a time before 1970 is none.
             b"mtime" => self.mtime = value.split(|byte| *byte == b'.').next().and_then(whole),
             key if key.starts_with(b"GNU.sparse.") => return Err(Fault::PaxSparse),
