@@ -7,15 +7,67 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Hasher};
+use super::paths::is_inner;
 
 /// The mode of a directory that needs no entry of its own (unless it is empty).
 pub const PLAIN_DIR: u32 = 0o755;
 
 /// Entries in the byte order of their paths, each path once, relative, without `.` and `..`.
 /// A directory has an entry only where it is empty or its mode is not [`PLAIN_DIR`].
+///
+/// What is read from a file keeps to that too, or is no tree: paths decide where files are written and removed.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Entries")]
 pub struct Tree {
     entries: Vec<Entry>,
+}
+
+/// A tree as it is written.
+#[derive(Deserialize)]
+struct Entries {
+    entries: Vec<Entry>,
+}
+
+/// What no walk has made.
+#[derive(Debug, thiserror::Error)]
+#[error("no tree: paths out of order, below a file, or leading out")]
+struct NoTree;
+
+impl TryFrom<Entries> for Tree {
+    type Error = NoTree;
+
+    fn try_from(Entries { entries }: Entries) -> Result<Self, NoTree> {
+        let is_tree =
+            in_order(entries.iter().map(|entry| (entry.path.as_path(), &entry.node))) && has_no_file_above(&entries);
+        is_tree.then_some(Self { entries }).ok_or(NoTree)
+    }
+}
+
+/// Inner paths in their order, each once, with nodes as a disk could have them.
+pub fn in_order<'e>(mut entries: impl Iterator<Item = (&'e Path, &'e Node)>) -> bool {
+    let mut last: Option<&Path> = None;
+    entries.all(|(path, node)| {
+        let is_next = last.is_none_or(|last| path_order(last, path).is_lt());
+        last = Some(path);
+        is_next && is_inner(path) && node.is_sound()
+    })
+}
+
+/// Does nothing lie below a file or link? What begins with the text of a path follows it, so those that may be above the next entry
+/// are a stack.
+fn has_no_file_above(entries: &[Entry]) -> bool {
+    let mut above: Vec<&[u8]> = Vec::new();
+    entries.iter().all(|entry| {
+        let path = entry.path.as_os_str().as_bytes();
+        while above.last().is_some_and(|file| !path.starts_with(file)) {
+            above.pop();
+        }
+        let is_free = above.iter().all(|file| path.get(file.len()) != Some(&b'/'));
+        if !matches!(entry.node, Node::Dir { .. }) {
+            above.push(path);
+        }
+        is_free
+    })
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -91,7 +143,8 @@ impl Tree {
 
     /// Bytes in files.
     pub fn size(&self) -> u64 {
-        self.entries.iter().map(|e| if let Node::File { size, .. } = e.node { size } else { 0 }).sum()
+        let sizes = self.entries.iter().map(|e| if let Node::File { size, .. } = e.node { size } else { 0 });
+        sizes.fold(0, u64::saturating_add)
     }
 
     pub fn digest(&self) -> Digest {
@@ -132,6 +185,17 @@ impl Tree {
 }
 
 impl Node {
+    /// Mode bits that there are, a target that a link can have.
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Dir { mode } | Self::File { mode, .. } => *mode <= 0o7777,
+            Self::Symlink { target } => {
+                let target = target.as_os_str().as_bytes();
+                !target.is_empty() && !target.contains(&0)
+            }
+        }
+    }
+
     pub fn feed(&self, hasher: &mut Hasher) {
         match self {
             Self::Dir { mode } => hasher.number(0).number(u64::from(*mode)),

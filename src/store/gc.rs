@@ -19,7 +19,7 @@ use super::error::{StoreError, failed};
 use super::files::{disk_usage, entries_of, read_if_there, remove_if_there, remove_tree};
 use super::lock::{Sharing, try_lock, wait_lock};
 use super::path_sets::{PATH_SETS, PathSet};
-use super::results::RESULT;
+use super::results;
 use super::scratch::sweep;
 
 /// Stamps are as coarse as the file system's clock: what is this little older than a build is spared.
@@ -103,7 +103,7 @@ impl Census {
         let mut census = Self::default();
         for kept in files_two_deep(&store.root().join("results"))? {
             let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
-            match RESULT.open::<ActionResult>(&bytes) {
+            match results::open(&bytes) {
                 Ok(result) => census.results.push((kept, result)),
                 Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
                 Err(Unreadable::Version(_)) => census.foreign.push(kept),
@@ -263,7 +263,7 @@ impl Store {
             frames: census.frames.len(),
             sources: census.sources.len(),
             used,
-            represented: census.results.iter().map(|(_, result)| bytes(&result.made)).sum(),
+            represented: census.results.iter().map(|(_, result)| bytes(&result.made)).fold(0, u64::saturating_add),
             limit: self.limit(),
         })
     }
@@ -376,5 +376,5 @@ fn files(made: &crate::action::Made) -> usize {
 }
 
 fn bytes(made: &crate::action::Made) -> u64 {
-    made.outputs.size() + made.layer.as_ref().map_or(0, |layer| layer.size())
+    made.outputs.size().saturating_add(made.layer.as_ref().map_or(0, |layer| layer.size()))
 }

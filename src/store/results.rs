@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made, Place, Slice};
+use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made, Slice};
 use crate::base::ids::StepId;
 use crate::base::sealed::{Format, Unreadable};
 use crate::base::tree::{Entry, Node};
@@ -17,9 +17,10 @@ use super::capture::{Capture, Kept, Packed};
 use super::cas::{MAX_FRAME, Store, spread_out};
 use super::error::{StoreError, failed};
 use super::files::{publish_private, read_if_there, remove_if_there, rename_into, touch};
-use super::walk::is_inner;
 
 pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 4 };
+/// A log is read into memory; what we keep of one is a quarter of this.
+const MAX_LOG: u64 = 64 << 20;
 
 #[derive(Debug)]
 pub enum Lookup {
@@ -55,8 +56,8 @@ impl Store {
         }
         let _held = self.hold()?;
         let Some(bytes) = read_if_there(&path).map_err(failed("read", &path))? else { return miss };
-        let result = match RESULT.open::<ActionResult>(&bytes) {
-            Ok(result) if result.key == *key && is_coherent(&result) => result,
+        let result = match open(&bytes) {
+            Ok(result) if result.key == *key => result,
             // Another program's: it is replaced when we commit ours.
             Err(Unreadable::Version(_)) => return miss,
             Ok(_) | Err(Unreadable::Damaged | Unreadable::Foreign) => {
@@ -145,25 +146,25 @@ pub(super) fn files_of(made: &Made) -> impl Iterator<Item = &Entry> {
     made.outputs.entries().iter().chain(layer).filter(|entry| matches!(entry.node, Node::File { .. }))
 }
 
-/// Does it keep to what the rest of this room relies on? A checksum says that we wrote it, not that
-/// the program which wrote it had no fault, and its paths decide where files are written.
+/// A result out of its file. One that does not keep to what the rest of this room relies on is damaged.
+pub(super) fn open(bytes: &[u8]) -> Result<ActionResult, Unreadable> {
+    RESULT.open(bytes).and_then(|result| if is_coherent(&result) { Ok(result) } else { Err(Unreadable::Damaged) })
+}
+
+/// A checksum says that we wrote it, not that the program which wrote it had no fault, and its paths decide where files are
+/// written.
 fn is_coherent(result: &ActionResult) -> bool {
     let content = &result.content;
+    if content.frames.iter().any(|frame| frame.size == 0 || frame.size > MAX_FRAME) {
+        return false;
+    }
     let total: u64 = content.frames.iter().map(|frame| frame.size).sum();
     let inside = |slice: &Slice| slice.start.checked_add(slice.len).is_some_and(|end| end <= total);
-    let layer = result.made.layer.iter().flat_map(|tree| tree.entries());
-    content.frames.iter().all(|frame| frame.size <= MAX_FRAME)
+    result.made.is_sound()
+        && content.log.is_none_or(|log| log.len <= MAX_LOG)
         && content.files.iter().chain(&content.log).all(inside)
         && files_of(&result.made).count() == content.files.len()
         && files_of(&result.made)
             .zip(&content.files)
             .all(|(entry, slice)| matches!(entry.node, Node::File { size, .. } if size == slice.len))
-        && result.made.outputs.entries().iter().chain(layer).all(|entry| is_inner(&entry.path))
-        && result.made.places.files.iter().all(|file| are_apart(&file.places))
-}
-
-/// In order, none in another?
-fn are_apart(places: &[Place]) -> bool {
-    let ends = |place: &Place| place.offset.saturating_add(u64::from(place.len));
-    places.windows(2).all(|pair| ends(&pair[0]) <= pair[1].offset)
 }

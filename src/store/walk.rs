@@ -1,9 +1,9 @@
 //! What lies below given paths: a look before anything is read.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use crate::base::paths::is_inner;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{PLAIN_DIR, path_order};
 
@@ -114,13 +114,6 @@ fn outermost(paths: &[PathBuf]) -> Vec<&Path> {
         }
     }
     kept
-}
-
-/// Is it relative, and no way out of where it begins?
-pub(super) fn is_inner(path: &Path) -> bool {
-    path.components().next().is_some()
-        && path.components().all(|c| matches!(c, Component::Normal(_)))
-        && !path.as_os_str().as_bytes().ends_with(b"/")
 }
 
 /// What is reached through a link belongs to somebody else.

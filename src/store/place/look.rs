@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
+use crate::base::paths::is_inner;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Node;
 
 use super::super::error::{StoreError, failed};
 use super::super::threads::spread;
-use super::super::walk::is_inner;
 use super::{Owned, Piece, Site, kind_of, owned_at};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
