@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepId;
-use crate::base::paths::{escaped, is_inner};
+use crate::base::paths::escaped;
 use crate::base::stat::Stat;
-use crate::base::tree::{Node, Tree};
+use crate::base::tree::Tree;
 
 /// Part of every key. A change to what is in a key, or how it is fed, is a new version
 /// (pinned by golden tests, said in `CHANGELOG.md`).
@@ -177,17 +177,6 @@ pub struct Places {
 }
 
 impl Places {
-    /// In order, none in another, in a file of this size, each a part of its placeholder?
-    fn fit(&self, places: &[Place], size: u64) -> bool {
-        let end = |place: &Place| place.offset.saturating_add(u64::from(place.len));
-        let part = |place: &Place| u64::from(place.start) + u64::from(place.len);
-        let is_part = |place: &Place| {
-            self.placeholders.get(place.of as usize).is_some_and(|name| part(place) <= name.len() as u64)
-        };
-        places.windows(2).all(|pair| end(&pair[0]) <= pair[1].offset)
-            && places.iter().all(|place| is_part(place) && end(place) <= size)
-    }
-
     pub fn is_empty(&self) -> bool {
         self.placeholders.is_empty()
     }
@@ -225,20 +214,6 @@ pub struct SharedFile {
 }
 
 impl Made {
-    /// Does it keep to what is relied on: shared files inside the prefix, places inside their files and placeholders? (A tree does, else
-    /// it is none.) A checksum says that we wrote it, not that the program which wrote it had no fault.
-    pub fn is_sound(&self) -> bool {
-        let layer = self.layer.as_ref().map_or(&[][..], Tree::entries);
-        let size = |entry: u32| match layer.get(entry as usize)?.node {
-            Node::File { size, .. } => Some(size),
-            Node::Dir { .. } | Node::Symlink { .. } => None,
-        };
-        let files = &self.places.files;
-        self.shared.iter().all(|file| is_inner(&file.path) && file.mode <= 0o7777)
-            && files.windows(2).all(|pair| pair[0].entry < pair[1].entry)
-            && files.iter().all(|file| size(file.entry).is_some_and(|size| self.places.fit(&file.places, size)))
-    }
-
     /// What dependents see: equal digests mean that they stay fresh (early cutoff).
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new("bcache made 1");

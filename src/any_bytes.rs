@@ -15,7 +15,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("result", store::any_bytes::result),
     ("pack", store::any_bytes::pack),
     ("state", state),
-    ("archive", execute::any_bytes::archive),
+    ("archive", execute::any_bytes::unpacking),
     ("apk", fingerprint::any_bytes::apk),
     ("depfile", fingerprint::any_bytes::depfile),
     ("dpkg", fingerprint::any_bytes::dpkg),

@@ -22,13 +22,6 @@ pub fn join_clean(base: &Path, path: &Path) -> Option<PathBuf> {
     Some(clean)
 }
 
-/// Is it relative, clean, and no way out of where it begins? By its bytes: `a//b` and `a/./b` are `a/b` to the disk, and would be
-/// two paths to us.
-pub fn is_inner(path: &Path) -> bool {
-    let is_name = |part: &[u8]| !part.is_empty() && part != b"." && part != b".." && !part.contains(&0);
-    path.as_os_str().as_bytes().split(|byte| *byte == b'/').all(is_name)
-}
-
 /// A path as text from which its bytes can be told: UTF-8 as it is, `\` doubled, control characters
 /// and other bytes as `\xNN`. Two different paths never give the same text.
 pub fn escaped(path: &Path) -> String {
@@ -126,16 +119,6 @@ mod tests {
         assert_eq!(join_clean(Path::new("/a/b"), Path::new("../c/./d")), Some("/a/c/d".into()));
         assert_eq!(join_clean(Path::new("/a"), Path::new("/x")), Some("/x".into()));
         assert_eq!(join_clean(Path::new("/a"), Path::new("../../..")), None);
-    }
-
-    #[test]
-    fn an_inner_path_is_a_row_of_names() {
-        for path in ["a", "a/b", "...", "a/..b", " ", "a/b\n"] {
-            assert!(is_inner(Path::new(path)), "{path}");
-        }
-        for path in ["", "/", "/a", "a/", "a//b", "a/./b", ".", "./a", "..", "a/../b", "a/..", "a\0b"] {
-            assert!(!is_inner(Path::new(path)), "{path}");
-        }
     }
 
     #[test]

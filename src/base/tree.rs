@@ -1,4 +1,7 @@
 //! The contents of outputs and layers: what is at each path, in one order.
+//!
+//! A tree that is read from somewhere says where files will be written and removed. So [`Tree::try_from`] is the one
+//! door through which it comes: what it lets in leads nowhere but below the directory that it belongs to, whoever made it.
 
 use std::cmp::Ordering;
 use std::os::unix::ffi::OsStrExt;
@@ -7,67 +10,38 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Hasher};
-use super::paths::is_inner;
+use super::paths::escaped;
 
 /// The mode of a directory that needs no entry of its own (unless it is empty).
 pub const PLAIN_DIR: u32 = 0o755;
 
 /// Entries in the byte order of their paths, each path once, relative, without `.` and `..`.
 /// A directory has an entry only where it is empty or its mode is not [`PLAIN_DIR`].
-///
-/// What is read from a file keeps to that too, or is no tree: paths decide where files are written and removed.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "Entries")]
+#[serde(try_from = "Unchecked")]
 pub struct Tree {
     entries: Vec<Entry>,
 }
 
-/// A tree as it is written.
+/// Entries as they were read.
 #[derive(Deserialize)]
-struct Entries {
+struct Unchecked {
     entries: Vec<Entry>,
 }
 
-/// What no walk has made.
-#[derive(Debug, thiserror::Error)]
-#[error("no tree: paths out of order, below a file, or leading out")]
-struct NoTree;
-
-impl TryFrom<Entries> for Tree {
-    type Error = NoTree;
-
-    fn try_from(Entries { entries }: Entries) -> Result<Self, NoTree> {
-        let is_tree =
-            in_order(entries.iter().map(|entry| (entry.path.as_path(), &entry.node))) && has_no_file_above(&entries);
-        is_tree.then_some(Self { entries }).ok_or(NoTree)
-    }
-}
-
-/// Inner paths in their order, each once, with nodes as a disk could have them.
-pub fn in_order<'e>(mut entries: impl Iterator<Item = (&'e Path, &'e Node)>) -> bool {
-    let mut last: Option<&Path> = None;
-    entries.all(|(path, node)| {
-        let is_next = last.is_none_or(|last| path_order(last, path).is_lt());
-        last = Some(path);
-        is_next && is_inner(path) && node.is_sound()
-    })
-}
-
-/// Does nothing lie below a file or link? What begins with the text of a path follows it, so those that may be above the next entry
-/// are a stack.
-fn has_no_file_above(entries: &[Entry]) -> bool {
-    let mut above: Vec<&[u8]> = Vec::new();
-    entries.iter().all(|entry| {
-        let path = entry.path.as_os_str().as_bytes();
-        while above.last().is_some_and(|file| !path.starts_with(file)) {
-            above.pop();
-        }
-        let is_free = above.iter().all(|file| path.get(file.len()) != Some(&b'/'));
-        if !matches!(entry.node, Node::Dir { .. }) {
-            above.push(path);
-        }
-        is_free
-    })
+/// Why entries are no tree.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoTree {
+    #[error("`{}` is no path below a directory", escaped(.0))]
+    Path(PathBuf),
+    #[error("`{}` comes twice, or not in order", escaped(.0))]
+    Order(PathBuf),
+    #[error("`{}` lies below what is no directory", escaped(.0))]
+    Below(PathBuf),
+    #[error("`{}` has mode {mode:o}", escaped(path))]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("`{}` is a link to nothing", escaped(.0))]
+    Link(PathBuf),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -105,7 +79,43 @@ pub fn path_order(a: &Path, b: &Path) -> Ordering {
     a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes())
 }
 
+/// Is it relative, written in the one way that there is for it, and no way out of where it begins?
+pub fn is_inner(path: &Path) -> bool {
+    const LONGEST_NAME: usize = 255;
+    let fits = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= LONGEST_NAME && !name.contains(&0);
+    path.as_os_str().as_bytes().split(|byte| *byte == b'/').all(fits)
+}
+
+impl TryFrom<Unchecked> for Tree {
+    type Error = NoTree;
+
+    fn try_from(Unchecked { entries }: Unchecked) -> Result<Self, NoTree> {
+        let tree = Self { entries };
+        let mut last: Option<&Path> = None;
+        for Entry { path, node } in &tree.entries {
+            if !is_inner(path) {
+                return Err(NoTree::Path(path.clone()));
+            }
+            if last.is_some_and(|last| path_order(last, path).is_ge()) {
+                return Err(NoTree::Order(path.clone()));
+            }
+            // What its neighbour lies in is known.
+            if last.and_then(Path::parent) != path.parent() && tree.is_below_other(path) {
+                return Err(NoTree::Below(path.clone()));
+            }
+            node.check(path)?;
+            last = Some(path);
+        }
+        Ok(tree)
+    }
+}
+
 impl Tree {
+    /// Is there a file or a link on the way to this path?
+    fn is_below_other(&self, path: &Path) -> bool {
+        path.ancestors().skip(1).any(|above| self.get(above).is_some_and(|node| !matches!(node, Node::Dir { .. })))
+    }
+
     /// Sorts the entries. Panics where a path comes twice: the walk that made them is wrong.
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| path_order(&a.path, &b.path));
@@ -143,8 +153,7 @@ impl Tree {
 
     /// Bytes in files.
     pub fn size(&self) -> u64 {
-        let sizes = self.entries.iter().map(|e| if let Node::File { size, .. } = e.node { size } else { 0 });
-        sizes.fold(0, u64::saturating_add)
+        self.entries.iter().map(|e| if let Node::File { size, .. } = e.node { size } else { 0 }).sum()
     }
 
     pub fn digest(&self) -> Digest {
@@ -185,14 +194,15 @@ impl Tree {
 }
 
 impl Node {
-    /// Mode bits that there are, a target that a link can have.
-    fn is_sound(&self) -> bool {
+    fn check(&self, path: &Path) -> Result<(), NoTree> {
         match self {
-            Self::Dir { mode } | Self::File { mode, .. } => *mode <= 0o7777,
-            Self::Symlink { target } => {
-                let target = target.as_os_str().as_bytes();
-                !target.is_empty() && !target.contains(&0)
+            Self::Dir { mode } | Self::File { mode, .. } if *mode > 0o7777 => {
+                Err(NoTree::Mode { path: path.to_owned(), mode: *mode })
             }
+            Self::Symlink { target } if target.as_os_str().is_empty() || target.as_os_str().as_bytes().contains(&0) => {
+                Err(NoTree::Link(path.to_owned()))
+            }
+            Self::Dir { .. } | Self::File { .. } | Self::Symlink { .. } => Ok(()),
         }
     }
 
@@ -231,6 +241,53 @@ mod tests {
         let holds = |dir: &str| tree.holds_below(Path::new(dir));
         assert!(holds("a") && holds("c") && holds("c/d"));
         assert!(!holds("a-b") && !holds("b") && !holds("c/d/e") && !holds("c/dd"));
+    }
+
+    fn opened(entries: Vec<Entry>) -> Result<Tree, NoTree> {
+        Unchecked { entries }.try_into()
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_no_path_of_a_tree() {
+        let long = "x".repeat(256);
+        let bad = ["", ".", "..", "/", "/a", "a/", "a//b", "a/./b", "./a", "a/..", "a/../b", "../a", "a\0b", &long];
+        for path in bad {
+            assert_eq!(opened(vec![file(path, "1")]), Err(NoTree::Path(path.into())), "{path:?}");
+        }
+        for path in ["a", "a/b", "...", "..a", "a..", "a/...", "-", " ", "\n", &long[1..]] {
+            assert!(opened(vec![file(path, "1")]).is_ok(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn entries_come_in_order_each_once_and_below_directories_alone() {
+        let link =
+            |path: &str, target: &str| Entry { path: path.into(), node: Node::Symlink { target: target.into() } };
+        let dir = |path: &str, mode: u32| Entry { path: path.into(), node: Node::Dir { mode } };
+        assert_eq!(opened(vec![file("a", "1"), file("a", "1")]), Err(NoTree::Order("a".into())));
+        assert_eq!(opened(vec![file("b", "1"), file("a", "1")]), Err(NoTree::Order("a".into())));
+        for other in [file("a", "1"), link("a", "../..")] {
+            assert_eq!(opened(vec![other.clone(), file("a/b", "1")]), Err(NoTree::Below("a/b".into())));
+            // Others stand in between, by the order of bytes.
+            let apart = vec![other.clone(), file("a-b", "1"), file("a-b/", "1")];
+            assert!(opened(apart).is_err());
+            let deep = vec![other, file("a-b", "1"), file("a/b/c/d", "1")];
+            assert_eq!(opened(deep), Err(NoTree::Below("a/b/c/d".into())));
+        }
+        let below = opened(vec![file("a/b/c", "1"), file("a/b/c/d", "1"), file("a/b/d", "1")]);
+        assert_eq!(below, Err(NoTree::Below("a/b/c/d".into())));
+        assert!(opened(vec![dir("a", 0o2700), file("a-b", "1"), file("a/b", "1"), link("c", "/etc")]).is_ok());
+        assert_eq!(opened(vec![dir("a", 0o40755)]), Err(NoTree::Mode { path: "a".into(), mode: 0o40755 }));
+        assert_eq!(opened(vec![link("a", "")]), Err(NoTree::Link("a".into())));
+        assert_eq!(opened(vec![link("a", "b\0c")]), Err(NoTree::Link("a".into())));
+    }
+
+    #[test]
+    fn a_tree_is_checked_wherever_it_is_read() {
+        let bytes = postcard::to_stdvec(&vec![file("a/../../b", "1")]).unwrap();
+        assert!(postcard::from_bytes::<Tree>(&bytes).is_err());
+        let bytes = postcard::to_stdvec(&Tree::new(vec![file("b", "1"), file("a", "1")])).unwrap();
+        assert_eq!(postcard::from_bytes::<Tree>(&bytes).unwrap().file_count(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::event::{Event, Listener};
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::graph::Selection;
-use crate::store::{Before, Layers, remove_recorded, remove_tree};
+use crate::store::{Before, Layers, no_link_above, remove_recorded, remove_tree};
 
 use super::Context;
 use super::error::CommandError;
@@ -80,7 +80,11 @@ impl Context {
         let (Some(prefix), Some(made)) = (prefix, &record.made) else { return Ok(0) };
         let mut removed = 0;
         for file in &made.shared {
-            let path = opened.graph.prefix(prefix).path.join(&file.path);
+            let prefix = &opened.graph.prefix(prefix).path;
+            if no_link_above(prefix, &file.path).is_err() {
+                continue;
+            }
+            let path = prefix.join(&file.path);
             if std::fs::read(&path).ok().as_ref() == Some(&file.bytes) {
                 remove_tree(&path).map_err(CommandError::io(format!("remove `{}`", path.display())))?;
                 removed += 1;

@@ -14,16 +14,19 @@ use crate::fingerprint::host::Item;
 use crate::graph::Cargo;
 
 use super::cargo::{messages::Messages, trust, units};
-use super::{explain, inside, unpack};
+use super::{archive, explain, inside};
 
-/// An archive, packed or not: unpacked, refused, and nothing beside it either way.
-pub fn archive(bytes: &[u8]) {
+/// An archive, packed or not: unpacked or refused, and nothing beside it either way.
+pub fn unpacking(bytes: &[u8]) {
     let place = Place::new();
-    let (archive, dest) = (place.path().join("archive"), place.path().join("deep/source"));
-    write(&archive, bytes);
-    if unpack::archive(&archive, &dest).is_ok() {
-        assert!(dest.is_dir() && !dest.is_symlink(), "what was unpacked is no directory");
+    let (packed, dest) = (place.path().join("archive"), place.path().join("deep/source"));
+    write(&packed, bytes);
+    match archive::unpack(&packed, &dest) {
+        Ok(()) => assert!(dest.is_dir() && !dest.is_symlink(), "what was unpacked is no directory"),
+        Err(_) => assert!(!dest.exists(), "what was refused is there"),
     }
+    let left = std::fs::read_dir(place.path().join("deep")).expect("BUG: it is there").count();
+    assert_eq!(left, usize::from(dest.exists()), "something is left beside it");
     place.assert_kept_to();
 }
 

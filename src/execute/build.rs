@@ -338,7 +338,14 @@ impl Build<'_> {
     }
 
     fn answer(&self, step: &Step, judged: &Judged) -> Result<Answer, StepError> {
-        Ok(answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?)
+        let answer = answer(self.store, self.bench, step, &judged.assembled.action, &|| self.is_exclusive(step))?;
+        if let Answer::Miss(permit) = &answer
+            && permit.has_dropped()
+        {
+            let text = format!("what the cache had for {} was damaged, or is not what it makes: dropped", step.id);
+            self.listener.on(Event::Warning { text });
+        }
+        Ok(answer)
     }
 
     /// Restores what the store has; `false` where it has nothing (any more).

@@ -16,13 +16,14 @@ use super::unpack::UnpackError;
 /// Where the archive with this checksum is; fetched if it is not in the store yet.
 pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackError> {
     let path = store.source_path(sha256);
-    if path.exists() {
+    // Who knows who put it there, and what became of it since.
+    if fs::File::open(&path).and_then(|file| pass(file, &mut io::sink(), u64::MAX)).is_ok_and(|sum| sum == sha256) {
         return Ok(path);
     }
-    let failed = |error| UnpackError::Archive { archive: PathBuf::from(url), error };
+    let failed = |error| UnpackError::Fetch { url: url.to_owned(), error };
     let mut found = String::new();
     let result = publish_with(&path, |file| {
-        found = download(url, file)?;
+        found = download(url, file, store.limit())?;
         // Nothing is published under a name that it does not deserve.
         if found == sha256 { Ok(()) } else { Err(io::Error::other("another file")) }
     });
@@ -35,17 +36,24 @@ pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackEr
     }
 }
 
-/// Writes what the URL gives and returns its checksum.
-fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
+/// Writes what the URL gives, `most` bytes of it, and returns its checksum.
+fn download(url: &str, to: &mut fs::File, most: u64) -> io::Result<String> {
     let config = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(30))).build();
     let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(io::Error::other)?;
-    let mut body = response.body_mut().as_reader();
+    pass(response.body_mut().as_reader(), to, most)
+}
+
+/// Passes on what there is, and returns its checksum.
+fn pass(mut from: impl Read, to: &mut impl Write, most: u64) -> io::Result<String> {
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
+    let mut left = most;
     loop {
-        match body.read(&mut buffer)? {
+        match from.read(&mut buffer)? {
             0 => break,
             n => {
+                left =
+                    left.checked_sub(n as u64).ok_or_else(|| io::Error::other("it is larger than the cache may be"))?;
                 hasher.update(&buffer[..n]);
                 to.write_all(&buffer[..n])?;
             }

@@ -9,7 +9,7 @@ use crate::action::Made;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::tree::Node;
 use crate::graph::PrefixIx;
-use crate::store::LayerSource;
+use crate::store::{LayerSource, no_link_above};
 
 use super::build::{Build, StepError};
 
@@ -85,6 +85,8 @@ impl Build<'_> {
             let last = made.filter_map(|m| m.shared.iter().find(|s| s.path == *path).cloned()).last();
             let to = prefix_path.join(path);
             let Some(file) = last else { continue };
+            // A layer may have brought a link; what it leads to is nobody's to write in.
+            no_link_above(prefix_path, path)?;
             let bytes = self.relocation.bytes(&file.bytes);
             if fs::read(&to).ok().as_deref() != Some(&*bytes) {
                 crate::base::publish::publish(&to, &bytes).map_err(StepError::write(&to))?;

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::action::{Action, ActionResult, Made, Origin, Seen, StepRecord};
+use crate::action::{Action, ActionKey, ActionResult, Made, Origin, Seen, StepRecord};
 use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
@@ -13,7 +13,7 @@ use crate::base::tree::{Entry, Node, Tree};
 use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
 use crate::fingerprint::discovered;
 use crate::fingerprint::files::{FileError, Files};
-use crate::graph::{Class, Graph, Step};
+use crate::graph::{Class, Graph, OutputPattern, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
 use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
@@ -123,14 +123,14 @@ pub fn answer(
     is_exclusive: &dyn Fn() -> bool,
 ) -> Result<Answer, StoreError> {
     if !step.discovers() {
-        return answer_to(store, bench.graph, action, is_exclusive);
+        return answer_to(store, bench.graph, step, action, is_exclusive);
     }
     let key = action.key();
     for set in store.path_sets(&key)? {
         // What can't be digested answers to nothing.
         let names = set.iter().map(String::as_str);
         let Ok(found) = discovered::components(bench.files, &bench.graph.root, names) else { continue };
-        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, &action.with(found), is_exclusive)? {
+        if let hit @ Answer::Hit(..) = answer_to(store, bench.graph, step, &action.with(found), is_exclusive)? {
             return Ok(hit);
         }
     }
@@ -140,21 +140,40 @@ pub fn answer(
 fn answer_to(
     store: &Store,
     graph: &Graph,
+    step: &Step,
     action: &Action,
     is_exclusive: &dyn Fn() -> bool,
 ) -> Result<Answer, StoreError> {
-    let permit = match store.lookup(&action.key())? {
+    let look = |key: &ActionKey| match store.lookup(key)? {
+        Lookup::Hit(result) if !is_of(graph, step, &result.made) => store.refuse(key).map(Lookup::Miss),
+        other => Ok(other),
+    };
+    let mut permit = match look(&action.key())? {
         Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
         Lookup::Miss(permit) => permit,
     };
     let bound = action.bound_to(&graph.root);
     let others = std::iter::once(bound).chain(std::iter::once_with(|| action.exclusive()).filter(|_| is_exclusive()));
     for other in others {
-        if let Lookup::Hit(result) = store.lookup(&other.key())? {
-            return Ok(Answer::Hit(other, result));
+        match look(&other.key())? {
+            Lookup::Hit(result) => return Ok(Answer::Hit(other, result)),
+            Lookup::Miss(of_other) => permit = permit.after(&of_other),
         }
     }
     Ok(Answer::Miss(permit))
+}
+
+/// Are these what the step makes? A result under its key says that whoever wrote it had the key, and a path that is
+/// none of the step's outputs may be anybody's.
+fn is_of(graph: &Graph, step: &Step, made: &Made) -> bool {
+    let paths: Vec<PathBuf> = made.outputs.entries().iter().map(|entry| graph.root.join(&entry.path)).collect();
+    let is_declared = |path: &PathBuf| step.outputs.iter().any(|output| output.pattern.covers(path));
+    let is_there = |output: &OutputPattern| output.optional || paths.iter().any(|path| output.pattern.covers(path));
+    let shared = step.sysroot.map_or(&[][..], |prefix| &graph.prefix(prefix).shared_files);
+    paths.iter().all(is_declared)
+        && step.outputs.iter().all(is_there)
+        && made.layer.is_some() == step.sysroot.is_some()
+        && made.shared.iter().all(|file| shared.contains(&file.path))
 }
 
 /// An action, and whether what lies here answers it.

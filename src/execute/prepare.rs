@@ -18,6 +18,7 @@ use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{Layers, Lookup, StoreError, remove_recorded, remove_tree};
 
+use super::archive;
 use super::build::{Build, StepError, before};
 use super::discovering;
 use super::ownership::{matching, strays};
@@ -238,11 +239,11 @@ impl Build<'_> {
                 if let Some(expected) = sha256 {
                     self.check_sum(path, expected)?;
                 }
-                unpack::archive(path, &source.dir)?;
+                archive::unpack(path, &source.dir).map_err(unpack::UnpackError::from)?;
             }
             SourceFrom::Url { url, sha256 } => {
                 let path = super::fetch::fetch(self.store, url, sha256)?;
-                unpack::archive(&path, &source.dir)?;
+                archive::unpack(&path, &source.dir).map_err(unpack::UnpackError::from)?;
             }
             SourceFrom::Git { url, rev } => {
                 let repository =

@@ -73,13 +73,13 @@ pub(super) fn rename_into(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Sets the time of last use. `false` where there is no such file.
+/// Sets the time of last use, of a link its own. `false` where there is no such file.
 pub(super) fn touch(path: &Path) -> io::Result<bool> {
     let only_mtime = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };
-    match rustix::fs::utimensat(CWD, path, &only_mtime, AtFlags::empty()) {
+    match rustix::fs::utimensat(CWD, path, &only_mtime, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::NOENT) => Ok(false),
         Err(e) => Err(e.into()),
@@ -93,6 +93,26 @@ pub(super) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The same of a file in the store, which somebody else may have put there: what is no file, or is larger than it
+/// can be, is read as nothing at all. No link is followed, no pipe waited for.
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link, or a socket.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Ok(Some(Vec::new())),
+        Err(e) => return Err(e),
+    };
+    let meta = file.metadata()?;
+    let mut bytes = Vec::new();
+    if meta.is_file() && meta.len() <= most {
+        bytes.reserve_exact(usize::try_from(meta.len()).unwrap_or(0) + 1);
+        file.take(most).read_to_end(&mut bytes)?;
+    }
+    Ok(Some(bytes))
 }
 
 /// Removes a file that may be gone already. `true` if it was there.

@@ -14,12 +14,13 @@ use crate::base::ids::StepId;
 use crate::base::sealed::Unreadable;
 use crate::base::stat::Stat;
 
-use super::cas::{Store, unpress};
+use super::cas::{Store, read_frame, unpress};
+use super::coherent::is_coherent;
 use super::error::{StoreError, failed};
-use super::files::{disk_usage, entries_of, read_if_there, remove_if_there, remove_tree};
+use super::files::{disk_usage, entries_of, read_at_most, remove_tree};
 use super::lock::{Sharing, try_lock, wait_lock};
-use super::path_sets::{PATH_SETS, PathSet};
-use super::results;
+use super::path_sets::{MAX_PATH_SETS, PATH_SETS, PathSet};
+use super::results::{MAX_RESULT, RESULT};
 use super::scratch::sweep;
 
 /// Stamps are as coarse as the file system's clock: what is this little older than a build is spared.
@@ -102,12 +103,12 @@ impl Census {
     fn take(store: &Store) -> Result<Self, StoreError> {
         let mut census = Self::default();
         for kept in files_two_deep(&store.root().join("results"))? {
-            let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
-            match results::open(&bytes) {
-                Ok(result) => census.results.push((kept, result)),
+            let bytes = read_at_most(&kept.path, MAX_RESULT).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            match RESULT.open::<ActionResult>(&bytes) {
+                Ok(result) if is_coherent(&result) => census.results.push((kept, result)),
                 Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
                 Err(Unreadable::Version(_)) => census.foreign.push(kept),
-                Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
+                Ok(_) | Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
             }
         }
         for kept in files_two_deep(&store.root().join("frames"))? {
@@ -118,7 +119,8 @@ impl Census {
             }
         }
         for kept in files_two_deep(&store.root().join("paths"))? {
-            let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            let bytes =
+                read_at_most(&kept.path, MAX_PATH_SETS).map_err(failed("read", &kept.path))?.unwrap_or_default();
             match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
                 Ok(_) => census.paths.push(kept),
                 Err(Unreadable::Version(_)) => census.foreign.push(kept),
@@ -160,7 +162,10 @@ fn stored_frames(result: &ActionResult) -> std::collections::HashSet<Digest> {
 fn files_two_deep(dir: &Path) -> Result<Vec<Kept>, StoreError> {
     let mut kept = Vec::new();
     for entry in entries_of(dir).map_err(failed("list", dir))? {
-        kept.extend(files_in(&entry.path())?);
+        // A link leads to what is not ours to collect.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            kept.extend(files_in(&entry.path())?);
+        }
     }
     Ok(kept)
 }
@@ -263,7 +268,7 @@ impl Store {
             frames: census.frames.len(),
             sources: census.sources.len(),
             used,
-            represented: census.results.iter().map(|(_, result)| bytes(&result.made)).fold(0, u64::saturating_add),
+            represented: census.results.iter().map(|(_, result)| bytes(&result.made)).sum(),
             limit: self.limit(),
         })
     }
@@ -304,10 +309,10 @@ impl Store {
 
     /// A damaged one is removed.
     fn check_frame(&self, path: &Path, frame: &crate::action::Frame) -> Result<bool, StoreError> {
-        let bytes = read_if_there(path).map_err(failed("read", path))?;
+        let bytes = read_frame(path).map_err(failed("read", path))?;
         let good = bytes.is_some_and(|bytes| is_whole(&bytes, frame.size, &frame.digest));
         if !good {
-            remove_if_there(path).map_err(failed("remove", path))?;
+            remove_tree(path).map_err(failed("remove", path))?;
         }
         Ok(good)
     }
@@ -363,7 +368,7 @@ fn is_temporary(path: &Path) -> bool {
 
 /// Returns its size.
 fn remove(kept: &Kept) -> Result<u64, StoreError> {
-    remove_if_there(&kept.path).map_err(failed("remove", &kept.path))?;
+    remove_tree(&kept.path).map_err(failed("remove", &kept.path))?;
     Ok(kept.size)
 }
 
@@ -376,5 +381,5 @@ fn files(made: &crate::action::Made) -> usize {
 }
 
 fn bytes(made: &crate::action::Made) -> u64 {
-    made.outputs.size().saturating_add(made.layer.as_ref().map_or(0, |layer| layer.size()))
+    made.outputs.size() + made.layer.as_ref().map_or(0, |layer| layer.size())
 }

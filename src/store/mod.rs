@@ -3,6 +3,7 @@
 //! | file | what it is about |
 //! |---|---|
 //! | `cas`, `results` | the store: frames by digest, results by key |
+//! | `coherent` | what a result must be to be believed |
 //! | `walk`, `capture` | reading what a step made |
 //! | `restore`, `place/` | putting it back |
 //! | `places`, `relocate` | placeholders in layers, found and replaced |
@@ -22,6 +23,7 @@ pub mod any_bytes;
 mod builds;
 mod capture;
 mod cas;
+mod coherent;
 mod error;
 mod files;
 mod gc;
@@ -66,3 +68,4 @@ pub use restore::{Before, Part, remove_recorded};
 pub use results::{Lookup, Permit};
 pub use stand_in::{Entered, Needed, StandIn, Taken};
 pub use state::{Durable, State};
+pub use walk::no_link_above;

@@ -11,9 +11,11 @@ use crate::base::sealed::{Format, Unreadable};
 
 use super::cas::{Store, spread_out};
 use super::error::{StoreError, failed};
-use super::files::{publish_private, read_if_there, remove_if_there, touch};
+use super::files::{publish_private, read_at_most, remove_tree, touch};
 
 pub(super) const PATH_SETS: Format = Format { magic: b"bc-paths", version: 1 };
+/// A larger file is none of ours.
+pub(super) const MAX_PATH_SETS: u64 = 64 << 20;
 /// Sets that are kept of one base.
 const KEPT: usize = 16;
 
@@ -29,7 +31,9 @@ impl Store {
 
     fn read_path_sets(&self, base: &ActionKey) -> Result<Vec<PathSet>, StoreError> {
         let path = self.path_sets_path(base);
-        let Some(bytes) = read_if_there(&path).map_err(failed("read", &path))? else { return Ok(Vec::new()) };
+        let Some(bytes) = read_at_most(&path, MAX_PATH_SETS).map_err(failed("read", &path))? else {
+            return Ok(Vec::new());
+        };
         match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
             Ok(sets) => {
                 touch(&path).map_err(failed("touch", &path))?;
@@ -37,7 +41,7 @@ impl Store {
             }
             Err(Unreadable::Version(_)) => Ok(Vec::new()),
             Err(Unreadable::Damaged | Unreadable::Foreign) => {
-                remove_if_there(&path).map_err(failed("remove", &path))?;
+                remove_tree(&path).map_err(failed("remove", &path))?;
                 Ok(Vec::new())
             }
         }

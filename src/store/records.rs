@@ -5,12 +5,13 @@
 //! or a reader at just that time finds half done is no record, and the step is judged anew under its lock. A
 //! file that is renamed into place each time would cost a new inode and a freed one at every step.
 
-use crate::action::{Made, StepRecord};
+use crate::action::StepRecord;
 use crate::base::ids::StepId;
 use crate::base::sealed::Format;
 
 use std::path::PathBuf;
 
+use super::coherent::is_sound;
 use super::error::{StoreError, failed};
 use super::files::{entries_of, overwrite, read_if_there, remove_if_there};
 use super::state::{State, file_name};
@@ -58,5 +59,5 @@ impl State {
 /// What is recorded is removed one day, so its paths must not lead anywhere else.
 fn opened(bytes: &[u8]) -> Option<StepRecord> {
     let record = RECORD.open::<StepRecord>(bytes).ok()?;
-    record.made.as_ref().is_none_or(Made::is_sound).then_some(record)
+    record.made.as_ref().is_none_or(is_sound).then_some(record)
 }

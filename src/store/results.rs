@@ -8,19 +8,22 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made, Slice};
+use crate::action::{ActionKey, ActionResult, Content, Cost, Frame, Made};
 use crate::base::ids::StepId;
 use crate::base::sealed::{Format, Unreadable};
+use crate::base::stat::Stat;
 use crate::base::tree::{Entry, Node};
 
 use super::capture::{Capture, Kept, Packed};
-use super::cas::{MAX_FRAME, Store, spread_out};
+use super::cas::{Store, spread_out};
+use super::coherent::is_coherent;
 use super::error::{StoreError, failed};
-use super::files::{publish_private, read_if_there, remove_if_there, rename_into, touch};
+use super::files::{publish_private, read_at_most, remove_tree, rename_into, touch};
 
 pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 4 };
-/// A log is read into memory; what we keep of one is a quarter of this.
-const MAX_LOG: u64 = 64 << 20;
+
+/// A larger file is none of ours: two million paths fit.
+pub(super) const MAX_RESULT: u64 = 256 << 20;
 
 #[derive(Debug)]
 pub enum Lookup {
@@ -32,42 +35,56 @@ pub enum Lookup {
 #[derive(Debug)]
 pub struct Permit {
     key: ActionKey,
+    has_dropped: bool,
 }
 
 impl Permit {
     pub fn key(&self) -> &ActionKey {
         &self.key
     }
+
+    /// This one, after a look for what could have answered as well.
+    pub fn after(self, other: &Self) -> Self {
+        Self { has_dropped: self.has_dropped || other.has_dropped, ..self }
+    }
+
+    /// Was there something for the key, which nobody may use?
+    pub fn has_dropped(&self) -> bool {
+        self.has_dropped
+    }
 }
 
 impl Store {
     /// The right to replace whatever the store has for this key: for a step that was forced.
     pub fn replace(&self, key: &ActionKey) -> Permit {
-        Permit { key: *key }
+        Permit { key: *key, has_dropped: false }
+    }
+
+    /// Drops a result that is not what its step makes: who wrote it had a fault, or meant harm.
+    pub fn refuse(&self, key: &ActionKey) -> Result<Permit, StoreError> {
+        self.forget(key)?;
+        Ok(Permit { key: *key, has_dropped: true })
     }
 
     /// The result for this key, if it is there with all its bytes. It then counts as used now.
     pub fn lookup(&self, key: &ActionKey) -> Result<Lookup, StoreError> {
         let path = self.result_path(key);
-        let miss = Ok(Lookup::Miss(Permit { key: *key }));
+        let miss = Ok(Lookup::Miss(self.replace(key)));
         // What is not there needs no protection from a collection.
-        if !path.exists() {
+        if Stat::read(&path).map_err(failed("look at", &path))?.is_none() {
             return miss;
         }
         let _held = self.hold()?;
-        let Some(bytes) = read_if_there(&path).map_err(failed("read", &path))? else { return miss };
-        let result = match open(&bytes) {
-            Ok(result) if result.key == *key => result,
+        let Some(bytes) = read_at_most(&path, MAX_RESULT).map_err(failed("read", &path))? else { return miss };
+        let result = match RESULT.open::<ActionResult>(&bytes) {
+            Ok(result) if result.key == *key && is_coherent(&result) => result,
             // Another program's: it is replaced when we commit ours.
             Err(Unreadable::Version(_)) => return miss,
-            Ok(_) | Err(Unreadable::Damaged | Unreadable::Foreign) => {
-                remove_if_there(&path).map_err(failed("remove", &path))?;
-                return miss;
-            }
+            Ok(_) | Err(Unreadable::Damaged | Unreadable::Foreign) => return self.refuse(key).map(Lookup::Miss),
         };
         for frame in result.content.frames.iter().filter(|frame| frame.inline.is_none()) {
             if !self.touch_frame(&frame.digest)? {
-                remove_if_there(&path).map_err(failed("remove", &path))?;
+                self.forget(key)?;
                 return miss;
             }
         }
@@ -127,8 +144,7 @@ impl Store {
     /// Forgets a result whose bytes turned out to be damaged.
     pub(super) fn forget(&self, key: &ActionKey) -> Result<(), StoreError> {
         let path = self.result_path(key);
-        remove_if_there(&path).map_err(failed("remove", &path))?;
-        Ok(())
+        remove_tree(&path).map_err(failed("remove", &path))
     }
 
     pub(super) fn result_path(&self, key: &ActionKey) -> PathBuf {
@@ -144,27 +160,4 @@ fn now() -> u64 {
 pub(super) fn files_of(made: &Made) -> impl Iterator<Item = &Entry> {
     let layer = made.layer.iter().flat_map(|tree| tree.entries());
     made.outputs.entries().iter().chain(layer).filter(|entry| matches!(entry.node, Node::File { .. }))
-}
-
-/// A result out of its file. One that does not keep to what the rest of this room relies on is damaged.
-pub(super) fn open(bytes: &[u8]) -> Result<ActionResult, Unreadable> {
-    RESULT.open(bytes).and_then(|result| if is_coherent(&result) { Ok(result) } else { Err(Unreadable::Damaged) })
-}
-
-/// A checksum says that we wrote it, not that the program which wrote it had no fault, and its paths decide where files are
-/// written.
-fn is_coherent(result: &ActionResult) -> bool {
-    let content = &result.content;
-    if content.frames.iter().any(|frame| frame.size == 0 || frame.size > MAX_FRAME) {
-        return false;
-    }
-    let total: u64 = content.frames.iter().map(|frame| frame.size).sum();
-    let inside = |slice: &Slice| slice.start.checked_add(slice.len).is_some_and(|end| end <= total);
-    result.made.is_sound()
-        && content.log.is_none_or(|log| log.len <= MAX_LOG)
-        && content.files.iter().chain(&content.log).all(inside)
-        && files_of(&result.made).count() == content.files.len()
-        && files_of(&result.made)
-            .zip(&content.files)
-            .all(|(entry, slice)| matches!(entry.node, Node::File { size, .. } if size == slice.len))
 }

@@ -1,8 +1,9 @@
 //! Directories for what is being made. Each is locked by the process that uses it, so what a killed
 //! process left is told from what a living one still needs, and swept away.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,8 +49,11 @@ impl Drop for Scratch {
 
 /// `None` where another has the directory, or it is gone.
 fn lock_dir(path: &Path) -> io::Result<Option<File>> {
-    let file = match File::open(path) {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // No directory of ours.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => return Ok(None),
         other => other?,
     };
     match file.try_lock() {

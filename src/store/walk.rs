@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::base::paths::is_inner;
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::{PLAIN_DIR, path_order};
+use crate::base::tree::{PLAIN_DIR, is_inner, path_order};
 
 use super::error::{StoreError, failed};
 
@@ -39,7 +38,7 @@ impl Walk {
     pub(super) fn of(root: &Path, paths: &[PathBuf]) -> Result<Self, StoreError> {
         let mut walk = Self::default();
         for path in outermost(paths) {
-            reject_links_above(root, path)?;
+            no_link_above(root, path)?;
             walk.add(root, path.to_owned(), look(&root.join(path))?)?;
         }
         Ok(walk.sorted())
@@ -117,7 +116,7 @@ fn outermost(paths: &[PathBuf]) -> Vec<&Path> {
 }
 
 /// What is reached through a link belongs to somebody else.
-pub(super) fn reject_links_above(root: &Path, path: &Path) -> Result<(), StoreError> {
+pub fn no_link_above(root: &Path, path: &Path) -> Result<(), StoreError> {
     if !is_inner(path) {
         return Err(StoreError::Outside(path.to_owned()));
     }

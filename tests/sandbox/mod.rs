@@ -53,6 +53,8 @@ pub struct Sandbox {
     name: String,
     env: RefCell<BTreeMap<OsString, OsString>>,
     below: RefCell<PathBuf>,
+    /// Bytes of address space that the program gets.
+    memory: std::cell::Cell<Option<u64>>,
 }
 
 impl Sandbox {
@@ -80,8 +82,13 @@ impl Sandbox {
             }
         };
         let world = World { dir, bin, user, gates: RefCell::default() };
-        let sandbox =
-            Self { world: Rc::new(world), name: "work".into(), env: RefCell::default(), below: RefCell::default() };
+        let sandbox = Self {
+            world: Rc::new(world),
+            name: "work".into(),
+            env: RefCell::default(),
+            below: RefCell::default(),
+            memory: std::cell::Cell::default(),
+        };
         sandbox.make_dirs();
         sandbox.reset_env();
         sandbox
@@ -120,8 +127,13 @@ impl Sandbox {
 
     /// Another worktree on the same store, empty, with the same environment.
     pub fn worktree(&self, name: &str) -> Self {
-        let other =
-            Self { world: self.world.clone(), name: name.to_owned(), env: self.env.clone(), below: RefCell::default() };
+        let other = Self {
+            world: self.world.clone(),
+            name: name.to_owned(),
+            env: self.env.clone(),
+            below: RefCell::default(),
+            memory: std::cell::Cell::default(),
+        };
         fs::create_dir_all(other.work()).unwrap();
         other.give(&other.work());
         other
@@ -269,9 +281,7 @@ impl Sandbox {
 
     /// Every path below `path` with its mode and contents: two trees are the same if these are.
     pub fn tree(&self, path: &str) -> Vec<String> {
-        let mut entries = Vec::new();
-        tree(&self.at(path), Path::new(""), &mut entries);
-        entries
+        tree_of(&self.at(path))
     }
 
     /// Files below the worktree and the store that hold these bytes.
@@ -314,6 +324,12 @@ impl Sandbox {
         self
     }
 
+    /// Further runs get so many bytes of address space, and fail where they want more.
+    pub fn limit_memory(&self, bytes: u64) -> &Self {
+        self.memory.set(Some(bytes));
+        self
+    }
+
     /// Runs the program with these words; `'…'` keeps words together.
     #[track_caller]
     pub fn run(&self, words: &str) -> Outcome<'_> {
@@ -328,7 +344,7 @@ impl Sandbox {
     fn command(&self, words: &str) -> Command {
         let args = split(words);
         let mut command = match self.world.user {
-            None => Command::new(&self.world.bin),
+            None => self.program(),
             Some(user) => {
                 let mut command = Command::new("setpriv");
                 command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
@@ -338,6 +354,13 @@ impl Sandbox {
         };
         command.args(args).env_clear().envs(self.env.borrow().iter()).current_dir(self.at(&*self.below.borrow()));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn program(&self) -> Command {
+        let Some(memory) = self.memory.get() else { return Command::new(&self.world.bin) };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -v {}; exec \"$0\" \"$@\"", memory >> 10)]).arg(&self.world.bin);
         command
     }
 
@@ -373,6 +396,13 @@ impl Sandbox {
     }
 }
 
+/// The same of any directory.
+pub fn tree_of(dir: &Path) -> Vec<String> {
+    let mut entries = Vec::new();
+    tree(dir, Path::new(""), &mut entries);
+    entries
+}
+
 fn tree(at: &Path, inner: &Path, entries: &mut Vec<String>) {
     let Ok(meta) = at.symlink_metadata() else { return };
     let mode = meta.mode() & 0o7777;
@@ -383,8 +413,10 @@ fn tree(at: &Path, inner: &Path, entries: &mut Vec<String>) {
         let mut names: Vec<_> = fs::read_dir(at).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         names.iter().for_each(|name| tree(&at.join(name), &inner.join(name), entries));
-    } else {
+    } else if meta.is_file() {
         entries.push(format!("{} {mode:o} {}", inner.display(), fs::read(at).unwrap().escape_ascii()));
+    } else {
+        entries.push(format!("{} {mode:o} (special)", inner.display()));
     }
 }
 

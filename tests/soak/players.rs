@@ -85,7 +85,8 @@ fn build_once(world: &World, worktree: &Worktree, score: &Score, random: &mut Ra
 
 /// At any moment of a build, as far as it has come by then.
 fn kill(mut child: Child, score: &Score, random: &mut Random) {
-    std::thread::sleep(Duration::from_millis(random.below(150) as u64));
+    let within = [100, 400, 1500][random.below(3)];
+    std::thread::sleep(Duration::from_millis(random.below(within) as u64));
     if child.try_wait().unwrap().is_none() {
         child.kill().unwrap();
         score.count(|score| &score.kills);

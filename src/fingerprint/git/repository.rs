@@ -3,13 +3,17 @@
 //! libgit2's own HTTPS would cost each start of ours a millisecond for OpenSSL.
 
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use git2::{ErrorCode, Repository, RepositoryInitOptions, RepositoryOpenFlags};
 
 use crate::base::paths::escaped;
+use crate::base::tree::is_inner;
 
 use super::index::{self, Index, Unread};
 use super::object::Oid;
@@ -38,6 +42,10 @@ pub enum GitError {
     Program { path: PathBuf, command: &'static str, text: String },
     #[error("cannot read `{}`: {error}", escaped(path))]
     Read { path: PathBuf, error: std::io::Error },
+    #[error("cannot write `{}`: {error}", escaped(path))]
+    Write { path: PathBuf, error: std::io::Error },
+    #[error("commit `{rev}` of `{url}` holds `{}`, {why}", escaped(path))]
+    Refused { url: String, rev: String, path: PathBuf, why: &'static str },
     #[error("`{}` changes while it is read", escaped(path))]
     Unstable { path: PathBuf },
     #[error("git input `{shown}`: `{pattern}` matches no file that git tracks or would add")]
@@ -246,12 +254,121 @@ pub fn has_commit(url: &str, rev: &str, store: &Path) -> Result<bool, GitError> 
     Ok(repository.revparse_single(rev).is_ok_and(|object| object.peel_to_commit().is_ok()))
 }
 
-/// Writes the files of a commit to `dest`, raw bytes, without filters.
+/// Writes the files of a commit to `dest`, which is there and empty: raw bytes, without filters, of a submodule an
+/// empty directory. By our own hand, since who made the commit may be anybody: libgit2 lets names pass that git itself
+/// does not, and has no bounds.
 pub fn export(store: &Path, url: &str, rev: &str, dest: &Path) -> Result<(), GitError> {
     let failed = |error| GitError::Commit { url: url.to_owned(), rev: rev.to_owned(), error };
     let repository = Repository::open_bare(store).map_err(failed)?;
     let tree = repository.revparse_single(rev).and_then(|object| object.peel_to_tree()).map_err(failed)?;
-    let mut options = git2::build::CheckoutBuilder::new();
-    options.force().target_dir(dest).disable_filters(true).update_index(false).recreate_missing(true);
-    repository.checkout_tree(tree.as_object(), Some(&mut options)).map_err(failed)
+    let most = size_below(&store.join("objects"), 2).saturating_mul(100).max(1 << 30);
+    let mut export = Export { repository: &repository, files: MOST_FILES, bytes: most };
+    export.tree(&tree, dest, Path::new("")).map_err(|stop| match stop {
+        Stop::Git(error) => failed(error),
+        Stop::Write(path, error) => GitError::Write { path, error },
+        Stop::Refused(path, why) => GitError::Refused { url: url.to_owned(), rev: rev.to_owned(), path, why },
+    })
+}
+
+/// Files and directories of one commit: equal trees are kept once, so a few objects can name any number.
+const MOST_FILES: u64 = 1_000_000;
+/// libgit2 has a file whole in memory.
+const LARGEST_FILE: u64 = 1 << 30;
+const DEEPEST: usize = 256;
+
+/// What of a commit is left to be written.
+struct Export<'r> {
+    repository: &'r Repository,
+    files: u64,
+    bytes: u64,
+}
+
+enum Stop {
+    Git(git2::Error),
+    Write(PathBuf, std::io::Error),
+    Refused(PathBuf, &'static str),
+}
+
+impl From<git2::Error> for Stop {
+    fn from(error: git2::Error) -> Self {
+        Self::Git(error)
+    }
+}
+
+impl Export<'_> {
+    fn tree(&mut self, tree: &git2::Tree, dir: &Path, inner: &Path) -> Result<(), Stop> {
+        for entry in tree {
+            let name = entry.name_bytes();
+            let path = inner.join(OsStr::from_bytes(name));
+            let refused = |why| Err(Stop::Refused(path.clone(), why));
+            if !is_name(name) {
+                return refused("which is no name for a file of a commit");
+            }
+            if path.components().count() > DEEPEST {
+                return refused("which lies too deep");
+            }
+            self.files = match self.files.checked_sub(1) {
+                Some(left) => left,
+                None => return refused("and with it too many files"),
+            };
+            self.entry(&entry, &dir.join(OsStr::from_bytes(name)), &path)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is there yet: what comes twice is an error, and no link is ever on the way.
+    fn entry(&mut self, entry: &git2::TreeEntry, at: &Path, path: &Path) -> Result<(), Stop> {
+        const KIND: i32 = 0o170_000;
+        let taken = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Stop::Refused(path.to_owned(), "which comes twice"),
+            _ => Stop::Write(at.to_owned(), error),
+        };
+        match entry.filemode() & KIND {
+            0o040_000 => {
+                std::fs::create_dir(at).map_err(taken)?;
+                self.tree(&self.repository.find_tree(entry.id())?, at, path)
+            }
+            0o160_000 => std::fs::create_dir(at).map_err(taken),
+            0o120_000 => {
+                let target = self.blob(entry, path)?;
+                std::os::unix::fs::symlink(OsStr::from_bytes(target.content()), at).map_err(taken)
+            }
+            0o100_000 => {
+                let blob = self.blob(entry, path)?;
+                let mode = if entry.filemode() & 0o100 == 0 { 0o644 } else { 0o755 };
+                let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(at).map_err(taken)?;
+                { file }.write_all(blob.content()).map_err(|error| Stop::Write(at.to_owned(), error))
+            }
+            _ => Err(Stop::Refused(path.to_owned(), "which is no file, directory or link")),
+        }
+    }
+
+    fn blob(&mut self, entry: &git2::TreeEntry, path: &Path) -> Result<git2::Blob<'_>, Stop> {
+        let (size, _) = self.repository.odb()?.read_header(entry.id())?;
+        let size = size as u64;
+        match self.bytes.checked_sub(size).filter(|_| size <= LARGEST_FILE) {
+            Some(left) => self.bytes = left,
+            None => return Err(Stop::Refused(path.to_owned(), "and with it too many bytes")),
+        }
+        Ok(self.repository.find_blob(entry.id())?)
+    }
+}
+
+/// Neither a way out, nor what git takes for its own, here or on a file system that sees names otherwise.
+fn is_name(name: &[u8]) -> bool {
+    // HFS+ does not see these.
+    let is_seen = |c: &char| !matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let text: String = String::from_utf8_lossy(name).chars().filter(is_seen).collect();
+    let plain = text.trim_end_matches([' ', '.']).to_ascii_lowercase();
+    is_inner(Path::new(OsStr::from_bytes(name))) && !name.contains(&b'/') && plain != ".git" && plain != "git~1"
+}
+
+/// Bytes of the files in a directory, and so many levels below it.
+fn size_below(dir: &Path, levels: u32) -> u64 {
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_file() => meta.len(),
+        Ok(meta) if meta.is_dir() && levels > 0 => size_below(&entry.path(), levels - 1),
+        _ => 0,
+    };
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(size).fold(0, u64::saturating_add)
 }

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::Digest;
-use crate::base::paths::is_inner;
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::Node;
+use crate::base::tree::{Node, is_inner};
 
 use super::super::error::{StoreError, failed};
 use super::super::threads::spread;

@@ -14,9 +14,9 @@ use crate::base::publish::temporary;
 use crate::base::stat;
 use crate::base::tree::Node;
 
-use super::super::cas::{MAX_FRAME, Store, unpress};
+use super::super::cas::{MAX_FRAME, Store, read_frame, unpress};
 use super::super::error::{StoreError, failed};
-use super::super::files::{read_full, read_if_there, remove_if_there};
+use super::super::files::{read_full, remove_if_there, remove_tree};
 use super::super::threads::spread;
 use super::look::Todo;
 use super::{Bytes, Piece, Site};
@@ -55,7 +55,7 @@ impl<'a> Pack<'a> {
             Some(inline) => unpress(inline, frame.size),
             None => {
                 let path = self.store.frame_path(&frame.digest);
-                let read = read_if_there(&path).map_err(failed("read", &path))?;
+                let read = read_frame(&path).map_err(failed("read", &path))?;
                 read.and_then(|compressed| unpress(&compressed, frame.size))
             }
         };
@@ -74,7 +74,7 @@ impl<'a> Pack<'a> {
     fn lost(&self, frames: std::ops::Range<usize>) -> StoreError {
         for frame in self.result.content.frames[frames].iter().filter(|frame| frame.inline.is_none()) {
             let path = self.store.frame_path(&frame.digest);
-            if let Err(e) = remove_if_there(&path) {
+            if let Err(e) = remove_tree(&path) {
                 return failed("remove", &path)(e);
             }
         }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Seen;
 use crate::base::ids::StepId;
 use crate::base::sealed::Format;
-use crate::base::tree::{Node, Tree, in_order, path_order};
+use crate::base::tree::{Node, Tree, is_inner, path_order};
 
 use super::super::error::{StoreError, failed};
 use super::super::files::{entries_of, overwrite, read_if_there, remove_if_there};
@@ -57,6 +57,12 @@ pub(super) fn find<'r>(share: &'r [Row], path: &Path) -> Option<&'r Row> {
 /// Does the share have all of the tree?
 pub(super) fn holds(share: &[Row], tree: &Tree) -> bool {
     tree.entries().iter().all(|entry| find(share, &entry.path).is_some_and(|row| row.node == entry.node))
+}
+
+/// What is in a share is removed one day, so it must not lead out of the prefix.
+fn is_in_order(share: &[Row]) -> bool {
+    share.windows(2).all(|pair| path_order(&pair[0].path, &pair[1].path).is_lt())
+        && share.iter().all(|row| is_inner(&row.path))
 }
 
 /// The shares of a prefix as they were read.
@@ -210,7 +216,7 @@ fn read_all(dir: &Path) -> Result<BTreeMap<StepId, Share>, StoreError> {
         let path = entry.path();
         let bytes = read_if_there(&path).map_err(failed("read", &path))?;
         let share = bytes.and_then(|bytes| SHARE.open::<(StepId, Share)>(&bytes).ok());
-        let share = share.filter(|(_, rows)| in_order(rows.iter().map(|row| (row.path.as_path(), &row.node))));
+        let share = share.filter(|(_, rows)| is_in_order(rows));
         shares.extend(share.filter(|(step, _)| entry.file_name() == *file_name(step)));
     }
     Ok(shares)
