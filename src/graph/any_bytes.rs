@@ -43,24 +43,23 @@ fn split<'b>(bytes: &'b [u8], at: &[u8]) -> Vec<&'b [u8]> {
     parts
 }
 
-/// The graphs that can be asked for.
+/// The graphs that can be asked for: by default, and for a target with arguments.
 fn graphs(manifest: &Manifest) {
     let host_triple = "x86_64-unknown-linux-gnu".to_owned();
     let names: Vec<String> = manifest.tasks.keys().take(2).cloned().collect();
-    let targets = manifest.targets.keys().take(1).cloned();
-    let all = Request { names: names.clone(), host_triple: host_triple.clone(), ..Request::default() };
-    let mut requests = vec![Request { host_triple, ..Request::default() }, all.clone()];
-    requests.extend(targets.map(|target| Request { target: Some(target), ..all.clone() }));
-    let args_for = names.first().cloned();
-    requests.push(Request { args_for, args: vec!["x y".into(), "'".into()], ..all });
-    for request in requests {
+    let (args_for, target) = (names.first().cloned(), manifest.targets.keys().next().cloned());
+    let args = vec!["x y".into(), "'".into()];
+    let asked = Request { names, target, args_for, args, host_triple: host_triple.clone() };
+    for (is_first, request) in [(true, Request { host_triple, ..Request::default() }), (false, asked)] {
         match super::build(manifest, &request) {
             Err(errors) => assert_shown(&errors),
             Ok(graph) => {
                 assert_sound(&graph, manifest);
-                let again = super::build(manifest, &request).expect("what could be built can be built again");
-                assert!(format!("{:?}", again.steps) == format!("{:?}", graph.steps), "another graph");
                 let _ = request.resolve(manifest);
+                if is_first {
+                    let again = super::build(manifest, &request).expect("what could be built can be built again");
+                    assert!(format!("{:?}", again.steps) == format!("{:?}", graph.steps), "another graph");
+                }
             }
         }
     }
