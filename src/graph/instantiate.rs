@@ -126,7 +126,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// At which target a need is meant (DESIGN §needs).
+    /// At which target a need is meant.
     fn need_target(&mut self, id: &StepId, need: &Spanned<String>) -> Option<String> {
         let (name, written) = match need.split_once('@') {
             Some((name, target)) => (name, Some(target)),
