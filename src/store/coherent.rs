@@ -64,7 +64,7 @@ fn are_places(places: &Places, layer: &Tree) -> bool {
         };
         file.places.iter().all(inside) && are_apart(&file.places)
     };
-    places.files.iter().all(file)
+    places.files.windows(2).all(|pair| pair[0].entry < pair[1].entry) && places.files.iter().all(file)
 }
 
 /// In order, none in another?
