@@ -20,7 +20,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let around = tempfile::tempdir().expect("BUG: there is room for a directory");
         let place = Self { around, before: Vec::new() };
         fs::create_dir_all(place.path().join("deep")).expect("BUG: a directory can be made");

@@ -18,7 +18,7 @@ use super::{archive, explain, inside};
 
 /// An archive, packed or not: unpacked or refused, and nothing beside it either way.
 pub fn unpacking(bytes: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     let (packed, dest) = (place.path().join("archive"), place.path().join("deep/source"));
     write(&packed, bytes);
     match archive::unpack(&packed, &dest) {

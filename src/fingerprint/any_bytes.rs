@@ -18,7 +18,7 @@ use super::tools::{self, Tools};
 /// The body of the digests of files. What they say is not believed of a file that is another.
 pub fn digests(body: &[u8]) {
     drop(sealed::<Vec<(OsString, files::Entry)>>(&files::FORMAT, body));
-    let place = Place::new();
+    let place = Place::make();
     let (memory, file) = (place.path().join("files"), place.path().join("deep/a"));
     write(&memory, &files::FORMAT.seal_bytes(body));
     write(&file, b"now");
@@ -33,7 +33,7 @@ pub fn digests(body: &[u8]) {
 
 /// The body of what programs said.
 pub fn versions(body: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     let memory = place.path().join("versions");
     write(&memory, &tools::FORMAT.seal_bytes(body));
     let (files, outside) = (Files::default(), Outside::new(std::iter::empty()));
@@ -81,7 +81,7 @@ fn use_packages(packages: &host::packages::Packages) {
 /// A database of dpkg: `status`, a NUL, the list of its first package, a NUL, `diversions`.
 pub fn dpkg(bytes: &[u8]) {
     let mut parts = bytes.splitn(3, |byte| *byte == 0);
-    let place = Place::new();
+    let place = Place::make();
     let dir = place.path();
     write(&dir.join("status"), parts.next().unwrap_or_default());
     write(&dir.join("info/a.list"), parts.next().unwrap_or_default());
@@ -95,7 +95,7 @@ pub fn dpkg(bytes: &[u8]) {
 
 /// A database of apk.
 pub fn apk(bytes: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     write(&place.path().join("installed"), bytes);
     if let Ok(packages) = host::apk::read(&place.path()) {
         use_packages(&packages);
@@ -104,7 +104,7 @@ pub fn apk(bytes: &[u8]) {
 
 /// A package of pacman: `desc`, a NUL, `files`; twice, so that it has a neighbour.
 pub fn pacman(bytes: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     let (desc, files) = bytes.split_at(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
     let dir = place.path().join("local");
     for name in ["a", "b"] {
@@ -118,7 +118,7 @@ pub fn pacman(bytes: &[u8]) {
 
 /// The body of a proof: it is believed only where its facts hold.
 pub fn proof(body: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     let file = place.path().join("proofs/x");
     write(&file, &proof::FORMAT.seal_bytes(body));
     let outside = Outside::new(std::iter::empty());

@@ -13,7 +13,7 @@ use super::{Class, Graph, NeedOrigin, Request, shell};
 
 /// A manifest: `tasks.toml`, and after each line `#file` another file: `1.toml`, `2.toml`…
 pub fn manifest(bytes: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     let root = place.path().join("deep");
     for (i, text) in split(bytes, b"\n#file\n").into_iter().enumerate() {
         let name = if i == 0 { load::FILE_NAME.to_owned() } else { format!("{i}.toml") };
@@ -126,7 +126,7 @@ pub fn shell(bytes: &[u8]) {
     }
 }
 
-/// Two patterns and paths, a line each. Who matches a path that both match can meet.
+/// Two patterns and paths, a line each. What both match is where they can meet, and is found from above.
 pub fn patterns(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split('\n');
@@ -141,6 +141,11 @@ pub fn patterns(bytes: &[u8]) {
         if one.matches(&path) && other.matches(&path) {
             assert!(one.may_meet(&other), "{} and {} both match {}", one.shown, other.shown, path.display());
         }
-        assert!(!one.matches(&path) || one.covers(&path), "a match that is not covered");
+        if one.matches(&path) {
+            assert!(one.covers(&path), "a match that is not covered");
+            let above = path.ancestors().skip(1);
+            let mut above = above.filter(|dir| !one.is_glob() || dir.starts_with(one.fixed_part()));
+            assert!(above.all(|dir| one.may_match_below(dir)), "{} is not looked for in a directory", path.display());
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::action::{ActionResult, Made, StepRecord};
+use crate::action::{ActionResult, Made, Slice, StepRecord};
 use crate::base::any_bytes::{Place, sealed, write};
 use crate::base::digest::Digest;
 use crate::base::ids::StepId;
-use crate::base::tree::{Entry, Node, Tree};
+use crate::base::tree::{Node, Tree};
 
 use super::cas::{MAX_FRAME, spread_out, unpress};
 use super::results::RESULT;
@@ -23,7 +23,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let place = Place::new();
+        let place = Place::make();
         let root = place.path().join("deep");
         let store = Store::open(&place.path().join("home"), Some(1 << 30)).expect("a store can be made");
         let state = State::open(&root).expect("a state can be made");
@@ -63,23 +63,23 @@ pub fn pack(body: &[u8]) {
         }
     }
     let mut slices = said.content.files.clone().into_iter();
-    let mut right = |tree: &Tree| {
-        let entry = |entry: &Entry| {
-            let mut entry = entry.clone();
-            if let Node::File { digest, size, .. } = &mut entry.node
-                && let Some(slice) = slices.next()
-            {
-                let (start, len) = (slice.start as usize, slice.len as usize);
-                let part = start.checked_add(len).and_then(|end| bytes.get(start..end));
-                (*digest, *size) = (Digest::of(part.unwrap_or_default()), slice.len);
-            }
-            entry
-        };
-        Tree::new(tree.entries().iter().map(entry).collect())
-    };
-    said.made.outputs = right(&said.made.outputs);
-    said.made.layer = said.made.layer.as_ref().map(right);
+    said.made.outputs = right(&said.made.outputs, &mut slices, &bytes);
+    said.made.layer = said.made.layer.as_ref().map(|layer| right(layer, &mut slices, &bytes));
     use_result(&said, &frames);
+}
+
+/// The tree with the sizes and digests of what the slices say.
+fn right(tree: &Tree, slices: &mut impl Iterator<Item = Slice>, bytes: &[u8]) -> Tree {
+    let mut entries = tree.entries().to_vec();
+    let files = entries.iter_mut().filter(|entry| matches!(entry.node, Node::File { .. }));
+    for (entry, slice) in files.zip(slices) {
+        let (start, len) = (slice.start as usize, slice.len as usize);
+        let part = start.checked_add(len).and_then(|end| bytes.get(start..end)).unwrap_or_default();
+        if let Node::File { size, digest, .. } = &mut entry.node {
+            (*size, *digest) = (slice.len, Digest::of(part));
+        }
+    }
+    Tree::new(entries)
 }
 
 /// Everything that is done with a result: it is found or it is none; it is put in place, below its root, and then all of it is
@@ -245,7 +245,7 @@ pub fn kept(body: &[u8]) {
 
 /// The body of the header of a state.
 pub fn header(body: &[u8]) {
-    let place = Place::new();
+    let place = Place::make();
     let root = place.path().join("deep");
     write(&root.join(".bcache/format"), &state::FORMAT.seal_bytes(body));
     State::open(&root).expect("a state of whatever kind is opened, or put aside");

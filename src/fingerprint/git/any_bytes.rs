@@ -54,7 +54,7 @@ fn use_snapshot(mut snapshot: Snapshot) {
     if !snapshot.dirs.is_empty() {
         assert_eq!(changes::since(&listing, &snapshot), Some(Vec::new()), "it is different from itself");
     }
-    let place = Place::new();
+    let place = Place::make();
     write(&place.path().join("deep/b"), b"b");
     // What it says is compared with the disk; an error is a file that can't be read.
     let _ = memory::check(&place.path(), &mut snapshot);
