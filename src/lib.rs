@@ -19,6 +19,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod action;
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 pub mod base;
 pub mod cli;
 pub mod command;

@@ -1,5 +1,7 @@
 //! Floor 0: words that every room shares. Nothing here knows what a build is.
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 pub mod digest;
 pub mod ids;
 pub mod paths;

@@ -14,8 +14,8 @@ use crate::store::State;
 
 use super::judging::Results;
 
-const FORMAT: Format = Format { magic: b"bc-made\n", version: 2 };
-const HOST: Format = Format { magic: b"bchosts\n", version: 1 };
+pub(super) const FORMAT: Format = Format { magic: b"bc-made\n", version: 2 };
+pub(super) const HOST: Format = Format { magic: b"bchosts\n", version: 1 };
 /// Names of files that are listed.
 const NAMED: usize = 3;
 /// Packages that are listed: one source makes several.

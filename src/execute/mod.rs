@@ -32,6 +32,8 @@
 //! | [`inside`] | our own binary as the parent of a step's commands |
 //! | `sys` | the unsafe calls, all of them |
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 pub mod archive;
 pub mod build;
 pub mod cancel;

@@ -21,7 +21,7 @@ use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::{Instant, Kind, Stat};
 
-const FORMAT: Format = Format { magic: b"bcfiles\n", version: 1 };
+pub(super) const FORMAT: Format = Format { magic: b"bcfiles\n", version: 1 };
 /// Saves that an entry survives without being used.
 const MAX_AGE: u8 = 50;
 const SHARDS: usize = 16;
@@ -68,7 +68,7 @@ impl FileError {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     observation: Observation,
     sha256: Option<[u8; 32]>,
     age: u8,
@@ -121,7 +121,7 @@ impl Files {
         let mut kept: Vec<(OsString, Entry)> = Vec::new();
         for shard in &self.shards {
             for (path, entry) in lock(shard).iter() {
-                let age = if entry.current { 0 } else { entry.age + 1 };
+                let age = if entry.current { 0 } else { entry.age.saturating_add(1) };
                 if entry.observation.digest.is_some() && age <= MAX_AGE {
                     kept.push((path.clone().into(), Entry { age, ..entry.clone() }));
                 }
@@ -462,6 +462,20 @@ mod tests {
     fn age(path: &Path) {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+    }
+
+    #[test]
+    fn what_was_not_used_for_as_long_as_can_be_counted_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = dir.path().join("files");
+        for (age, kept) in [(MAX_AGE - 1, 1), (MAX_AGE, 0), (u8::MAX, 0)] {
+            let observation = Observation { stat: None, settled: true, digest: Some(Digest::of(b"x")) };
+            let entry = Entry { age, ..Entry::new(observation, None) };
+            fs::write(&memory, FORMAT.seal(&vec![(OsString::from("f"), entry)])).unwrap();
+            Files::load(&memory).save(&memory).unwrap();
+            let left: Vec<(OsString, Entry)> = FORMAT.open(&fs::read(&memory).unwrap()).unwrap();
+            assert_eq!(left.len(), kept, "{age}");
+        }
     }
 
     #[test]

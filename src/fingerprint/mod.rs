@@ -5,6 +5,8 @@
 //! keeps account of what this process has seen: the account of a run that ended with all steps fresh is
 //! the proof ([`proof`]) that the next run checks instead of thinking again.
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 pub mod assemble;
 pub mod cargo;
 pub mod depfile;

@@ -23,7 +23,7 @@ use super::env::Outside;
 use super::files::{Observation, still_holds};
 use super::git;
 
-const FORMAT: Format = Format { magic: b"bcproof\n", version: 2 };
+pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 2 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.

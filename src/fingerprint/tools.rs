@@ -28,7 +28,7 @@ use crate::manifest::model::Tool;
 use super::env::Outside;
 use super::files::{FileError, Files, Observation};
 
-const FORMAT: Format = Format { magic: b"bctools\n", version: 1 };
+pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 1 };
 /// A program that has not said its version by then is known by its content alone.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More than any version text; a program that prints its help instead is cut here.
@@ -74,7 +74,7 @@ struct Versions {
 
 /// What a version command said, and the facts that this rests on.
 #[derive(Clone, Serialize, Deserialize)]
-struct Version {
+pub(super) struct Version {
     #[serde(with = "crate::base::paths::bytes")]
     program: PathBuf,
     command: String,

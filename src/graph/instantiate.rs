@@ -292,7 +292,8 @@ impl<'a> Builder<'a> {
         let placeholder = declared.relocatable.then(|| placeholder::of(&sysroot.value, &id.target));
         fill.fits(&path, placeholder.as_deref(), declared.path.span);
         let ix = PrefixIx(self.prefixes.len() as u32);
-        let shared_files = declared.shared_files.iter().map(|f| PathBuf::from(&f.value)).collect();
+        let clean = |file: &Spanned<String>| join_clean(Path::new(""), Path::new(&file.value));
+        let shared_files = declared.shared_files.iter().filter_map(clean).collect();
         let span = declared.path.span;
         self.prefixes.push(Prefix { name: name.clone(), path, placeholder, shared_files, span });
         self.prefix_by_name.insert(name, ix);

@@ -3,6 +3,8 @@
 //! [`build`] makes the graph of the *whole* manifest, so that every error of it is said at once
 //! whatever was asked for; [`Graph::select`] then picks what a request needs.
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 mod cargo;
 mod cycle;
 mod depfiles;

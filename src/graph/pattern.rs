@@ -171,17 +171,22 @@ fn may_reach(pattern: &[String], dir: &[String]) -> bool {
     match (pattern, dir) {
         (_, []) => true,
         ([], _) => false,
-        ([first, ..], _) if first == "**" => true,
-        // Braces may hold a slash: such a pattern can be anywhere.
-        ([first, ..], _) if first.contains('{') != first.contains('}') => true,
+        ([first, ..], _) if !stands_for_one(first) => true,
         ([first, rest @ ..], [name, names @ ..]) => part_matches(first, name) && may_reach(rest, names),
     }
+}
+
+/// Is it a pattern for one part of a path? Not `**`, also in braces, nor what is cut in two at a slash in braces or brackets, or behind a
+/// backslash: such a pattern can be anywhere from here on.
+fn stands_for_one(part: &str) -> bool {
+    let count = |of: char| part.matches(of).count();
+    count('{') == count('}') && count('[') == count(']') && !part.contains("**") && !part.ends_with('\\')
 }
 
 fn globs_meet(a: &[String], b: &[String]) -> bool {
     match (a, b) {
         ([], []) => true,
-        ([first, ..], _) | (_, [first, ..]) if first == "**" => true,
+        ([first, ..], _) | (_, [first, ..]) if !stands_for_one(first) => true,
         ([x, rest_a @ ..], [y, rest_b @ ..]) => {
             let meet = if is_glob(x) && is_glob(y) { true } else { part_matches(x, y) || part_matches(y, x) };
             meet && globs_meet(rest_a, rest_b)
@@ -254,5 +259,15 @@ mod tests {
         assert!(pattern("dist/*.js").may_meet(&pattern("dist/*")));
         assert!(pattern("**/*.js").may_meet(&pattern("dist/*")));
         assert!(!pattern("src/*.js").may_meet(&pattern("dist/*")));
+    }
+
+    #[test]
+    fn two_globs_that_match_one_path_meet_however_their_slashes_are_written() {
+        for (one, other, path) in [("{a/b,c}/d", "c/*", "c/d"), ("{a/b,c}/d", "?/d", "c/d"), ("x{/a,b}", "*", "xb")] {
+            let (one, other, path) = (pattern(one), pattern(other), Path::new("/w").join(path));
+            assert!(one.matches(&path) && other.matches(&path), "{} {}", one.shown, other.shown);
+            assert!(one.may_meet(&other) && other.may_meet(&one), "{} {}", one.shown, other.shown);
+            assert!(one.may_match_below(path.parent().unwrap()), "{}", one.shown);
+        }
     }
 }

@@ -31,6 +31,9 @@ const WRAPPERS: &[&str] = &["command", "env", "exec", "nice", "nohup", "time", "
 /// Programs that take a script as their first operand.
 const INTERPRETERS: &[&str] = &["bash", "dash", "node", "perl", "python", "python3", "ruby", "sh", "zsh"];
 
+/// Nobody writes more substitutions one in another.
+const MAX_DEPTH: usize = 50;
+
 /// What a command starts: programs by name, and the script given to an interpreter.
 pub fn programs(words: &[Option<String>]) -> Vec<&str> {
     let mut found = Vec::new();
@@ -93,6 +96,7 @@ pub fn scan(text: &str) -> Script {
         script: Script::default(),
         heredocs: Vec::new(),
         in_backticks: false,
+        depth: 0,
     };
     scanner.commands(None);
     scanner.script
@@ -106,6 +110,8 @@ struct Scanner {
     heredocs: Vec<(String, bool)>,
     /// Inside backticks the next one closes.
     in_backticks: bool,
+    /// Substitutions around it.
+    depth: usize,
 }
 
 /// What ended a word.
@@ -154,7 +160,8 @@ impl Scanner {
                         mode = Mode::Pattern;
                     }
                 }
-                '`' if close == Some('`') => break,
+                // It ends what began inside of it too, as `$(` here: `a $(b`
+                '`' if self.in_backticks => break,
                 ')' if mode == Mode::Pattern => {
                     self.at += 1;
                     words.clear();
@@ -179,7 +186,7 @@ impl Scanner {
             }
         }
         self.end_command(&mut words, &mut mode);
-        if close.is_some() && self.at < self.chars.len() {
+        if close.is_some() && self.peek(0) == close {
             self.at += 1;
         }
     }
@@ -278,10 +285,10 @@ impl Scanner {
     fn word(&mut self) -> Word {
         let mut text = String::new();
         let (mut known, mut quoted) = (true, false);
-        let mut certain = String::new();
+        let mut certain = 0;
         while let Some(c) = self.peek(0) {
             if known {
-                certain.clone_from(&text);
+                certain = text.len();
             }
             match c {
                 ' ' | '\t' | '\n' | '\r' | ';' | '&' | '|' | '(' | ')' | '<' | '>' => break,
@@ -322,7 +329,7 @@ impl Scanner {
         }
         self.at = self.at.min(self.chars.len());
         // `CC=$(which gcc) make`: that it is an assignment is known, whatever its value.
-        let assigned = certain.split_once('=').map(|(name, _)| format!("{name}="));
+        let assigned = text[..certain].split_once('=').map(|(name, _)| format!("{name}="));
         Word { literal: if known { Some(text) } else { assigned }, quoted }
     }
 
@@ -353,7 +360,7 @@ impl Scanner {
         if self.peek(0) == Some('`') {
             self.at += 1;
             let outer = std::mem::replace(&mut self.in_backticks, true);
-            self.commands(Some('`'));
+            self.substitution('`');
             self.in_backticks = outer;
             return false;
         }
@@ -361,7 +368,7 @@ impl Scanner {
             Some('(') if self.peek(2) == Some('(') => self.skip_balanced('(', ')'),
             Some('(') => {
                 self.at += 2;
-                self.commands(Some(')'));
+                self.substitution(')');
             }
             Some('{') => self.skip_balanced('{', '}'),
             Some(c) if c.is_ascii_alphanumeric() || "_@*#?$!-".contains(c) => {
@@ -377,6 +384,15 @@ impl Scanner {
             }
         }
         false
+    }
+
+    /// Each takes some of our stack: what is too deep is read as if it stood around it.
+    fn substitution(&mut self, close: char) {
+        if self.depth < MAX_DEPTH {
+            self.depth += 1;
+            self.commands(Some(close));
+            self.depth -= 1;
+        }
     }
 
     /// Passes over `$` and what is between the brackets after it.
@@ -407,6 +423,22 @@ mod tests {
             script.commands.iter().flat_map(|words| programs(words)).map(str::to_owned).collect();
         names.retain(|n| !script.functions.contains(n));
         names
+    }
+
+    #[test]
+    fn whatever_is_long_or_deep_is_read_once_and_ends() {
+        let (long, deep) = (3 << 20, 300_000);
+        assert_eq!(found(&format!("cc {}", "x".repeat(long))), ["cc"]);
+        for open in ["$(a ", "`a $(b ", "\"$(a ", "`a \"$(b "] {
+            assert!(found(&open.repeat(deep)).iter().any(|name| name == "a"), "{open}");
+        }
+    }
+
+    #[test]
+    fn a_backtick_ends_what_began_inside_of_it() {
+        assert_eq!(found("`a $(b `"), ["b", "a"]);
+        assert_eq!(found("`a $(b `; c"), ["b", "a", "c"]);
+        assert_eq!(found("x `a $(b $(c `) y"), ["c", "b", "a", "x", "y"]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Does a result keep to what the rest of this room relies on?
+//! Does a result, or a record, keep to what the rest of this room relies on?
 //!
 //! A checksum says that it is as it was written, not who wrote it, nor that whoever did meant well or had no fault; and
 //! a result decides what is written where. Its trees were checked when they were read ([`crate::base::tree`]). What is no
 //! result is dropped, as a damaged one is. Whether it is what its step makes is asked where the step is known.
 
-use crate::action::{ActionResult, Content, FilePlaces, Place, Places};
+use crate::action::{ActionResult, Content, FilePlaces, Made, Place, Places};
 use crate::base::tree::{Entry, Node, Tree, is_inner};
 
 use super::cas::MAX_FRAME;
@@ -20,7 +20,12 @@ pub(super) fn is_coherent(result: &ActionResult) -> bool {
         && has_bytes(&result.content)
         && files_of(made).count() == result.content.files.len()
         && files_of(made).zip(&result.content.files).all(|(entry, slice)| size_of(entry) == slice.len)
-        && made.shared.iter().all(|file| is_inner(&file.path) && file.mode <= 0o7777)
+        && is_sound(made)
+}
+
+/// The same of what a record says that a step made: that is removed one day, and looked for in prefixes.
+pub(super) fn is_sound(made: &Made) -> bool {
+    made.shared.iter().all(|file| is_inner(&file.path) && file.mode <= 0o7777)
         && made.layer.as_ref().map_or(made.places.is_empty(), |layer| are_places(&made.places, layer))
 }
 
@@ -59,7 +64,7 @@ fn are_places(places: &Places, layer: &Tree) -> bool {
         };
         file.places.iter().all(inside) && are_apart(&file.places)
     };
-    places.files.iter().all(file)
+    places.files.windows(2).all(|pair| pair[0].entry < pair[1].entry) && places.files.iter().all(file)
 }
 
 /// In order, none in another?

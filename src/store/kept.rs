@@ -17,7 +17,7 @@ use super::error::{StoreError, failed};
 use super::files::{read_if_there, remove_if_there};
 use super::state::{State, file_name};
 
-const KEPT: Format = Format { magic: b"bc-keptd", version: 1 };
+pub(super) const KEPT: Format = Format { magic: b"bc-keptd", version: 1 };
 
 /// The last run that worked there and came to an end, good or bad.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

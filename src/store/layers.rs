@@ -34,11 +34,11 @@ use super::scratch::{Scratch, sweep};
 use super::state::State;
 use super::threads::spread;
 
-const STAT: Format = Format { magic: b"bc-layer", version: 1 };
+pub(super) const STAT: Format = Format { magic: b"bc-layer", version: 1 };
 
 /// How a layer was last seen.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-struct Sight {
+pub(super) struct Sight {
     /// Aligned with the tree.
     entries: Vec<Seen>,
     /// Every directory, the top (an empty path) first, in the order of their paths.

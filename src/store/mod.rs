@@ -18,6 +18,8 @@
 //! Nothing here knows why a step runs. What is said of bytes is checked when they enter and when
 //! they are used; what is damaged is dropped and counts as never made.
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 mod builds;
 mod capture;
 mod cas;

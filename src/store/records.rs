@@ -11,17 +11,18 @@ use crate::base::sealed::Format;
 
 use std::path::PathBuf;
 
+use super::coherent::is_sound;
 use super::error::{StoreError, failed};
 use super::files::{entries_of, overwrite, read_if_there, remove_if_there};
 use super::state::{State, file_name};
 
-const RECORD: Format = Format { magic: b"bc-recrd", version: 3 };
+pub(super) const RECORD: Format = Format { magic: b"bc-recrd", version: 3 };
 
 impl State {
     pub fn read_record(&self, step: &StepId) -> Result<Option<StepRecord>, StoreError> {
         let path = self.record_path(step);
         let bytes = read_if_there(&path).map_err(failed("read", &path))?;
-        Ok(bytes.and_then(|bytes| RECORD.open::<StepRecord>(&bytes).ok()).filter(|record| record.step == *step))
+        Ok(bytes.and_then(|bytes| opened(&bytes)).filter(|record| record.step == *step))
     }
 
     pub fn write_record(&self, record: &StepRecord) -> Result<(), StoreError> {
@@ -42,7 +43,7 @@ impl State {
         for entry in entries_of(&dir).map_err(failed("list", &dir))? {
             let path = entry.path();
             let bytes = read_if_there(&path).map_err(failed("read", &path))?;
-            let record = bytes.and_then(|bytes| RECORD.open::<StepRecord>(&bytes).ok());
+            let record = bytes.and_then(|bytes| opened(&bytes));
             // A record under another's name, or one half written, is none.
             records.extend(record.filter(|record| self.record_path(&record.step) == path));
         }
@@ -53,4 +54,10 @@ impl State {
     fn record_path(&self, step: &StepId) -> PathBuf {
         self.dir().join("records").join(file_name(step))
     }
+}
+
+/// What is recorded is removed one day, so its paths must not lead anywhere else.
+fn opened(bytes: &[u8]) -> Option<StepRecord> {
+    let record = RECORD.open::<StepRecord>(bytes).ok()?;
+    record.made.as_ref().is_none_or(is_sound).then_some(record)
 }

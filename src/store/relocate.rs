@@ -36,7 +36,7 @@ use super::restore::{Part, pieces};
 use super::state::State;
 use super::threads::spread;
 
-const MOVED: Format = Format { magic: b"bc-moved", version: 1 };
+pub(super) const MOVED: Format = Format { magic: b"bc-moved", version: 1 };
 
 /// What stands for which path in this worktree.
 #[derive(Clone, Debug, Default)]
@@ -75,10 +75,21 @@ struct Edit {
 
 /// The moved tree as it is kept: only what differs.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     /// Of the paths.
     relocation: Digest,
     nodes: Vec<(u32, Node)>,
+}
+
+impl Kept {
+    /// Is each node of a file or link of this tree, and the same kind of thing? What stands for a file has bytes.
+    fn is_of(&self, tree: &Tree) -> bool {
+        self.nodes.iter().all(|(at, node)| match (tree.entries().get(*at as usize).map(|entry| &entry.node), node) {
+            (Some(Node::File { mode, .. }), Node::File { mode: moved, .. }) => mode == moved,
+            (Some(Node::Symlink { .. }), Node::Symlink { .. }) => true,
+            _ => false,
+        })
+    }
 }
 
 impl Relocation {
@@ -144,11 +155,11 @@ impl Relocation {
         let path = kept_path(state, tree);
         let bytes = read_if_there(&path).map_err(failed("read", &path))?;
         let kept = bytes.and_then(|bytes| MOVED.open::<Kept>(&bytes).ok());
-        let kept = kept.filter(|kept| kept.relocation == self.digest());
+        let kept = kept.filter(|kept| kept.relocation == self.digest() && kept.is_of(tree));
         Ok(kept.map(|kept| with_nodes(tree, kept.nodes)))
     }
 
-    fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> Digest {
         let mut hasher = Hasher::new("bcache relocation 1");
         for (placeholder, real) in self.placeholders.iter().zip(&self.real) {
             hasher.text(placeholder).bytes(real.as_os_str().as_bytes());

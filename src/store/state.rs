@@ -40,7 +40,7 @@ use super::files::{private_dir, read_if_there, remove_tree};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
 use super::scratch::{Scratch, sweep};
 
-const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
+pub(super) const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
 
 #[derive(Serialize, Deserialize)]
 struct Header {

@@ -7,9 +7,9 @@
 //! - What the dep-info of the programs names is read as a depfile.
 //! - Steps that share a target directory run one after another: cargo itself would wait, and hold its tokens.
 
-mod messages;
-mod trust;
-mod units;
+pub(super) mod messages;
+pub(super) mod trust;
+pub(super) mod units;
 
 use std::ffi::OsString;
 use std::fs;

@@ -43,7 +43,7 @@ use crate::graph::Cargo;
 use super::super::moment::Clock;
 use super::units::Units;
 
-const FORMAT: Format = Format { magic: b"bctrust\n", version: 2 };
+pub(in crate::execute) const FORMAT: Format = Format { magic: b"bctrust\n", version: 2 };
 /// What says that a directory can be made anew, as backups and cargo read it.
 const TAG: &str =
     "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo bcache.\n";
@@ -95,7 +95,7 @@ impl Surroundings {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Memory {
+pub(in crate::execute) struct Memory {
     sources: Vec<(OsString, Had)>,
     around: Surroundings,
     /// Of a run that did not end: what it may not have taken out yet.

@@ -18,7 +18,7 @@ use crate::base::sealed::Format;
 use crate::base::stat::Stat;
 use crate::graph::Cargo;
 
-const FORMAT: Format = Format { magic: b"bcunits\n", version: 1 };
+pub(in crate::execute) const FORMAT: Format = Format { magic: b"bcunits\n", version: 1 };
 const MEMORY: &str = ".bcache-units";
 const UNITS: &str = ".fingerprint";
 

@@ -27,7 +27,7 @@ use crate::manifest::cargo_config::{self, Membership};
 
 use super::super::files::{FileError, Files};
 
-const FORMAT: Format = Format { magic: b"bccargo\n", version: 2 };
+pub(in crate::fingerprint) const FORMAT: Format = Format { magic: b"bccargo\n", version: 2 };
 /// Answers that are kept.
 const KEPT: usize = 64;
 
@@ -97,10 +97,10 @@ impl Workspace {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Entry {
+pub(in crate::fingerprint) struct Entry {
     question: Digest,
     facts: Vec<(OsString, Option<Digest>)>,
-    workspace: Workspace,
+    pub(in crate::fingerprint) workspace: Workspace,
 }
 
 /// What was asked and answered in this worktree.

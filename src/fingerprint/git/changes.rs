@@ -13,7 +13,7 @@ use super::object::{Mode, Oid};
 use super::snapshot::{Repository, Snapshot, join};
 
 /// A directory after the other: length and bytes of its path, length and bytes of its block.
-const LISTING: Format = Format { magic: b"bcgitls\n", version: 1 };
+pub(super) const LISTING: Format = Format { magic: b"bcgitls\n", version: 1 };
 /// Bytes of an id that a listing keeps: enough to tell two states of one file apart.
 const KEPT: usize = 8;
 

@@ -97,7 +97,7 @@ impl Index {
         index
     }
 
-    fn parse(bytes: Vec<u8>) -> Result<Self, Unread> {
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, Unread> {
         let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         let version = word(4).filter(|version| bytes.starts_with(b"DIRC") && (2..=4).contains(version));
         let (Some(version), Some(count)) = (version, word(8)) else { return Err(Unread::Damaged) };

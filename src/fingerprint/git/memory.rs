@@ -269,7 +269,7 @@ fn check_paths(scope: &Scope, identity: &Identity) -> Result<(), GitError> {
 
 /// What is not as it was when a snapshot was made.
 #[derive(Default)]
-struct Moved {
+pub(super) struct Moved {
     /// Rules or settings are others: every directory must be listed.
     all: bool,
     /// Directories with other names in them.
@@ -290,7 +290,7 @@ impl Moved {
 }
 
 /// Looks at all of a snapshot, and brings it up to date as far as that goes without judging names.
-fn check(real: &Path, known: &mut Snapshot) -> Result<Moved, GitError> {
+pub(super) fn check(real: &Path, known: &mut Snapshot) -> Result<Moved, GitError> {
     let mut moved = Moved::default();
     for at in 0..known.facts.len() {
         let path = look::place(real, &known.facts[at].path);

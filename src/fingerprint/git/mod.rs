@@ -32,6 +32,8 @@
 //! **Known limits.** A file that was checked out or added under filter attributes whose file was removed in a commit since, and
 //! that nobody has touched after, counts as git keeps it in a first look. Repositories with SHA-256 names are an error.
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
 mod changes;
 mod ground;
 pub mod identity;

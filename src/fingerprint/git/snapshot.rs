@@ -270,20 +270,36 @@ impl Snapshot {
         self.is_whole().then_some(self)
     }
 
-    /// Does every range lie in its table?
+    /// Does every range lie in its table, and every name in the directory that it is said to be in?
     fn is_whole(&self) -> bool {
         let is_name = |range: &Range<u32>| range.start <= range.end && range.end as usize <= self.names.len();
         let in_dirs = |at: u32| (at as usize) < self.dirs.len();
         let is_dir = |(at, dir): (usize, &DirSeen)| {
             is_name(&dir.path)
-                && (at == 0 || (dir.parent as usize) < at)
+                && (at == 0 || (dir.parent as usize) < at && self.is_in(dir, &self.dirs[dir.parent as usize]))
                 && at < dir.end as usize
                 && dir.end as usize <= self.dirs.len()
                 && dir.files.start <= dir.files.end
                 && dir.files.end as usize <= self.files.len()
         };
-        self.dirs.iter().enumerate().all(is_dir) && self.files.iter().all(|f| is_name(&f.name) && in_dirs(f.dir))
+        let is_file = |file: &FileSeen| is_name(&file.name) && in_dirs(file.dir) && names_one(self.bytes(&file.name));
+        self.dirs.iter().enumerate().all(is_dir) && self.files.iter().all(is_file)
     }
+
+    /// Both of them have names that are ranges of ours.
+    fn is_in(&self, dir: &DirSeen, parent: &DirSeen) -> bool {
+        let (path, above) = (self.bytes(&dir.path), self.bytes(&parent.path));
+        let inner = match above {
+            b"" => Some(path),
+            above => path.strip_prefix(above).and_then(|rest| rest.strip_prefix(b"/")),
+        };
+        dir.end <= parent.end && inner.is_some_and(names_one)
+    }
+}
+
+/// Is it the name of one thing in a directory?
+fn names_one(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && memchr::memchr2(b'/', 0, name).is_none()
 }
 
 struct Out(Vec<u8>);
@@ -441,5 +457,61 @@ impl<'b> In<'b> {
         let digest = self.array()?;
         let index = if flags & 4 != 0 { Some(IndexOf { root: self.bytes()?, below: self.bytes()? }) } else { None };
         Some(Fact { path, stat, settled: flags & 1 != 0, digest, index })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: Stat = Stat { kind: Kind::File, mode: 0o644, dev: 1, ino: 2, size: 3, mtime: 4, ctime: 5 };
+
+    /// Directories by path, parent and end; files by name and directory.
+    fn snapshot(dirs: &[(&str, u32, u32)], files: &[(&str, u32)]) -> Snapshot {
+        let mut made = Snapshot::default();
+        for (path, parent, end) in dirs {
+            let path = made.intern(path.as_bytes());
+            let listing = Short::default();
+            let (settled, is_ignored, repository, tree) = (true, false, Repository::No, None);
+            let dir = DirSeen {
+                path,
+                parent: *parent,
+                end: *end,
+                files: 0..0,
+                settled,
+                stat: STAT,
+                listing,
+                is_ignored,
+                repository,
+                tree,
+            };
+            made.dirs.push(dir);
+        }
+        for (name, dir) in files {
+            let name = made.intern(name.as_bytes());
+            let (mode, is_tracked, settled, oid) = (Mode::File, true, true, Oid::NONE);
+            made.files.push(FileSeen { name, dir: *dir, mode, is_tracked, settled, stat: STAT, oid });
+        }
+        made
+    }
+
+    fn is_read(dirs: &[(&str, u32, u32)], files: &[(&str, u32)]) -> bool {
+        Snapshot::decode(&snapshot(dirs, files).encode()).is_some()
+    }
+
+    #[test]
+    fn a_memory_whose_names_lead_out_of_their_directories_is_none() {
+        assert!(is_read(&[("", 0, 3), ("a", 0, 3), ("a/b", 1, 3)], &[("x", 0), ("...", 2)]));
+        for name in ["", ".", "..", "../x", "/x", "x/y", "x\0"] {
+            assert!(!is_read(&[("", 0, 1)], &[(name, 0)]), "{name}");
+        }
+        for path in ["", "..", "/a", "a/", "a/b"] {
+            assert!(!is_read(&[("", 0, 2), (path, 0, 2)], &[]), "{path}");
+        }
+        for path in ["a", "b", "ab", "a/", "a/..", "a/b/c", "x/a"] {
+            assert!(!is_read(&[("", 0, 3), ("a", 0, 3), (path, 1, 3)], &[]), "{path}");
+        }
+        // Not in the one that it is said to be in.
+        assert!(!is_read(&[("", 0, 3), ("a", 0, 2), ("a/b", 1, 3)], &[]));
     }
 }

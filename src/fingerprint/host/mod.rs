@@ -27,10 +27,10 @@
 //! **Known limits.** Files of packages are believed to be as they were installed. Modules of interpreters and
 //! libraries without headers count only where something of the identity depends on them.
 
-mod apk;
-mod dpkg;
+pub(super) mod apk;
+pub(super) mod dpkg;
 pub mod packages;
-mod pacman;
+pub(super) mod pacman;
 mod programs;
 
 use std::collections::{BTreeSet, HashMap};
@@ -57,7 +57,7 @@ use packages::{Members, PackageIx, Packages};
 pub use programs::programs;
 
 /// What is kept holds what was made of the lists: a change of [`packages::Contents`] is a new version too.
-const FORMAT: Format = Format { magic: b"bc-host\n", version: 1 };
+pub(super) const FORMAT: Format = Format { magic: b"bc-host\n", version: 1 };
 const ALTERNATIVES: &str = "/etc/alternatives";
 /// How often a database that changes while it is read is read again.
 const TRIES: usize = 5;
@@ -133,8 +133,8 @@ struct Known {
 }
 
 #[derive(Serialize, Deserialize, Default)]
-struct Installed {
-    packages: Packages,
+pub(super) struct Installed {
+    pub(super) packages: Packages,
     /// Links of `/etc/alternatives` and what they say.
     alternatives: Vec<(OsString, OsString)>,
     /// Is `/bin` the same as `/usr/bin`?
@@ -315,7 +315,7 @@ impl<'a> Host<'a> {
             && kept.iter().zip(facts).all(|((path, then), (place, now))| {
                 path == place.as_os_str() && then.stat == now.stat && then.digest == now.digest && now.settled
             });
-        same.then_some(installed)
+        (same && installed.packages.is_whole()).then_some(installed)
     }
 
     /// For the next process; only what can be recognized then.

@@ -162,6 +162,15 @@ impl Packages {
         Self { list, programs }
     }
 
+    /// Of what was read from a file: is every index that of a package, and all in the order in which it is looked for?
+    pub fn is_whole(&self) -> bool {
+        let is_package = |ix: &PackageIx| (*ix as usize) < self.list.len();
+        self.list.is_sorted_by(|a, b| (&a.name, &a.arch) <= (&b.name, &b.arch))
+            && self.programs.is_sorted()
+            && self.programs.iter().all(|(_, ix)| is_package(ix))
+            && self.list.iter().all(|package| package.depends.iter().chain(&package.recommends).all(is_package))
+    }
+
     pub fn get(&self, ix: PackageIx) -> &Package {
         &self.list[ix as usize]
     }
@@ -226,6 +235,32 @@ fn answers(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_that_depend_on_nothing_that_is_there_are_not_believed() {
+        let described = |name: &str| Described {
+            name: name.into(),
+            depends: vec![Wanted::any("b")],
+            recommends: vec![Wanted::any("a")],
+            files: Contents { programs: vec!["/bin/x".into()], ..Contents::default() },
+            ..Described::default()
+        };
+        let good = Packages::new(vec![described("a"), described("b")]);
+        assert!(good.is_whole());
+        let spoilt: [fn(&mut Packages); 6] = [
+            |packages| packages.list[0].depends.push(2),
+            |packages| packages.list[1].recommends.push(u32::MAX),
+            |packages| packages.programs[0].1 = 2,
+            |packages| packages.list.swap(0, 1),
+            |packages| packages.programs.swap(0, 1),
+            |packages| packages.list.clear(),
+        ];
+        for (at, spoil) in spoilt.into_iter().enumerate() {
+            let mut packages = good.clone();
+            spoil(&mut packages);
+            assert!(!packages.is_whole(), "{at}");
+        }
+    }
 
     #[test]
     fn programs_are_files_directly_in_directories_of_programs() {

@@ -6,7 +6,7 @@
 //! is in the way. Before anything changes, a step's share takes in what is about to come, so that a crash
 //! leaves no file without an owner.
 
-mod shares;
+pub(super) mod shares;
 mod strange;
 
 use std::collections::{BTreeMap, HashSet};

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Seen;
 use crate::base::ids::StepId;
 use crate::base::sealed::Format;
-use crate::base::tree::{Node, Tree, path_order};
+use crate::base::tree::{Node, Tree, is_inner, path_order};
 
 use super::super::error::{StoreError, failed};
 use super::super::files::{entries_of, overwrite, read_if_there, remove_if_there};
@@ -29,11 +29,11 @@ use super::super::lock::{Sharing, try_lock, wait_lock};
 use super::super::place::Owned;
 use super::super::state::{State, file_name};
 
-const SHARE: Format = Format { magic: b"bc-share", version: 1 };
+pub(in crate::store) const SHARE: Format = Format { magic: b"bc-share", version: 1 };
 
 /// One path of a step.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(in crate::store) struct Row {
     #[serde(with = "crate::base::paths::bytes")]
     pub path: PathBuf,
     pub node: Node,
@@ -48,7 +48,7 @@ impl Row {
 }
 
 /// The rows of a step, in tree order.
-pub(super) type Share = Vec<Row>;
+pub(in crate::store) type Share = Vec<Row>;
 
 pub(super) fn find<'r>(share: &'r [Row], path: &Path) -> Option<&'r Row> {
     share.binary_search_by(|row| path_order(&row.path, path)).ok().map(|at| &share[at])
@@ -57,6 +57,12 @@ pub(super) fn find<'r>(share: &'r [Row], path: &Path) -> Option<&'r Row> {
 /// Does the share have all of the tree?
 pub(super) fn holds(share: &[Row], tree: &Tree) -> bool {
     tree.entries().iter().all(|entry| find(share, &entry.path).is_some_and(|row| row.node == entry.node))
+}
+
+/// What is in a share is removed one day, so it must not lead out of the prefix.
+fn is_in_order(share: &[Row]) -> bool {
+    share.windows(2).all(|pair| path_order(&pair[0].path, &pair[1].path).is_lt())
+        && share.iter().all(|row| is_inner(&row.path))
 }
 
 /// The shares of a prefix as they were read.
@@ -210,6 +216,7 @@ fn read_all(dir: &Path) -> Result<BTreeMap<StepId, Share>, StoreError> {
         let path = entry.path();
         let bytes = read_if_there(&path).map_err(failed("read", &path))?;
         let share = bytes.and_then(|bytes| SHARE.open::<(StepId, Share)>(&bytes).ok());
+        let share = share.filter(|(_, rows)| is_in_order(rows));
         shares.extend(share.filter(|(step, _)| entry.file_name() == *file_name(step)));
     }
     Ok(shares)

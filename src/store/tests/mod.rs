@@ -1,6 +1,7 @@
 //! Facts about the whole room, on real directories.
 
 mod collecting;
+mod hostile;
 mod layering;
 mod prefixes;
 mod restoring;
