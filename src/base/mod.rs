@@ -1,6 +1,7 @@
 //! Floor 0: words that every room shares. Nothing here knows what a build is.
 
 pub mod digest;
+pub mod disk;
 pub mod ids;
 pub mod paths;
 pub mod publish;

@@ -3,20 +3,22 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::Digest;
 
+use crate::base::disk;
 use crate::base::publish::publish_with;
-use crate::store::Store;
+use crate::store::{Store, remove_tree};
 
 use super::unpack::UnpackError;
 
-/// Where the archive with this checksum is; fetched if it is not in the store yet.
+/// Where the archive with this checksum is; fetched if it is not in the store yet, or is damaged there: a tar has no
+/// checksum of its own, so what a disk did to it would be built from.
 pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackError> {
     let path = store.source_path(sha256);
-    if path.exists() {
+    if holds(&path, sha256).map_err(|error| UnpackError::Archive { archive: path.clone(), error })? {
         return Ok(path);
     }
     let failed = |error| UnpackError::Archive { archive: PathBuf::from(url), error };
@@ -31,19 +33,32 @@ pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackEr
         Err(_) if !found.is_empty() && found != sha256 => {
             Err(UnpackError::Sum { archive: PathBuf::from(url), found, expected: sha256.to_owned() })
         }
+        Err(error) if disk::is_full(&error) => Err(UnpackError::Write { path, error }),
         Err(error) => Err(failed(error)),
     }
 }
 
-/// Writes what the URL gives and returns its checksum.
-fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
-    let config = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(30))).build();
-    let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(io::Error::other)?;
-    let mut body = response.body_mut().as_reader();
+/// Is it there with this checksum? What is there and is not that goes out of the way.
+fn holds(path: &Path, sha256: &str) -> io::Result<bool> {
+    let found = match fs::File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // Nobody may read it: it is as good as damaged.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+        opened => checksum(opened?, &mut io::sink()).ok(),
+    };
+    if found.as_deref() == Some(sha256) {
+        return Ok(true);
+    }
+    remove_tree(path)?;
+    Ok(false)
+}
+
+/// Of what is read, which is written too.
+fn checksum(mut from: impl Read, to: &mut impl Write) -> io::Result<String> {
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
     loop {
-        match body.read(&mut buffer)? {
+        match from.read(&mut buffer)? {
             0 => break,
             n => {
                 hasher.update(&buffer[..n]);
@@ -54,11 +69,23 @@ fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Writes what the URL gives and returns its checksum.
+fn download(url: &str, to: &mut fs::File) -> io::Result<String> {
+    let config = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(30))).build();
+    let mut response = ureq::Agent::new_with_config(config).get(url).call().map_err(io::Error::other)?;
+    checksum(response.body_mut().as_reader(), to)
+}
+
+/// All objects come in packs: libgit2 never comes back from a loose one that is cut off.
+const PACKED: [&str; 2] = ["-c", "fetch.unpackLimit=1"];
+
 /// The commands that bring a commit into the bare repository `store`, to be tried in turn: just the commit
-/// where the server lets us, else all branches and tags.
+/// where the server lets us, else all branches and tags. The repository is named: where it is damaged, git would take one
+/// of the directories above for it, which is somebody's own.
 pub fn commit_commands(url: &str, rev: &str, store: &std::path::Path) -> [Vec<std::ffi::OsString>; 2] {
     let git = |refs: &[&str]| {
-        let mut words: Vec<std::ffi::OsString> = vec!["git".into(), "-C".into(), store.into()];
+        let mut words: Vec<std::ffi::OsString> = vec!["git".into(), "--git-dir".into(), store.into()];
+        words.extend(PACKED.map(Into::into));
         words.extend(["fetch", "--quiet", "--no-tags", "--force", "--", url].map(Into::into));
         words.extend(refs.iter().map(Into::into));
         words

@@ -13,7 +13,7 @@ use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::base::tree::Tree;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::{env, git};
+use crate::fingerprint::env;
 use crate::graph::pattern::Pattern;
 use crate::graph::{OutputPattern, PrefixIx, SourceFrom, Step};
 use crate::store::{Layers, Lookup, StoreError, remove_recorded, remove_tree};
@@ -244,12 +244,7 @@ impl Build<'_> {
                 let path = super::fetch::fetch(self.store, url, sha256)?;
                 unpack::archive(&path, &source.dir)?;
             }
-            SourceFrom::Git { url, rev } => {
-                let repository =
-                    self.store.root().join("git").join(crate::base::digest::Digest::of(url.as_bytes()).short());
-                self.fetch_commit(step, url, rev, &repository)?;
-                unpack::commit(url, rev, &repository, &source.dir)?;
-            }
+            SourceFrom::Git { url, rev } => self.unpack_commit(step, url, rev, &source.dir)?,
         }
         if !assembled.patches.is_empty() {
             self.patch(step, assembled, &source.dir)?;
@@ -268,27 +263,8 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// With the person's own environment: keys, proxies and credential helpers are theirs.
-    fn fetch_commit(&self, step: &Step, url: &str, rev: &str, repository: &Path) -> Result<(), StepError> {
-        if git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)? {
-            return Ok(());
-        }
-        let env: Vec<_> = self.bench.outside.all().clone().into_iter().collect();
-        let [one, all] = super::fetch::commit_commands(url, rev, repository);
-        if self.aside_command(step, one, &self.graph.root, &env)?.ending == Ending::Success {
-            return Ok(());
-        }
-        let finished = self.aside_command(step, all, &self.graph.root, &env)?;
-        if finished.ending == Ending::Success
-            && git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)?
-        {
-            return Ok(());
-        }
-        Err(self.source_failure(step, format!("commit `{rev}` can't be had from `{url}`"), None, finished))
-    }
-
     /// A command of ours on behalf of a step, with its output in the step's log.
-    fn aside_command(
+    pub(super) fn aside_command(
         &self,
         step: &Step,
         command: Vec<OsString>,
@@ -316,7 +292,7 @@ impl Build<'_> {
         if finished.ending == Ending::Cancelled { Err(StepError::Cancelled) } else { Ok(finished) }
     }
 
-    fn source_failure(
+    pub(super) fn source_failure(
         &self,
         step: &Step,
         headline: String,
@@ -351,6 +327,9 @@ impl Build<'_> {
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
     fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled, place: Place) -> Result<View, StepError> {
+        if let Some(why) = self.views.trouble() {
+            return Err(StepError::Untried(why.to_owned()));
+        }
         if let Some(why) = self.views.refusal() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {

@@ -9,6 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::base::disk;
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::fingerprint::git::{self, GitError};
@@ -26,7 +27,7 @@ pub enum UnpackError {
     Outside { archive: PathBuf, member: PathBuf },
     #[error("`{}` has SHA-256 {found}, not {expected}", escaped(archive))]
     Sum { archive: PathBuf, found: String, expected: String },
-    #[error("cannot write `{}`: {error}", escaped(path))]
+    #[error("cannot write `{}`: {}", escaped(path), disk::said(error, path))]
     Write { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Git(#[from] GitError),
@@ -36,7 +37,10 @@ pub enum UnpackError {
 /// those of `dest`.
 pub fn archive(archive: &Path, dest: &Path) -> Result<(), UnpackError> {
     let beside = dest.with_extension("unpack");
-    let failed = |error| UnpackError::Archive { archive: archive.to_owned(), error };
+    let failed = |error| match disk::is_full(&error) {
+        true => UnpackError::Write { path: dest.to_owned(), error },
+        false => UnpackError::Archive { archive: archive.to_owned(), error },
+    };
     let mut tar = tar::Archive::new(decoder(archive)?);
     tar.set_preserve_mtime(true);
     tar.set_preserve_permissions(true);

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::base::disk;
 use crate::base::publish;
 use crate::base::stat::{self, Kind, Stat};
 
@@ -56,6 +57,10 @@ pub(super) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
             fs::create_dir_all(path.parent().ok_or(e)?)?;
             open()?
         }
+        Err(e) if is_of_the_file(&e) => {
+            remove_tree(path).map_err(|_| e)?;
+            open()?
+        }
         other => other?,
     };
     file.write_all(bytes)?;
@@ -93,6 +98,23 @@ pub(super) fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The contents of what can be made again; nothing where they can't be had (a disk that fails, a directory in their
+/// place, permissions): what lies there goes then, or would be in the way for ever.
+pub(super) fn read_if_sound(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let read = read_if_there(path);
+    if read.as_ref().is_err_and(is_of_the_file) {
+        // The failure that is reported is the first one.
+        return remove_tree(path).map(|()| None).or(read);
+    }
+    read
+}
+
+/// Is the file itself at fault, and not the machine (which may be out of memory, say)?
+pub(super) fn is_of_the_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, PermissionDenied};
+    matches!(error.kind(), IsADirectory | PermissionDenied) || disk::is_broken(error)
 }
 
 /// Removes a file that may be gone already. `true` if it was there.

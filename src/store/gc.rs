@@ -11,16 +11,19 @@ use std::path::{Path, PathBuf};
 use crate::action::{ActionKey, ActionResult};
 use crate::base::digest::Digest;
 use crate::base::ids::StepId;
+use crate::base::publish::is_temporary;
 use crate::base::sealed::Unreadable;
 use crate::base::stat::Stat;
 
 use super::cas::{Store, unpress};
 use super::error::{StoreError, failed};
-use super::files::{disk_usage, entries_of, read_if_there, remove_if_there, remove_tree};
+use super::files::{
+    disk_usage, entries_of, is_of_the_file, read_if_sound, read_if_there, remove_if_there, remove_tree,
+};
 use super::lock::{Sharing, try_lock, wait_lock};
 use super::path_sets::{PATH_SETS, PathSet};
 use super::results::RESULT;
-use super::scratch::sweep;
+use super::scratch::{sweep, sweep_temporaries};
 
 /// Stamps are as coarse as the file system's clock: what is this little older than a build is spared.
 const MARGIN: i64 = 2_000_000_000;
@@ -102,10 +105,17 @@ impl Census {
     fn take(store: &Store) -> Result<Self, StoreError> {
         let mut census = Self::default();
         for kept in files_two_deep(&store.root().join("results"))? {
-            let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            // Also a whole one: nobody will look it up.
+            if is_temporary(&kept.path) {
+                census.foreign.push(kept);
+                continue;
+            }
+            let Some(bytes) = bytes_of(&kept)? else {
+                census.damaged.push(kept);
+                continue;
+            };
             match RESULT.open::<ActionResult>(&bytes) {
                 Ok(result) => census.results.push((kept, result)),
-                Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
                 Err(Unreadable::Version(_)) => census.foreign.push(kept),
                 Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
             }
@@ -118,10 +128,13 @@ impl Census {
             }
         }
         for kept in files_two_deep(&store.root().join("paths"))? {
-            let bytes = read_if_there(&kept.path).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            let Some(bytes) = bytes_of(&kept)? else {
+                census.damaged.push(kept);
+                continue;
+            };
             match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
-                Ok(_) => census.paths.push(kept),
-                Err(Unreadable::Version(_)) => census.foreign.push(kept),
+                Ok(_) if !is_temporary(&kept.path) => census.paths.push(kept),
+                Ok(_) | Err(Unreadable::Version(_)) => census.foreign.push(kept),
                 Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
                 Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
             }
@@ -152,6 +165,12 @@ impl Census {
     }
 }
 
+/// Frames that no result refers to go. Returns their size.
+fn remove_orphans(census: &Census, references: &HashMap<Digest, usize>) -> Result<u64, StoreError> {
+    let orphans = census.frames.iter().filter(|(digest, _)| !references.contains_key(digest));
+    orphans.map(|(_, kept)| remove(kept)).sum()
+}
+
 /// Each frame once.
 fn stored_frames(result: &ActionResult) -> std::collections::HashSet<Digest> {
     result.content.frames.iter().filter(|frame| frame.inline.is_none()).map(|frame| frame.digest).collect()
@@ -160,7 +179,10 @@ fn stored_frames(result: &ActionResult) -> std::collections::HashSet<Digest> {
 fn files_two_deep(dir: &Path) -> Result<Vec<Kept>, StoreError> {
     let mut kept = Vec::new();
     for entry in entries_of(dir).map_err(failed("list", dir))? {
-        kept.extend(files_in(&entry.path())?);
+        // What else lies there is not ours.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            kept.extend(files_in(&entry.path())?);
+        }
     }
     Ok(kept)
 }
@@ -179,6 +201,12 @@ fn files_in(dir: &Path) -> Result<Vec<Kept>, StoreError> {
 impl Store {
     /// At the end of a build: collects if the limit is exceeded and nobody else uses the store.
     pub fn trim(&self) -> Result<Option<GcReport>, StoreError> {
+        // What killed builds left counts in no total.
+        let incoming = self.incoming();
+        sweep(&incoming).map_err(failed("remove", &incoming))?;
+        for dir in [self.root(), &self.root().with_file_name("host")] {
+            sweep_temporaries(dir);
+        }
         if self.settle_usage()?.is_some_and(|used| used <= self.limit()) {
             return Ok(None);
         }
@@ -192,6 +220,15 @@ impl Store {
     pub fn gc(&self, limit: u64) -> Result<GcReport, StoreError> {
         let _lock = self.own()?;
         self.collect(limit, limit)
+    }
+
+    /// After a commit that failed: the frames that have no result go, where nobody else is at work here. Another
+    /// build may have a result by now that refers to what we put there.
+    pub(super) fn drop_orphans(&self) -> Result<(), StoreError> {
+        let lock = self.locks().join("gc");
+        let Some(_lock) = try_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))? else { return Ok(()) };
+        let census = Census::take(self)?;
+        remove_orphans(&census, &census.references()).map(|_| ())
     }
 
     fn own(&self) -> Result<fs::File, StoreError> {
@@ -208,9 +245,8 @@ impl Store {
         let mut report = GcReport { before: census.used(), ..GcReport::default() };
         let mut left = report.before;
         let mut references = census.references();
-        for (_, kept) in census.frames.iter().filter(|(digest, _)| !references.contains_key(digest)) {
-            left -= remove(kept)?;
-        }
+        left -= remove_orphans(&census, &references)?;
+        // Their writers died: the living ones hold the store.
         for kept in census.foreign.iter().filter(|kept| is_temporary(&kept.path)) {
             left -= remove(kept)?;
         }
@@ -304,7 +340,7 @@ impl Store {
 
     /// A damaged one is removed.
     fn check_frame(&self, path: &Path, frame: &crate::action::Frame) -> Result<bool, StoreError> {
-        let bytes = read_if_there(path).map_err(failed("read", path))?;
+        let bytes = read_if_sound(path).map_err(failed("read", path))?;
         let good = bytes.is_some_and(|bytes| is_whole(&bytes, frame.size, &frame.digest));
         if !good {
             remove_if_there(path).map_err(failed("remove", path))?;
@@ -356,14 +392,18 @@ fn by_age(census: &Census) -> Vec<Candidate<'_>> {
     all
 }
 
-/// A file whose writer died: the living ones hold the store.
-fn is_temporary(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"))
+/// `None` where it can't be read, whatever it is. What vanished has none.
+fn bytes_of(kept: &Kept) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_if_there(&kept.path) {
+        Ok(bytes) => Ok(Some(bytes.unwrap_or_default())),
+        Err(e) if is_of_the_file(&e) => Ok(None),
+        Err(e) => Err(failed("read", &kept.path)(e)),
+    }
 }
 
 /// Returns its size.
 fn remove(kept: &Kept) -> Result<u64, StoreError> {
-    remove_if_there(&kept.path).map_err(failed("remove", &kept.path))?;
+    remove_tree(&kept.path).map_err(failed("remove", &kept.path))?;
     Ok(kept.size)
 }
 

@@ -11,7 +11,7 @@ use crate::base::sealed::{Format, Unreadable};
 
 use super::cas::{Store, spread_out};
 use super::error::{StoreError, failed};
-use super::files::{publish_private, read_if_there, remove_if_there, touch};
+use super::files::{publish_private, read_if_sound, remove_if_there, touch};
 
 pub(super) const PATH_SETS: Format = Format { magic: b"bc-paths", version: 1 };
 /// Sets that are kept of one base.
@@ -29,7 +29,7 @@ impl Store {
 
     fn read_path_sets(&self, base: &ActionKey) -> Result<Vec<PathSet>, StoreError> {
         let path = self.path_sets_path(base);
-        let Some(bytes) = read_if_there(&path).map_err(failed("read", &path))? else { return Ok(Vec::new()) };
+        let Some(bytes) = read_if_sound(&path).map_err(failed("read", &path))? else { return Ok(Vec::new()) };
         match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
             Ok(sets) => {
                 touch(&path).map_err(failed("touch", &path))?;
@@ -55,7 +55,8 @@ impl Store {
         sets.truncate(KEPT);
         let (path, bytes) = (self.path_sets_path(base), PATH_SETS.seal(&sets));
         publish_private(&path, &bytes).map_err(failed("write", &path))?;
-        self.grew(bytes.len() as u64)
+        self.grew(bytes.len() as u64);
+        Ok(())
     }
 
     fn path_sets_path(&self, base: &ActionKey) -> PathBuf {

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::SetAside;
 use crate::base::digest::Digest;
+use crate::base::disk;
 use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
@@ -36,11 +37,16 @@ use crate::base::stat::{self, Kind, Stat};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
-use super::files::{private_dir, read_if_there, remove_tree};
+use super::files::{entries_of, private_dir, read_if_there, remove_tree};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
-use super::scratch::{Scratch, sweep};
+use super::scratch::{Scratch, sweep, sweep_temporaries};
 
 const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
+
+/// Directories of the state in which nothing is published: what is named like that there is somebody else's.
+const NOT_SWEPT: [&str; 5] = ["aside", "cargo", "t", "tmp", "work"];
+/// Those that hold directories in which something is.
+const DEEPER: [&str; 2] = ["prefixes", "zig"];
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -177,7 +183,8 @@ impl State {
 
     /// Held by every build from its begin to its end.
     pub fn share_build(&self) -> io::Result<StepLock> {
-        let file = wait_lock(&self.dir.join("locks").join("build"), Sharing::Shared)?;
+        let path = self.dir.join("locks").join("build");
+        let file = wait_lock(&path, Sharing::Shared).map_err(disk::at(&path))?;
         Ok(StepLock { _file: file })
     }
 
@@ -188,12 +195,14 @@ impl State {
 
     fn lock_step(&self, step: &StepId, sharing: Sharing) -> io::Result<Option<StepLock>> {
         let digest = Digest::of(step.to_string().as_bytes());
-        let file = try_lock_at(&self.dir.join("locks").join("steps"), &digest, sharing)?;
+        let path = self.dir.join("locks").join("steps");
+        let file = try_lock_at(&path, &digest, sharing).map_err(disk::at(&path))?;
         Ok(file.map(|file| StepLock { _file: file }))
     }
 
     fn try_lock(&self, name: &str, sharing: Sharing) -> io::Result<Option<StepLock>> {
-        let file = try_lock(&self.dir.join("locks").join(name), sharing)?;
+        let path = self.dir.join("locks").join(name);
+        let file = try_lock(&path, sharing).map_err(disk::at(&path))?;
         Ok(file.map(|file| StepLock { _file: file }))
     }
 
@@ -247,6 +256,23 @@ impl State {
         let to = (1..).map(name).find(|path| fs::symlink_metadata(path).is_err()).expect("BUG: numbers end");
         rename_anything(from, &to).map_err(failed("move", from))?;
         Ok(SetAside { from: from.to_owned(), to })
+    }
+
+    /// Removes what killed processes had under way, where it is long ago.
+    pub fn sweep(&self) {
+        sweep_temporaries(&self.dir);
+        // Directories of files that are published, and of directories of such.
+        for entry in entries_of(&self.dir).into_iter().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir())
+                || NOT_SWEPT.iter().any(|name| entry.file_name() == *name)
+            {
+                continue;
+            }
+            sweep_temporaries(&entry.path());
+            if DEEPER.iter().any(|name| entry.file_name() == *name) {
+                entries_of(&entry.path()).into_iter().flatten().for_each(|inner| sweep_temporaries(&inner.path()));
+            }
+        }
     }
 
     /// The file systems that the worktree and the store lie on.
