@@ -11,6 +11,7 @@ use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::{Instant as FileTime, set_mode};
+use crate::base::text::clipped;
 use crate::base::tree::{PLAIN_DIR, Tree};
 use crate::event::{Event, Failure};
 use crate::fingerprint::assemble::Assembled;
@@ -33,6 +34,8 @@ use super::view::layer::{Lower, collect};
 
 /// Bytes of a failed step's log that go into the event.
 const SHOWN: u64 = 16 << 20;
+/// Bytes of a command that are shown where it failed.
+const LONGEST_COMMAND: usize = 4000;
 
 impl Build<'_> {
     pub(super) fn run_cached(
@@ -493,7 +496,7 @@ impl Build<'_> {
 
     fn shown_command(&self, command: &Command) -> String {
         let text = self.relocation.shown(command.shown().replace(JOBS_MARKER, "N").into_bytes());
-        String::from_utf8_lossy(&text).into_owned()
+        clipped(&String::from_utf8_lossy(&text), LONGEST_COMMAND)
     }
 
     /// How to get to the place where the step failed. One that inherits everything has none of its own.
