@@ -44,9 +44,21 @@ use super::scratch::{Scratch, sweep, sweep_temporaries};
 const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
 
 /// Directories of the state in which nothing is published: what is named like that there is somebody else's.
-const NOT_SWEPT: [&str; 5] = ["aside", "cargo", "t", "tmp", "work"];
-/// Those that hold directories in which something is.
-const DEEPER: [&str; 2] = ["prefixes", "zig"];
+const NOT_SWEPT: [&str; 4] = ["aside", "t", "tmp", "work"];
+/// Those that hold directories in which something is, and how deep.
+const SWEPT_DEEPER: [(&str, u32); 3] = [("cargo", 4), ("prefixes", 1), ("zig", 1)];
+
+fn sweep_below(dir: &Path, depth: u32) {
+    sweep_temporaries(dir);
+    if depth > 0 {
+        let inner = entries_of(dir).into_iter().flatten().filter(is_dir);
+        inner.for_each(|entry| sweep_below(&entry.path(), depth - 1));
+    }
+}
+
+fn is_dir(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -261,16 +273,10 @@ impl State {
     /// Removes what killed processes had under way, where it is long ago.
     pub fn sweep(&self) {
         sweep_temporaries(&self.dir);
-        // Directories of files that are published, and of directories of such.
-        for entry in entries_of(&self.dir).into_iter().flatten() {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir())
-                || NOT_SWEPT.iter().any(|name| entry.file_name() == *name)
-            {
-                continue;
-            }
-            sweep_temporaries(&entry.path());
-            if DEEPER.iter().any(|name| entry.file_name() == *name) {
-                entries_of(&entry.path()).into_iter().flatten().for_each(|inner| sweep_temporaries(&inner.path()));
+        for entry in entries_of(&self.dir).into_iter().flatten().filter(is_dir) {
+            let depth = SWEPT_DEEPER.iter().find(|(name, _)| entry.file_name() == *name).map_or(0, |(_, depth)| *depth);
+            if !NOT_SWEPT.iter().any(|name| entry.file_name() == *name) {
+                sweep_below(&entry.path(), depth);
             }
         }
     }
