@@ -298,7 +298,7 @@ fn a_missing_layer_is_an_error_that_names_it() {
     let mut rig = Rig::new();
     rig.over("prefix", &["layer"], true);
     fs::remove_dir(rig.at("layer")).unwrap();
-    let Err(RunError::Helper { what }) = rig.try_commands(&[&["true"]], None) else { panic!() };
+    let Err(RunError::Helper { what, .. }) = rig.try_commands(&[&["true"]], None) else { panic!() };
     let (prefix, layer) = (rig.at("prefix"), rig.at("layer"));
     let expected = format!(
         "cannot make the view of `{}`: `{}`: No such file or directory (os error 2)",

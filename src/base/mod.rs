@@ -3,6 +3,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod any_bytes;
 pub mod digest;
+pub mod disk;
 pub mod ids;
 pub mod paths;
 pub mod publish;

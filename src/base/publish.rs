@@ -11,13 +11,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What only the user may read.
 const PRIVATE: u32 = 0o600;
+/// What temporary names begin with.
+const TEMPORARY: &str = ".tmp-";
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A temporary name beside `path` that no running process uses.
 pub fn temporary(path: &Path) -> PathBuf {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!(".tmp-{}-{number}", std::process::id()))
+    path.with_file_name(format!("{TEMPORARY}{}-{number}", std::process::id()))
+}
+
+/// Is it the name of what is on its way to its place, or was when its process died?
+pub fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::action::Origin;
 use crate::base::digest::Digest;
+use crate::base::disk;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::stat::Stat;
 use crate::base::text::shell_quote;
@@ -157,9 +158,11 @@ impl Context {
         watch.end_orphans(&self.reporter).map_err(CommandError::io("look for what killed builds left"))?;
         self.remove_gone(opened)?;
         let cancel = Cancel::new(Signals::Caught, GRACE).map_err(CommandError::io("watch for signals"))?;
+        let temporary = tempfile::env::temp_dir();
         let private = tempfile::Builder::new()
             .prefix("bcache-")
-            .tempdir()
+            .tempdir_in(&temporary)
+            .map_err(disk::at(&temporary))
             .map_err(CommandError::io("make a temporary directory"))?;
         let jobserver = Jobserver::new(options.jobs, private.path()).map_err(CommandError::io("make the jobserver"))?;
         let ask = |step: &Step, question: &str| self.ask(step, question);
@@ -191,7 +194,10 @@ impl Context {
             if must_wait {
                 build.syncer.begin_last();
             }
-            self.settle(opened, alive)?;
+            if let Err(error) = self.settle(opened, alive) {
+                // What was built is as it should be; the next build settles again.
+                self.reporter.on(Event::Warning { text: format!("could not tidy up: {}", error.in_full()) });
+            }
             build.syncer.end()?;
             build.tally.confirm_kept(opened.state)?;
         }
@@ -290,6 +296,7 @@ impl Context {
             Layers::of(opened.state).remove_unused(&layers_in_use(&records))?;
             explain::forget_unused(opened.state, &records);
             hiding::forget_old(&opened.state.dir().join(hiding::COVERS));
+            opened.state.sweep();
         }
         Ok(())
     }

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::action::{Made, Origin, Seen, StepRecord};
 use crate::base::digest::Digest;
+use crate::base::disk;
 use crate::base::ids::{StepId, StepIx};
+use crate::base::paths::escaped;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
@@ -524,7 +526,9 @@ pub enum StepError {
     Watch(std::io::Error),
     #[error("cannot look for what killed builds left: {0}")]
     Orphans(std::io::Error),
-    #[error("cannot write `{}`: {error}", path.display())]
+    #[error("cannot try whether this machine gives namespaces: {0}")]
+    Untried(String),
+    #[error("cannot write `{}`: {}", escaped(path), disk::said(error, path))]
     Write { path: PathBuf, error: std::io::Error },
     /// The commands failed, or did not make what was declared.
     #[error("{}", failure.headline)]
@@ -549,11 +553,12 @@ impl StepError {
     fn is_ours(&self) -> bool {
         match self {
             Self::Store(e) | Self::Judge(JudgeError::Store(e)) => !matches!(e, StoreError::Conflict(_)),
-            Self::Lock(_) | Self::Watch(_) | Self::Orphans(_) | Self::Write { .. } | Self::Run(_) => true,
+            Self::Lock(_) | Self::Watch(_) | Self::Orphans(_) => true,
+            Self::Untried(_) | Self::Write { .. } | Self::Run(_) => true,
+            Self::Unpack(error) => matches!(error, super::unpack::UnpackError::Write { .. }),
             Self::NeedGone(_)
             | Self::Declined(_)
             | Self::Judge(_)
-            | Self::Unpack(_)
             | Self::Layer(_)
             | Self::Failed { .. }
             | Self::Cancelled => false,
@@ -578,13 +583,8 @@ impl StepError {
 
 /// `could not make `x`: permission denied`.
 fn with_causes(error: &StepError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Digests of all layers that records own: what is kept unpacked.

@@ -100,13 +100,17 @@ impl Build<'_> {
         }
         let entered = stand_ins.iter().map(StandIn::enter).collect::<Result<Vec<Entered>, _>>()?;
         let finished = commands();
-        let mut lost = None;
+        let (mut lost, mut trouble) = (None, None);
         for (entered, stand_in) in entered.into_iter().zip(&stand_ins) {
-            if entered.leave().is_err() {
-                lost.get_or_insert(stand_in.at().to_owned());
+            match entered.leave() {
+                Ok(()) => {}
+                Err(error) if error.is_of_disk() => trouble = Some(error),
+                Err(_) => lost = Some(stand_in.at().to_owned()),
             }
         }
         let mut finished = finished?;
+        // Not by the step's doing.
+        trouble.map_or(Ok(()), Err)?;
         if let Some(at) = lost {
             finished.ending = Ending::ViewLost { at };
             return Ok(finished);

@@ -5,22 +5,23 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::Digest;
 
+use crate::base::disk;
 use crate::base::publish::publish_with;
 use crate::base::url::{Address, Credentials};
-use crate::store::Store;
+use crate::store::{Store, remove_tree};
 
 use super::unpack::UnpackError;
 
-/// Where the archive with this checksum is; fetched if it is not in the store yet.
+/// Where the archive with this checksum is; fetched if it is not in the store yet, or is damaged there: a tar has no
+/// checksum of its own, so what a disk did to it would be built from.
 pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackError> {
     let path = store.source_path(sha256);
-    // Who knows who put it there, and what became of it since.
-    if fs::File::open(&path).and_then(|file| pass(file, &mut io::sink(), u64::MAX)).is_ok_and(|sum| sum == sha256) {
+    if holds(&path, sha256).map_err(|error| UnpackError::Write { path: path.clone(), error })? {
         return Ok(path);
     }
     let address = Address::of(url);
@@ -40,8 +41,24 @@ pub fn fetch(store: &Store, url: &str, sha256: &str) -> Result<PathBuf, UnpackEr
         Err(_) if !found.is_empty() && found != sha256 => {
             Err(UnpackError::Sum { archive: PathBuf::from(&address.plain), found, expected: sha256.to_owned() })
         }
+        Err(error) if disk::is_full(&error) => Err(UnpackError::Write { path, error }),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Is it there with this checksum? What is there and is not that goes out of the way.
+fn holds(path: &Path, sha256: &str) -> io::Result<bool> {
+    let found = match fs::File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // Nobody may read it: it is as good as damaged.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+        opened => pass(opened?, &mut io::sink(), u64::MAX).ok(),
+    };
+    if found.as_deref() == Some(sha256) {
+        return Ok(true);
+    }
+    remove_tree(path)?;
+    Ok(false)
 }
 
 /// Writes what the URL gives, `most` bytes of it, and returns its checksum.
@@ -85,11 +102,16 @@ pub fn let_git_know(who: &Credentials, env: &mut BTreeMap<OsString, OsString>) {
     env.insert("BCACHE_GIT_PASSWORD".into(), who.password.clone().into());
 }
 
+/// All objects come in packs: libgit2 never comes back from a loose one that is cut off.
+const PACKED: [&str; 2] = ["-c", "fetch.unpackLimit=1"];
+
 /// The commands that bring a commit into the bare repository `store`, to be tried in turn: just the commit
-/// where the server lets us, else all branches and tags.
+/// where the server lets us, else all branches and tags. The repository is named: where it is damaged, git would take one
+/// of the directories above for it, which is somebody's own.
 pub fn commit_commands(url: &str, rev: &str, store: &std::path::Path) -> [Vec<std::ffi::OsString>; 2] {
     let git = |refs: &[&str]| {
-        let mut words: Vec<std::ffi::OsString> = vec!["git".into(), "-C".into(), store.into()];
+        let mut words: Vec<std::ffi::OsString> = vec!["git".into(), "--git-dir".into(), store.into()];
+        words.extend(PACKED.map(Into::into));
         words.extend(["fetch", "--quiet", "--no-tags", "--force", "--", url].map(Into::into));
         words.extend(refs.iter().map(Into::into));
         words

@@ -37,6 +37,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::base::disk;
+
 /// What lies in the fifo. make gives the same byte back that it took.
 const TOKEN: u8 = b'+';
 
@@ -70,14 +72,15 @@ impl Jobserver {
     fn with_free(jobs: usize, free: usize, dir: &Path) -> io::Result<Self> {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = dir.join(format!("jobserver-{}-{number}", std::process::id()));
-        rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR)?;
+        rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).map_err(|e| disk::at(&path)(e.into()))?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&path, flags, Mode::empty());
         if opened.is_err() {
             // Best effort: the failure that is reported is the first one.
             let _ = std::fs::remove_file(&path);
         }
-        let server = Self { path, fifo: opened?, jobs, held: Mutex::new(0) };
+        let fifo = opened.map_err(|e| disk::at(&path)(e.into()))?;
+        let server = Self { path, fifo, jobs, held: Mutex::new(0) };
         server.put(free)?;
         Ok(server)
     }

@@ -8,7 +8,7 @@
 //! | [`judging`] | a step's verdict, from what is here |
 //! | [`enter`] | a visit to a step's place: `shell` |
 //! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
-//! | `sources`, [`unpack`], [`archive`], [`fetch`] | sources brought to their place, and what an archive may do |
+//! | `sources`, `commits`, [`unpack`], [`archive`], [`fetch`] | sources brought to their place, and what an archive may do |
 //! | [`style`] | which jobserver a step's programs understand |
 //! | [`explain`] | reasons in words |
 //! | [`cargo`] | what is different where cargo builds |
@@ -39,6 +39,7 @@ pub mod build;
 pub mod cancel;
 pub mod cargo;
 mod commands;
+mod commits;
 mod discovering;
 pub mod durable;
 pub mod enter;

@@ -224,6 +224,9 @@ impl Build<'_> {
 
     /// Every prefix of the manifest: the needed layers there, writable where it is the step's own.
     fn view(&self, ix: StepIx, step: &Step, assembled: &Assembled, place: Place) -> Result<View, StepError> {
+        if let Some(why) = self.views.trouble() {
+            return Err(StepError::Untried(why.to_owned()));
+        }
         if let Some(why) = self.views.refusal() {
             let headline = "steps with a sysroot need namespaces, which this machine does not give".to_owned();
             let failure = crate::event::Failure {

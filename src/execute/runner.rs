@@ -38,6 +38,8 @@ use super::process::{Running, Start, Stdio};
 use super::program::{self, Env};
 use super::terminal::{self, Terminal};
 use super::view::View;
+use crate::base::disk;
+use crate::base::paths::escaped;
 use crate::base::stat::set_mode;
 
 /// One step's commands and all that they get.
@@ -114,12 +116,13 @@ pub struct Finished {
 /// What went wrong on our side.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("cannot write the log `{}`: {source}", path.display())]
-    Log { path: PathBuf, source: io::Error },
-    #[error("cannot open the jobserver `{}`: {source}", path.display())]
-    Jobserver { path: PathBuf, source: io::Error },
+    #[error("cannot write the log `{}`: {}", escaped(path), disk::said(error, path))]
+    Log { path: PathBuf, error: io::Error },
+    #[error("cannot open the jobserver `{}`: {error}", escaped(path))]
+    Jobserver { path: PathBuf, error: io::Error },
+    /// `of_disk` where it is a disk that failed it, and not the machine that refuses what it needs.
     #[error("{what}")]
-    Helper { what: String },
+    Helper { what: String, of_disk: bool },
     #[error("{doing}: {source}")]
     Process { doing: &'static str, source: io::Error },
 }
@@ -134,12 +137,12 @@ impl RunError {
 pub fn run(job: &Job<'_>, cancel: &Cancel) -> Result<Finished, RunError> {
     let begun = Instant::now();
     let log = Log::new(job.log, job.secrets, job.on_output)
-        .map_err(|source| RunError::Log { path: job.log.to_owned(), source })?
+        .map_err(|error| RunError::Log { path: job.log.to_owned(), error })?
         .translated(job.translate);
     let deadline = job.timeout.and_then(|timeout| begun.checked_add(timeout));
     let mut run = Run { job, cancel, deadline, log };
     let (ending, report) = if job.view.is_some() || job.measure { run.by_helper()? } else { (run.plain()?, None) };
-    let written = run.log.finish().map_err(|source| RunError::Log { path: job.log.to_owned(), source })?;
+    let written = run.log.finish().map_err(|error| RunError::Log { path: job.log.to_owned(), error })?;
     Ok(finished(ending, begun.elapsed(), report, written))
 }
 
@@ -210,7 +213,7 @@ impl Run<'_> {
         let Some((server, style)) = self.job.jobserver else { return Ok((env, None)) };
         let invited = Invitation::new(server, style)
             .open(program::value(&env, "MAKEFLAGS"))
-            .map_err(|source| RunError::Jobserver { path: server.path().to_owned(), source })?;
+            .map_err(|error| RunError::Jobserver { path: server.path().to_owned(), error })?;
         tell(&mut env, &invited.makeflags);
         Ok((env, Some(invited)))
     }
@@ -251,11 +254,11 @@ impl Run<'_> {
         self.tidy_tops();
         match (ended.why, report) {
             (Some(why), report) => Ok((ending_of(why), report.ok())),
-            (None, Ok(Report { told: Told::Broken { what }, .. })) => Err(RunError::Helper { what }),
+            (None, Ok(Report { told: Told::Broken { what, of_disk }, .. })) => Err(RunError::Helper { what, of_disk }),
             (None, Ok(report)) => Ok((ending_told(&report.told), Some(report))),
             (None, Err(e)) => {
                 let what = format!("our helper ended without a report ({}): {e}", ended.status);
-                Err(RunError::Helper { what })
+                Err(RunError::Helper { what, of_disk: false })
             }
         }
     }

@@ -7,13 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::paths::escaped;
-use crate::base::url::{Address, Credentials};
+use crate::base::url::Address;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::{env, git};
+use crate::fingerprint::env;
 use crate::graph::{SourceFrom, Step};
 use crate::store::remove_tree;
 
-use super::archive;
 use super::build::{Build, StepError};
 use super::runner::{self, Ending, Job};
 use super::unpack;
@@ -32,19 +31,13 @@ impl Build<'_> {
                 if let Some(expected) = sha256 {
                     self.check_sum(path, expected)?;
                 }
-                archive::unpack(path, &source.dir).map_err(unpack::UnpackError::from)?;
+                unpack::archive(path, &source.dir)?;
             }
             SourceFrom::Url { url, sha256 } => {
                 let path = super::fetch::fetch(self.store, url, sha256)?;
-                archive::unpack(&path, &source.dir).map_err(unpack::UnpackError::from)?;
+                unpack::archive(&path, &source.dir)?;
             }
-            SourceFrom::Git { url, rev } => {
-                let address = Address::of(url);
-                let name = crate::base::digest::Digest::of(address.plain.as_bytes()).short();
-                let repository = self.store.root().join("git").join(name);
-                self.fetch_commit(step, &address, rev, &repository)?;
-                unpack::commit(&address.plain, rev, &repository, &source.dir)?;
-            }
+            SourceFrom::Git { url, rev } => self.unpack_commit(step, &Address::of(url), rev, &source.dir)?,
         }
         if !assembled.patches.is_empty() {
             self.patch(step, assembled, &source.dir)?;
@@ -63,32 +56,8 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// With the person's own environment: keys, proxies and credential helpers are theirs.
-    fn fetch_commit(&self, step: &Step, address: &Address, rev: &str, repository: &Path) -> Result<(), StepError> {
-        let url = &address.plain;
-        if git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)? {
-            return Ok(());
-        }
-        let mut env = self.bench.outside.all().clone();
-        let credentials = address.credentials.as_ref();
-        credentials.into_iter().for_each(|who| super::fetch::let_git_know(who, &mut env));
-        let env: Vec<_> = env.into_iter().collect();
-        let secrets = credentials.map(Credentials::secrets).unwrap_or_default();
-        let [one, all] = super::fetch::commit_commands(url, rev, repository);
-        if self.aside_command(step, one, &self.graph.root, &env, &secrets)?.ending == Ending::Success {
-            return Ok(());
-        }
-        let finished = self.aside_command(step, all, &self.graph.root, &env, &secrets)?;
-        if finished.ending == Ending::Success
-            && git::has_commit(url, rev, repository).map_err(unpack::UnpackError::from)?
-        {
-            return Ok(());
-        }
-        Err(self.source_failure(step, format!("commit `{rev}` can't be had from `{url}`"), None, finished))
-    }
-
     /// A command of ours on behalf of a step, with its output in the step's log.
-    fn aside_command(
+    pub(super) fn aside_command(
         &self,
         step: &Step,
         command: Vec<OsString>,
@@ -117,7 +86,7 @@ impl Build<'_> {
         if finished.ending == Ending::Cancelled { Err(StepError::Cancelled) } else { Ok(finished) }
     }
 
-    fn source_failure(
+    pub(super) fn source_failure(
         &self,
         step: &Step,
         headline: String,

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::base::disk;
 use crate::base::paths::escaped;
 use crate::base::stat::{Kind, Stat};
 use crate::fingerprint::git::{self, GitError};
@@ -23,16 +24,33 @@ pub enum UnpackError {
     Fetch { url: String, error: io::Error },
     #[error("`{}` has SHA-256 {found}, not {expected}", escaped(archive))]
     Sum { archive: PathBuf, found: String, expected: String },
-    #[error("cannot write `{}`: {error}", escaped(path))]
+    #[error("cannot write `{}`: {}", escaped(path), disk::said(error, path))]
     Write { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Git(#[from] GitError),
 }
 
+/// Unpacks `archive` as `dest`.
+pub fn archive(archive: &Path, dest: &Path) -> Result<(), UnpackError> {
+    super::archive::unpack(archive, dest).map_err(|error| match error {
+        // The disk is at fault, and not the archive.
+        ArchiveError::Write { member, error, .. } if disk::is_full(&error) => {
+            UnpackError::Write { path: dest.join(member), error }
+        }
+        ArchiveError::Read { error, .. } if disk::is_full(&error) => {
+            UnpackError::Write { path: dest.to_owned(), error }
+        }
+        other => other.into(),
+    })
+}
+
 /// Writes the commit's files to `dest`, all with one stamp. `store` is a bare repository of ours.
 pub fn commit(url: &str, rev: &str, store: &Path, dest: &Path) -> Result<(), UnpackError> {
     fs::create_dir_all(dest).map_err(|error| UnpackError::Write { path: dest.to_owned(), error })?;
-    git::export(store, url, rev, dest)?;
+    git::export(store, url, rev, dest).map_err(|error| match error {
+        GitError::Write { path, error } => UnpackError::Write { path, error },
+        other => other.into(),
+    })?;
     let stamp = UNIX_EPOCH + Duration::from_secs(315_532_800);
     each_file(dest, &mut |path, _| File::open(path).and_then(|f| f.set_modified(stamp)))
 }

@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::base::disk;
+
 use super::files::entries_of;
 use super::lock::{Passing, Sharing, try_lock};
 use super::state::State;
@@ -69,7 +71,7 @@ impl State {
             let mark = Mark::random();
             let path = place(self.dir()).join(mark.to_string());
             // Who looks for killed builds at this moment may have it.
-            if let Some(file) = try_lock(&path, Sharing::Exclusive)? {
+            if let Some(file) = try_lock(&path, Sharing::Exclusive).map_err(disk::at(&path))? {
                 return Ok(BuildNote { mark, passing: Passing { path, _file: file } });
             }
         }
@@ -103,7 +105,7 @@ fn notes(state: &Path) -> io::Result<Vec<(Mark, PathBuf)>> {
 fn killed(state: &Path) -> io::Result<Vec<BuildNote>> {
     let mut found = Vec::new();
     for (mark, path) in notes(state)? {
-        if let Some(file) = try_lock(&path, Sharing::Exclusive)? {
+        if let Some(file) = try_lock(&path, Sharing::Exclusive).map_err(disk::at(&path))? {
             found.push(BuildNote { mark, passing: Passing { path, _file: file } });
         }
     }

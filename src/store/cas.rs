@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 use crate::base::digest::Digest;
 
 use super::error::{StoreError, failed};
-use super::files::{create_private, private_dir, read_at_most, touch};
+use super::files::{create_private, private_dir, read_sound_at_most, touch};
 use super::lock::{Sharing, wait_lock};
 
 /// No frame is larger; a result that says otherwise is damaged.
@@ -28,7 +28,7 @@ const LEVEL: i32 = 1;
 
 /// The compressed bytes of a frame, and nothing where it is larger than any can be.
 pub(super) fn read_frame(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    read_at_most(path, zstd::zstd_safe::compress_bound(MAX_FRAME as usize) as u64)
+    read_sound_at_most(path, zstd::zstd_safe::compress_bound(MAX_FRAME as usize) as u64)
 }
 
 /// Action results and their bytes, shared by all worktrees and processes of a user.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::base::disk;
 use crate::base::ids::StepId;
 use crate::base::paths::escaped;
 use crate::base::text;
@@ -48,27 +49,27 @@ impl StoreError {
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::LayerDamaged(_))
     }
+
+    /// Is it a disk that is full or fails?
+    pub fn is_of_disk(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { source, .. } => disk::is_broken(source),
+            _ => false,
+        }
+    }
 }
 
 /// `map_err(failed("write", &path))`.
 pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| {
         let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                let free = free_space(&path);
-                StoreError::Full { what, path, free, source }
-            }
-            _ => StoreError::Io { what, path, source },
+        if disk::is_full(&source) {
+            let free = disk::free_space(&path);
+            return StoreError::Full { what, path, free, source };
         }
+        StoreError::Io { what, path, source }
     }
-}
-
-/// Bytes that an ordinary user can still write on the file system of the nearest existing parent.
-fn free_space(path: &Path) -> u64 {
-    path.ancestors()
-        .find_map(|p| rustix::fs::statvfs(if p.as_os_str().is_empty() { Path::new(".") } else { p }).ok())
-        .map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::base::disk;
 use crate::base::publish;
 use crate::base::stat::{self, Kind, Stat};
 
@@ -42,7 +43,13 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
 
 /// Writes over a file in place: for what says of itself whether it is whole.
 pub(super) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = publish::open_in_place(path)?;
+    let mut file = match publish::open_in_place(path) {
+        Err(e) if is_of_the_file(&e) => {
+            remove_tree(path).map_err(|_| e)?;
+            publish::open_in_place(path)?
+        }
+        other => other?,
+    };
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
 }
@@ -98,6 +105,31 @@ pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>
         file.take(most).read_to_end(&mut bytes)?;
     }
     Ok(Some(bytes))
+}
+
+/// The contents of what can be made again; nothing where they can't be had (a disk that fails, a directory in their
+/// place, permissions): what lies there goes then, or would be in the way for ever.
+pub(super) fn read_if_sound(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    or_make_room(path, read_if_there(path))
+}
+
+/// The same of a file in the store.
+pub(super) fn read_sound_at_most(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    or_make_room(path, read_at_most(path, most))
+}
+
+fn or_make_room(path: &Path, read: io::Result<Option<Vec<u8>>>) -> io::Result<Option<Vec<u8>>> {
+    if read.as_ref().is_err_and(is_of_the_file) {
+        // The failure that is reported is the first one.
+        return remove_tree(path).map(|()| None).or(read);
+    }
+    read
+}
+
+/// Is the file itself at fault, and not the machine (which may be out of memory, say)?
+pub(super) fn is_of_the_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, PermissionDenied};
+    matches!(error.kind(), IsADirectory | PermissionDenied) || disk::is_broken(error)
 }
 
 /// Removes a file that may be gone already. `true` if it was there.

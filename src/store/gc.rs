@@ -11,17 +11,18 @@ use std::path::{Path, PathBuf};
 use crate::action::{ActionKey, ActionResult};
 use crate::base::digest::Digest;
 use crate::base::ids::StepId;
+use crate::base::publish::is_temporary;
 use crate::base::sealed::Unreadable;
 use crate::base::stat::Stat;
 
 use super::cas::{Store, read_frame, unpress};
 use super::coherent::is_coherent;
 use super::error::{StoreError, failed};
-use super::files::{disk_usage, entries_of, read_at_most, remove_tree};
+use super::files::{disk_usage, entries_of, is_of_the_file, read_at_most, remove_tree};
 use super::lock::{Sharing, try_lock, wait_lock};
 use super::path_sets::{MAX_PATH_SETS, PATH_SETS, PathSet};
 use super::results::{MAX_RESULT, RESULT};
-use super::scratch::sweep;
+use super::scratch::{sweep, sweep_temporaries};
 
 /// Stamps are as coarse as the file system's clock: what is this little older than a build is spared.
 const MARGIN: i64 = 2_000_000_000;
@@ -103,10 +104,17 @@ impl Census {
     fn take(store: &Store) -> Result<Self, StoreError> {
         let mut census = Self::default();
         for kept in files_two_deep(&store.root().join("results"))? {
-            let bytes = read_at_most(&kept.path, MAX_RESULT).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            // Also a whole one: nobody will look it up.
+            if is_temporary(&kept.path) {
+                census.foreign.push(kept);
+                continue;
+            }
+            let Some(bytes) = bytes_of(&kept, MAX_RESULT)? else {
+                census.damaged.push(kept);
+                continue;
+            };
             match RESULT.open::<ActionResult>(&bytes) {
                 Ok(result) if is_coherent(&result) => census.results.push((kept, result)),
-                Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
                 Err(Unreadable::Version(_)) => census.foreign.push(kept),
                 Ok(_) | Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
             }
@@ -119,11 +127,13 @@ impl Census {
             }
         }
         for kept in files_two_deep(&store.root().join("paths"))? {
-            let bytes =
-                read_at_most(&kept.path, MAX_PATH_SETS).map_err(failed("read", &kept.path))?.unwrap_or_default();
+            let Some(bytes) = bytes_of(&kept, MAX_PATH_SETS)? else {
+                census.damaged.push(kept);
+                continue;
+            };
             match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
-                Ok(_) => census.paths.push(kept),
-                Err(Unreadable::Version(_)) => census.foreign.push(kept),
+                Ok(_) if !is_temporary(&kept.path) => census.paths.push(kept),
+                Ok(_) | Err(Unreadable::Version(_)) => census.foreign.push(kept),
                 Err(_) if is_temporary(&kept.path) => census.foreign.push(kept),
                 Err(Unreadable::Damaged | Unreadable::Foreign) => census.damaged.push(kept),
             }
@@ -154,6 +164,12 @@ impl Census {
     }
 }
 
+/// Frames that no result refers to go. Returns their size.
+fn remove_orphans(census: &Census, references: &HashMap<Digest, usize>) -> Result<u64, StoreError> {
+    let orphans = census.frames.iter().filter(|(digest, _)| !references.contains_key(digest));
+    orphans.map(|(_, kept)| remove(kept)).sum()
+}
+
 /// Each frame once.
 fn stored_frames(result: &ActionResult) -> std::collections::HashSet<Digest> {
     result.content.frames.iter().filter(|frame| frame.inline.is_none()).map(|frame| frame.digest).collect()
@@ -162,7 +178,7 @@ fn stored_frames(result: &ActionResult) -> std::collections::HashSet<Digest> {
 fn files_two_deep(dir: &Path) -> Result<Vec<Kept>, StoreError> {
     let mut kept = Vec::new();
     for entry in entries_of(dir).map_err(failed("list", dir))? {
-        // A link leads to what is not ours to collect.
+        // A link leads to what is not ours to collect, and what else lies there is not ours either.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             kept.extend(files_in(&entry.path())?);
         }
@@ -184,6 +200,12 @@ fn files_in(dir: &Path) -> Result<Vec<Kept>, StoreError> {
 impl Store {
     /// At the end of a build: collects if the limit is exceeded and nobody else uses the store.
     pub fn trim(&self) -> Result<Option<GcReport>, StoreError> {
+        // What killed builds left counts in no total.
+        let incoming = self.incoming();
+        sweep(&incoming).map_err(failed("remove", &incoming))?;
+        for dir in [self.root(), &self.root().with_file_name("host")] {
+            sweep_temporaries(dir);
+        }
         if self.settle_usage()?.is_some_and(|used| used <= self.limit()) {
             return Ok(None);
         }
@@ -197,6 +219,15 @@ impl Store {
     pub fn gc(&self, limit: u64) -> Result<GcReport, StoreError> {
         let _lock = self.own()?;
         self.collect(limit, limit)
+    }
+
+    /// After a commit that failed: the frames that have no result go, where nobody else is at work here. Another
+    /// build may have a result by now that refers to what we put there.
+    pub(super) fn drop_orphans(&self) -> Result<(), StoreError> {
+        let lock = self.locks().join("gc");
+        let Some(_lock) = try_lock(&lock, Sharing::Exclusive).map_err(failed("lock", &lock))? else { return Ok(()) };
+        let census = Census::take(self)?;
+        remove_orphans(&census, &census.references()).map(|_| ())
     }
 
     fn own(&self) -> Result<fs::File, StoreError> {
@@ -213,9 +244,8 @@ impl Store {
         let mut report = GcReport { before: census.used(), ..GcReport::default() };
         let mut left = report.before;
         let mut references = census.references();
-        for (_, kept) in census.frames.iter().filter(|(digest, _)| !references.contains_key(digest)) {
-            left -= remove(kept)?;
-        }
+        left -= remove_orphans(&census, &references)?;
+        // Their writers died: the living ones hold the store.
         for kept in census.foreign.iter().filter(|kept| is_temporary(&kept.path)) {
             left -= remove(kept)?;
         }
@@ -361,9 +391,13 @@ fn by_age(census: &Census) -> Vec<Candidate<'_>> {
     all
 }
 
-/// A file whose writer died: the living ones hold the store.
-fn is_temporary(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"))
+/// `None` where it can't be read, whatever it is. What vanished has none.
+fn bytes_of(kept: &Kept, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    match read_at_most(&kept.path, most) {
+        Ok(bytes) => Ok(Some(bytes.unwrap_or_default())),
+        Err(e) if is_of_the_file(&e) => Ok(None),
+        Err(e) => Err(failed("read", &kept.path)(e)),
+    }
 }
 
 /// Returns its size.

@@ -14,7 +14,7 @@ use crate::base::sealed::Format;
 use crate::base::stat::Instant;
 
 use super::error::{StoreError, failed};
-use super::files::{read_if_there, remove_if_there};
+use super::files::{read_if_sound, remove_if_there};
 use super::state::{State, file_name};
 
 pub(super) const KEPT: Format = Format { magic: b"bc-keptd", version: 1 };
@@ -37,7 +37,7 @@ pub struct LastUse {
 impl State {
     pub fn last_use(&self, step: &StepId) -> Result<Option<LastUse>, StoreError> {
         let path = self.kept_path(step);
-        let bytes = read_if_there(&path).map_err(failed("read", &path))?;
+        let bytes = read_if_sound(&path).map_err(failed("read", &path))?;
         let used = bytes.and_then(|bytes| KEPT.open::<LastUse>(&bytes).ok());
         let is_whole = |used: &LastUse| used.unsynced.as_ref().is_none_or(|written_in| *written_in == this_boot());
         Ok(used.filter(|used| used.step == *step && used.root == self.root() && is_whole(used)))

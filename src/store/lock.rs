@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::action::ActionKey;
 use crate::base::digest::Digest;
+use crate::base::disk;
 use crate::base::stat::Stat;
 
 use super::cas::Store;
@@ -160,7 +161,8 @@ static LEASES: AtomicU64 = AtomicU64::new(0);
 impl Store {
     /// `None` where another thread or process runs this key.
     pub fn try_lock_key(&self, key: &ActionKey) -> io::Result<Option<KeyLock>> {
-        let file = try_lock_at(&self.locks().join("keys"), &key.0, Sharing::Exclusive)?;
+        let path = self.locks().join("keys");
+        let file = try_lock_at(&path, &key.0, Sharing::Exclusive).map_err(disk::at(&path))?;
         Ok(file.map(|file| KeyLock { _file: file }))
     }
 
@@ -169,9 +171,9 @@ impl Store {
         loop {
             let number = LEASES.fetch_add(1, Ordering::Relaxed);
             let path = self.builds().join(format!("{}-{number}", std::process::id()));
-            if let Some(file) = try_lock(&path, Sharing::Exclusive)? {
+            if let Some(file) = try_lock(&path, Sharing::Exclusive).map_err(disk::at(&path))? {
                 // A file that a dead process with our number left carries the start of its build.
-                touch(&path)?;
+                touch(&path).map_err(disk::at(&path))?;
                 return Ok(Lease { _lock: Passing { path, _file: file } });
             }
         }

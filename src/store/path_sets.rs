@@ -12,7 +12,7 @@ use crate::base::sealed::{Format, Unreadable};
 
 use super::cas::{Store, spread_out};
 use super::error::{StoreError, failed};
-use super::files::{read_at_most, remove_tree, touch};
+use super::files::{read_sound_at_most, remove_tree, touch};
 
 pub(super) const PATH_SETS: Format = Format { magic: b"bc-paths", version: 1 };
 /// A larger file is none of ours.
@@ -32,7 +32,7 @@ impl Store {
 
     fn read_path_sets(&self, base: &ActionKey) -> Result<Vec<PathSet>, StoreError> {
         let path = self.path_sets_path(base);
-        let Some(bytes) = read_at_most(&path, MAX_PATH_SETS).map_err(failed("read", &path))? else {
+        let Some(bytes) = read_sound_at_most(&path, MAX_PATH_SETS).map_err(failed("read", &path))? else {
             return Ok(Vec::new());
         };
         match PATH_SETS.open::<Vec<PathSet>>(&bytes) {
@@ -60,7 +60,8 @@ impl Store {
         sets.truncate(KEPT);
         let (path, bytes) = (self.path_sets_path(base), PATH_SETS.seal(&sets));
         publish(&path, &bytes).map_err(failed("write", &path))?;
-        self.grew(bytes.len() as u64)
+        self.grew(bytes.len() as u64);
+        Ok(())
     }
 
     fn path_sets_path(&self, base: &ActionKey) -> PathBuf {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use super::coherent::is_sound;
 use super::error::{StoreError, failed};
-use super::files::{entries_of, overwrite, read_if_there, remove_if_there};
+use super::files::{entries_of, overwrite, read_if_sound, remove_if_there};
 use super::state::{State, file_name};
 
 pub(super) const RECORD: Format = Format { magic: b"bc-recrd", version: 3 };
@@ -21,7 +21,7 @@ pub(super) const RECORD: Format = Format { magic: b"bc-recrd", version: 3 };
 impl State {
     pub fn read_record(&self, step: &StepId) -> Result<Option<StepRecord>, StoreError> {
         let path = self.record_path(step);
-        let bytes = read_if_there(&path).map_err(failed("read", &path))?;
+        let bytes = read_if_sound(&path).map_err(failed("read", &path))?;
         Ok(bytes.and_then(|bytes| opened(&bytes)).filter(|record| record.step == *step))
     }
 
@@ -42,7 +42,7 @@ impl State {
         let mut records = Vec::new();
         for entry in entries_of(&dir).map_err(failed("list", &dir))? {
             let path = entry.path();
-            let bytes = read_if_there(&path).map_err(failed("read", &path))?;
+            let bytes = read_if_sound(&path).map_err(failed("read", &path))?;
             let record = bytes.and_then(|bytes| opened(&bytes));
             // A record under another's name, or one half written, is none.
             records.extend(record.filter(|record| self.record_path(&record.step) == path));

@@ -4,7 +4,6 @@
 //! nothing is saved that was not looked for. Frames come first, the result last: what can be found is
 //! whole. What is damaged, of another version, or without its frames is a miss.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +18,7 @@ use super::capture::{Capture, Kept, Packed};
 use super::cas::{Store, spread_out};
 use super::coherent::is_coherent;
 use super::error::{StoreError, failed};
-use super::files::{read_at_most, remove_tree, rename_into, touch};
+use super::files::{read_sound_at_most, remove_tree, rename_into, touch};
 
 pub(super) const RESULT: Format = Format { magic: b"bc-reslt", version: 4 };
 
@@ -76,7 +75,7 @@ impl Store {
             return miss;
         }
         let _held = self.hold()?;
-        let Some(bytes) = read_at_most(&path, MAX_RESULT).map_err(failed("read", &path))? else { return miss };
+        let Some(bytes) = read_sound_at_most(&path, MAX_RESULT).map_err(failed("read", &path))? else { return miss };
         let result = match RESULT.open::<ActionResult>(&bytes) {
             Ok(result) if result.key == *key && is_coherent(&result) => result,
             // Another program's: it is replaced when we commit ours.
@@ -101,9 +100,8 @@ impl Store {
         step: &StepId,
         cost: Cost,
     ) -> Result<ActionResult, StoreError> {
-        let Capture { snapshot, packed: Packed { frames, files, log, scratch: _scratch, held: _held } } = capture;
-        let mut placed = Vec::new();
-        let committed = self.commit_frames(&frames, &mut placed).and_then(|grown| {
+        let Capture { snapshot, packed: Packed { frames, files, log, scratch: _scratch, held } } = capture;
+        let committed = self.commit_frames(&frames).and_then(|grown| {
             let content = Content { frames: frames.into_iter().map(|(frame, _)| frame).collect(), log, files };
             let result = ActionResult {
                 key: permit.key,
@@ -116,26 +114,24 @@ impl Store {
             };
             let (path, bytes) = (self.result_path(&permit.key), RESULT.seal(&result));
             publish(&path, &bytes).map_err(failed("write", &path))?;
-            self.grew(grown + bytes.len() as u64)?;
+            self.grew(grown + bytes.len() as u64);
             Ok(result)
         });
         if committed.is_err() {
-            for path in placed {
-                // Best effort: what stays has no result and is collected.
-                let _ = fs::remove_file(path);
-            }
+            drop(held);
+            // Best effort: what stays has no result and is collected.
+            let _ = self.drop_orphans();
         }
         committed
     }
 
     /// Returns the bytes that were added.
-    fn commit_frames(&self, frames: &[(Frame, Kept)], placed: &mut Vec<PathBuf>) -> Result<u64, StoreError> {
+    fn commit_frames(&self, frames: &[(Frame, Kept)]) -> Result<u64, StoreError> {
         let mut grown = 0;
         for (frame, place) in frames {
             if let Kept::Waiting(from, size) = place {
                 let to = self.frame_path(&frame.digest);
                 rename_into(from, &to).map_err(failed("write", &to))?;
-                placed.push(to);
                 grown += size;
             }
         }

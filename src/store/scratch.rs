@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::base::publish::is_temporary;
 
 use super::files::{entries_of, is_at, private_dir, remove_tree};
 
@@ -71,6 +74,25 @@ pub(super) fn sweep(parent: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// No file is on its way to its place for as long as this.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Removes what was on its way to its place in a directory when its process was killed (see
+/// [`crate::base::publish`]). By age, since a number may belong to a process that we can't see.
+pub(super) fn sweep_temporaries(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !is_temporary(&entry.path()) {
+            continue;
+        }
+        let age =
+            entry.metadata().and_then(|meta| meta.modified()).map(|written| written.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age > ABANDONED) {
+            // Best effort: it costs a little room.
+            let _ = remove_tree(&entry.path());
+        }
+    }
 }
 
 #[cfg(test)]

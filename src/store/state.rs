@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::SetAside;
 use crate::base::digest::Digest;
+use crate::base::disk;
 use crate::base::ids::StepId;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
@@ -36,11 +37,28 @@ use crate::base::stat::{self, Kind, Stat};
 
 use super::cas::Store;
 use super::error::{StoreError, failed};
-use super::files::{private_dir, read_if_there, remove_tree};
+use super::files::{entries_of, private_dir, read_if_there, remove_tree};
 use super::lock::{Sharing, StepLock, try_lock, try_lock_at, wait_lock};
-use super::scratch::{Scratch, sweep};
+use super::scratch::{Scratch, sweep, sweep_temporaries};
 
 pub(super) const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
+
+/// Directories of the state in which nothing is published: what is named like that there is somebody else's.
+const NOT_SWEPT: [&str; 4] = ["aside", "t", "tmp", "work"];
+/// Those that hold directories in which something is, and how deep.
+const SWEPT_DEEPER: [(&str, u32); 3] = [("cargo", 4), ("prefixes", 1), ("zig", 1)];
+
+fn sweep_below(dir: &Path, depth: u32) {
+    sweep_temporaries(dir);
+    if depth > 0 {
+        let inner = entries_of(dir).into_iter().flatten().filter(is_dir);
+        inner.for_each(|entry| sweep_below(&entry.path(), depth - 1));
+    }
+}
+
+fn is_dir(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -177,7 +195,8 @@ impl State {
 
     /// Held by every build from its begin to its end.
     pub fn share_build(&self) -> io::Result<StepLock> {
-        let file = wait_lock(&self.dir.join("locks").join("build"), Sharing::Shared)?;
+        let path = self.dir.join("locks").join("build");
+        let file = wait_lock(&path, Sharing::Shared).map_err(disk::at(&path))?;
         Ok(StepLock { _file: file })
     }
 
@@ -188,12 +207,14 @@ impl State {
 
     fn lock_step(&self, step: &StepId, sharing: Sharing) -> io::Result<Option<StepLock>> {
         let digest = Digest::of(step.to_string().as_bytes());
-        let file = try_lock_at(&self.dir.join("locks").join("steps"), &digest, sharing)?;
+        let path = self.dir.join("locks").join("steps");
+        let file = try_lock_at(&path, &digest, sharing).map_err(disk::at(&path))?;
         Ok(file.map(|file| StepLock { _file: file }))
     }
 
     fn try_lock(&self, name: &str, sharing: Sharing) -> io::Result<Option<StepLock>> {
-        let file = try_lock(&self.dir.join("locks").join(name), sharing)?;
+        let path = self.dir.join("locks").join(name);
+        let file = try_lock(&path, sharing).map_err(disk::at(&path))?;
         Ok(file.map(|file| StepLock { _file: file }))
     }
 
@@ -247,6 +268,17 @@ impl State {
         let to = (1..).map(name).find(|path| fs::symlink_metadata(path).is_err()).expect("BUG: numbers end");
         rename_anything(from, &to).map_err(failed("move", from))?;
         Ok(SetAside { from: from.to_owned(), to })
+    }
+
+    /// Removes what killed processes had under way, where it is long ago.
+    pub fn sweep(&self) {
+        sweep_temporaries(&self.dir);
+        for entry in entries_of(&self.dir).into_iter().flatten().filter(is_dir) {
+            let depth = SWEPT_DEEPER.iter().find(|(name, _)| entry.file_name() == *name).map_or(0, |(_, depth)| *depth);
+            if !NOT_SWEPT.iter().any(|name| entry.file_name() == *name) {
+                sweep_below(&entry.path(), depth);
+            }
+        }
     }
 
     /// The file systems that the worktree and the store lie on.

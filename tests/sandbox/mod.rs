@@ -347,7 +347,7 @@ impl Sandbox {
         Running::new(self, self.command(words))
     }
 
-    fn command(&self, words: &str) -> Command {
+    pub fn command(&self, words: &str) -> Command {
         let args = split(words);
         let mut command = match self.world.user {
             None => self.program(),

@@ -44,7 +44,7 @@ pub const WORD: &str = "__inside";
 pub const CLASSIC: &str = "classic";
 
 pub const SPEC: Format = Format { magic: b"bc-spec\n", version: 2 };
-pub const REPORT: Format = Format { magic: b"bc-told\n", version: 1 };
+pub const REPORT: Format = Format { magic: b"bc-told\n", version: 2 };
 
 /// What the helper is to do. Paths are [`OsString`]s, since serde refuses paths that are not UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,6 +91,8 @@ pub enum Told {
     /// The helper could not do its own part.
     Broken {
         what: String,
+        /// By a disk that is full or fails.
+        of_disk: bool,
     },
 }
 
@@ -100,7 +102,7 @@ impl Report {
     }
 
     fn broken(what: impl std::fmt::Display) -> Self {
-        Self::of(Told::Broken { what: what.to_string() })
+        Self::of(Told::Broken { what: what.to_string(), of_disk: false })
     }
 }
 

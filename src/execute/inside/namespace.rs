@@ -122,7 +122,7 @@ fn init(spec: &Spec, signals: &Signals, parent: &PipeReader, user: bool) -> Repo
     };
     let mounts = match mount_view(plan, user) {
         Ok(mounts) => mounts,
-        Err(e) => return Report::broken(e),
+        Err(e) => return Report::of(Told::Broken { what: e.to_string(), of_disk: e.is_of_disk() }),
     };
     mount_proc();
     let report = sequence.run(signals);

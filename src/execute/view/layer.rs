@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::base::digest::Digest;
+use crate::base::disk;
 use crate::base::ids::StepId;
 use crate::base::paths::escaped;
 use crate::base::stat::set_mode;
@@ -75,8 +76,8 @@ pub enum LayerFault {
     Special { path: PathBuf, what: &'static str, by: StepId },
     #[error("`{by}` gave `{}` the attribute `{name}`, which can't be kept", escaped(path))]
     Attribute { path: PathBuf, name: String, by: StepId },
-    #[error("`{}`: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("`{}`: {}", escaped(path), disk::said(error, path))]
+    Io { path: PathBuf, error: io::Error },
 }
 
 fn kind(dir: bool) -> &'static str {
@@ -103,8 +104,8 @@ pub fn collect(
     Ok(walk.taken)
 }
 
-fn failed(path: &Path, source: io::Error) -> LayerFault {
-    LayerFault::Io { path: path.to_owned(), source }
+fn failed(path: &Path, error: io::Error) -> LayerFault {
+    LayerFault::Io { path: path.to_owned(), error }
 }
 
 /// What is at each path of all lower layers, directories that have no entry of their own included.

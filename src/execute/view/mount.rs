@@ -16,6 +16,8 @@ use rustix::mount::{
 };
 
 use super::{Plan, PlannedMount};
+use crate::base::disk;
+use crate::base::paths::escaped;
 use crate::base::stat::set_mode;
 
 /// So that a top is whole by itself, and nothing depends on how the kernel was configured. (`redirect_dir=off`
@@ -24,11 +26,18 @@ const OPTIONS: [(&str, &str); 3] = [("redirect_dir", "nofollow"), ("metacopy", "
 
 /// What could not be mounted where.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make the view of `{}`: {what}: {source}", at.display())]
+#[error("cannot make the view of `{}`: {what}: {}", escaped(at), disk::said(source, at))]
 pub struct MountError {
     at: PathBuf,
     what: String,
     source: io::Error,
+}
+
+impl MountError {
+    /// Is it a disk that failed, and not the machine that refuses?
+    pub fn is_of_disk(&self) -> bool {
+        disk::is_full(&self.source) || disk::is_broken(&self.source)
+    }
 }
 
 /// A mount that was made, and how to recognize it.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::{Mounted, Top, View};
+use crate::base::disk;
 use crate::execute::cancel::{Cancel, GRACE, Signals};
-use crate::execute::runner::{Ending, Job, run};
+use crate::execute::runner::{Ending, Job, RunError, run};
 
 /// How steps are to get their views.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,7 +39,15 @@ impl Views {
         match self.wanted {
             Wanted::Exclusive => true,
             Wanted::Namespaces => false,
-            Wanted::Auto => *self.try_it() != Availability::Available,
+            Wanted::Auto => matches!(self.try_it(), Availability::Not(_)),
+        }
+    }
+
+    /// Why it is not known whether there can be views: to go on without them would be to guess.
+    pub fn trouble(&self) -> Option<&str> {
+        match (self.wanted, self.found()) {
+            (Wanted::Exclusive, _) | (_, None | Some(Availability::Available | Availability::Not(_))) => None,
+            (_, Some(Availability::Unclear(why))) => Some(why),
         }
     }
 
@@ -47,7 +56,7 @@ impl Views {
         match self.wanted {
             Wanted::Exclusive | Wanted::Auto => None,
             Wanted::Namespaces => match self.try_it() {
-                Availability::Available => None,
+                Availability::Available | Availability::Unclear(_) => None,
                 Availability::Not(why) => Some(why),
             },
         }
@@ -61,7 +70,7 @@ impl Views {
     fn try_it(&self) -> &Availability {
         self.found.get_or_init(|| match Cancel::new(Signals::LeftAlone, GRACE) {
             Ok(cancel) => available(&self.dir, None, &cancel),
-            Err(e) => Availability::Not(format!("cannot try it: {e}")),
+            Err(e) => Availability::Unclear(format!("cannot watch for signals: {e}")),
         })
     }
 }
@@ -71,6 +80,8 @@ pub enum Availability {
     Available,
     /// And the reason, as a sentence without an end.
     Not(String),
+    /// The trial itself failed (a full disk, say), which says nothing of the machine.
+    Unclear(String),
 }
 
 /// Makes a view in a temporary directory below `dir`, which should lie where real views will: the answer
@@ -80,13 +91,12 @@ pub fn available(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> Availabi
         return Availability::Not("only Linux has mount namespaces".to_owned());
     }
     match probe(dir, helper, cancel) {
-        Ok(None) => Availability::Available,
-        Ok(Some(why)) => Availability::Not(why),
-        Err(e) => Availability::Not(format!("cannot try it in `{}`: {e}", dir.display())),
+        Ok(found) => found,
+        Err(e) => Availability::Unclear(disk::at(dir)(e).to_string()),
     }
 }
 
-fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Option<String>> {
+fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Availability> {
     std::fs::create_dir_all(dir)?;
     let dir = tempfile::Builder::new().prefix("view-").tempdir_in(dir)?;
     let below = |name: &str| -> io::Result<_> {
@@ -115,8 +125,9 @@ fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Optio
         helper,
     };
     Ok(match run(&job, cancel) {
-        Ok(finished) if finished.ending == Ending::Success => None,
-        Ok(finished) => Some(format!("the trial ended with {:?}", finished.ending)),
-        Err(e) => Some(e.to_string()),
+        Ok(finished) if finished.ending == Ending::Success => Availability::Available,
+        Ok(finished) => Availability::Not(format!("the trial ended with {:?}", finished.ending)),
+        Err(RunError::Helper { what, of_disk: false }) => Availability::Not(what),
+        Err(e) => Availability::Unclear(e.to_string()),
     })
 }

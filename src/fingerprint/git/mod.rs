@@ -50,6 +50,7 @@ mod walk;
 
 pub use identity::Identity;
 pub use memory::{Fact, Git, still_holds};
+pub use program::is_damaged;
 pub use repository::{GitError, export, has_commit, tracked_among, tracked_below};
 pub use scope::Scope;
 

@@ -1,5 +1,5 @@
 //! The git program, for what only it can read: split and sparse indexes. Asked when such an index has changed, never
-//! for a look that finds everything as it was.
+//! for a look that finds everything as it was. And for a verdict on a repository of the store that it can't fetch into.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,12 +12,8 @@ use super::repository::GitError;
 pub fn index(root: &Path) -> Result<Index, GitError> {
     const COMMAND: &str = "ls-files --stage -z";
     let failed = |text: String| GitError::Program { path: root.to_owned(), command: COMMAND, text };
-    let mut command = Command::new("git");
+    let mut command = git();
     command.arg("-C").arg(root).args(["-c", "core.fsmonitor=false"]).args(COMMAND.split(' '));
-    // No other repository may leak in, nor anything that the user traces.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_")) {
-        command.env_remove(name);
-    }
     let output = command.stdin(Stdio::null()).output().map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
         return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
@@ -27,6 +23,23 @@ pub fn index(root: &Path) -> Result<Index, GitError> {
         listed.push(entry(line).ok_or_else(|| failed(format!("`{}`", String::from_utf8_lossy(line))))?);
     }
     Ok(Index::of_paths(listed.into_iter()))
+}
+
+/// Does git find the bare repository `store` itself at fault?
+pub fn is_damaged(store: &Path) -> bool {
+    let mut command = git();
+    // By its name: git would look for another one above.
+    command.arg("--git-dir").arg(store).args(["fsck", "--no-dangling", "--no-progress"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|end| !end.success())
+}
+
+fn git() -> Command {
+    let mut command = Command::new("git");
+    // No other repository may leak in, nor anything that the user traces.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// `100644 <id> 0<tab>path`

@@ -230,10 +230,17 @@ impl Writer<'_> {
                 return made;
             }
         }
+        self.replace(path, &mut |temp| {
+            let file = create_new(temp, mode).map_err(failed("make", temp))?;
+            self.fill_in(file, temp, mode, fill)
+        })
+    }
+
+    /// Makes something elsewhere and puts it over what is there.
+    fn replace(&self, path: &Path, make: &mut dyn FnMut(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
         loop {
             let temp = self.temp(path)?;
-            let file = create_new(&temp, mode).map_err(failed("make", &temp));
-            let made = file.and_then(|file| self.fill_in(file, &temp, mode, fill));
+            let made = make(&temp);
             let renamed = made.and_then(|()| match fs::rename(&temp, path) {
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => Ok(false),
                 other => other.map(|()| true).map_err(failed("write", path)),
@@ -283,8 +290,7 @@ impl Writer<'_> {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             other => return other.map_err(failed("make", path)),
         }
-        let temp = temporary(path);
-        symlink(target, &temp).and_then(|()| fs::rename(&temp, path)).map_err(failed("make", path))
+        self.replace(path, &mut |temp| symlink(target, temp).map_err(failed("make", temp)))
     }
 
     /// `false` where the file system has no clones.

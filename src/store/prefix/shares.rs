@@ -24,7 +24,7 @@ use crate::base::sealed::Format;
 use crate::base::tree::{Node, Tree, is_inner, path_order};
 
 use super::super::error::{StoreError, failed};
-use super::super::files::{entries_of, overwrite, read_if_there, remove_if_there};
+use super::super::files::{entries_of, overwrite, read_if_sound, remove_if_there};
 use super::super::lock::{Sharing, try_lock, wait_lock};
 use super::super::place::Owned;
 use super::super::state::{State, file_name};
@@ -214,7 +214,7 @@ fn read_all(dir: &Path) -> Result<BTreeMap<StepId, Share>, StoreError> {
     let mut shares = BTreeMap::new();
     for entry in entries_of(dir).map_err(failed("list", dir))? {
         let path = entry.path();
-        let bytes = read_if_there(&path).map_err(failed("read", &path))?;
+        let bytes = read_if_sound(&path).map_err(failed("read", &path))?;
         let share = bytes.and_then(|bytes| SHARE.open::<(StepId, Share)>(&bytes).ok());
         let share = share.filter(|(_, rows)| is_in_order(rows));
         shares.extend(share.filter(|(step, _)| entry.file_name() == *file_name(step)));

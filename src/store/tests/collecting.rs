@@ -143,3 +143,14 @@ fn path_sets_are_the_newest_first_and_go_like_results() {
     assert_eq!(rig.store.gc(0).unwrap().dropped, 1);
     assert_eq!(rig.store.path_sets(&key("k")).unwrap(), [[""; 0]; 0]);
 }
+
+#[test]
+fn what_killed_captures_left_goes_also_from_a_store_below_its_limit() {
+    let rig = Rig::new();
+    filled(&rig, 0..1);
+    rig.store.trim().unwrap();
+    fs::create_dir_all(rig.store.root().join("incoming/1-1")).unwrap();
+    fs::write(rig.store.root().join("incoming/1-1/0"), "half").unwrap();
+    assert_eq!(rig.store.trim().unwrap(), None);
+    assert_eq!(fs::read_dir(rig.store.root().join("incoming")).unwrap().count(), 0);
+}

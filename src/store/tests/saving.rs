@@ -276,3 +276,30 @@ fn many_threads_save_and_find_the_same_things() {
     assert_eq!(listing(&rig.store.root().join("frames")).len(), 2);
     assert_eq!(rig.store.verify().unwrap().damaged, []);
 }
+
+/// A commit of what `capture` found that can't write its result.
+fn commit_in_vain(rig: &Rig, name: &str, capture: Capture) {
+    let permit = rig.miss(name);
+    let shelf = rig.store.result_path(&key(name)).parent().unwrap().to_owned();
+    fs::create_dir_all(shelf.parent().unwrap()).unwrap();
+    fs::write(&shelf, "in the way").unwrap();
+    assert!(rig.store.commit(permit, capture, &step(name), Cost::default()).is_err());
+    fs::remove_file(shelf).unwrap();
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_frames_that_another_result_needs_and_takes_its_own_away() {
+    let rig = Rig::new();
+    rig.write("a", noise("a", 100_000));
+    let (mine, other) = (rig.capture(&["a"]).unwrap(), rig.capture(&["a"]).unwrap());
+    // Results of the two lie in different directories.
+    let names = ["one", "two", "three", "four"];
+    let shelf = |name: &str| rig.store.result_path(&key(name)).parent().unwrap().to_owned();
+    let apart = names.into_iter().find(|name| shelf(name) != shelf("one")).unwrap();
+    rig.commit(apart, other);
+    commit_in_vain(&rig, "one", mine);
+    assert!(rig.has(apart), "its frame is gone");
+    rig.write("a", noise("b", 100_000));
+    commit_in_vain(&rig, "one", rig.capture(&["a"]).unwrap());
+    assert_eq!(listing(&rig.store.root().join("frames")).len(), 1);
+}
