@@ -390,8 +390,9 @@ impl Play {
                 "cached" => step.allowed.contains(&Verdict::Restored),
                 "stale" => step.allowed.contains(&Verdict::Ran),
                 "unknown" => {
+                    let tasks = &self.trees[at].manifest.tasks;
                     let needs = self.trees[at].manifest.needs(step.task);
-                    steps.iter().any(|need| needs.contains(&need.task) && !need.surely(Verdict::Fresh))
+                    needs.iter().any(|need| said.get(tasks[*need].name.as_str()) != Some(&"fresh"))
                 }
                 _ => false,
             };
