@@ -81,7 +81,7 @@ impl Play {
     // ---- sources ----
 
     fn edit_source(&mut self, at: usize, random: &mut Random) -> Option<String> {
-        let files = self.source_files(at, |path, node| !matches!(node, Node::Dir) && !path.starts_with("fork/.git"));
+        let files = self.source_files(at, |path, node| !matches!(node, Node::Dir) && path != "fork/.gitignore");
         let path = random.one(&files)?.clone();
         let node = self.trees[at].sources.0[&path].clone();
         let (dir, name) = path.rsplit_once('/')?;

@@ -10,7 +10,7 @@ use crate::random::Random;
 use crate::rig::{How, Lie, Rig, Told, Whom, compare, look, look_at_sources};
 use crate::step::Word;
 use crate::tree::{Node, Tree};
-use crate::world::{Kind, Manifest, TOOLS};
+use crate::world::{Kind, Manifest, PREFIX, TOOLS};
 
 /// Snapshots that are kept to go back to.
 const HISTORY: usize = 6;
@@ -23,8 +23,16 @@ pub struct Play {
     pub history: Vec<Vec<(Manifest, Tree)>>,
     pub is_store_damaged: bool,
     pub score: Score,
+    branches: Vec<Branch>,
     /// Of the last killed build in each worktree: keys of steps that had begun, and how many could at once.
     killed: Vec<Option<(BTreeSet<Key>, usize)>>,
+}
+
+/// Which of two branches a working copy is on, and what the other one holds.
+#[derive(Clone, Debug, Default)]
+struct Branch {
+    is_other: bool,
+    other: Option<Vec<(String, Node)>>,
 }
 
 /// What was done, for the last line.
@@ -96,6 +104,7 @@ impl Play {
             history: vec![Vec::new(), Vec::new()],
             is_store_damaged: false,
             score: Score::default(),
+            branches: vec![Branch::default(), Branch::default()],
             killed: vec![None, None],
             rig,
         };
@@ -107,7 +116,7 @@ impl Play {
             let disk = play.rig.disk(name);
             sources.0.iter().for_each(|(path, node)| disk.put(path, node).expect("it is written"));
             if play.kind.git {
-                play.git(name, &["init", "-q"]);
+                play.git(name, &["init", "-q", "-b", "main"]);
                 play.git(name, &["add", "-A"]);
                 play.git(name, &["commit", "-qm", "first"]);
             }
@@ -177,7 +186,25 @@ impl Play {
         }
         self.git(&name, &["add", "-A"]);
         self.git(&name, &["commit", "-qm", "more", "--allow-empty"]);
-        Some("git commit".to_owned())
+        if random.chance(40) {
+            return Some("git commit".to_owned());
+        }
+        let is_tracked = |path: &str, node: &Node| {
+            path.starts_with("fork/") && !path.ends_with(".o") && *node != Node::Dir
+        };
+        let Branch { is_other, other } = self.branches[at].clone();
+        let sources = &mut self.trees[at].sources;
+        let of_branch: Vec<(String, Node)> =
+            sources.0.iter().filter(|(p, n)| is_tracked(p, n)).map(|(p, n)| (p.clone(), n.clone())).collect();
+        if let Some(there) = other {
+            sources.0.retain(|path, node| !is_tracked(path, node));
+            there.into_iter().for_each(|(path, node)| sources.put(&path, node));
+            self.git(&name, &["switch", "-q", if is_other { "main" } else { "other" }]);
+        } else {
+            self.git(&name, &["switch", "-qc", "other"]);
+        }
+        self.branches[at] = Branch { is_other: !is_other, other: Some(of_branch) };
+        Some("git switch".to_owned())
     }
 
     fn make_move(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
@@ -194,9 +221,10 @@ impl Play {
             1..4 => {
                 let request = self.draw_request(at, random);
                 log.push(format!("{number}: plan {} {request:?}", self.trees[at].name));
-                self.plan(at, &request)
+                self.plan(at, &request, random)
             }
             4..6 => self.build_meddled(at, random, number, log),
+            8 => self.build_both(random, number, log),
             6..8 => {
                 let request = self.draw_request(at, random);
                 let after = Duration::from_micros(500 + random.next() % 40_000);
@@ -223,10 +251,10 @@ impl Play {
 
     /// What helps to understand a lie.
     fn about(&self, at: usize) -> String {
-        let read = |name: &str| fs::read_to_string(self.rig.at(name)).unwrap_or_default();
         let manifest = self.rig.disk(&self.trees[at].name).at("tasks.toml");
         let manifest = fs::read_to_string(manifest).unwrap_or_default();
-        format!("-- tasks.toml --\n{manifest}-- stdout --\n{}-- stderr --\n{}", read("out"), read("err"))
+        let [out, err] = self.rig.said(&self.trees[at].name).map(|path| fs::read_to_string(path).unwrap_or_default());
+        format!("-- tasks.toml --\n{manifest}-- stdout --\n{out}-- stderr --\n{err}")
     }
 
     fn draw_request(&self, at: usize, random: &mut Random) -> Request {
@@ -250,11 +278,19 @@ impl Play {
         let steps = self.common.foresee(&self.trees[at], request);
         let told = self.rig.build(&self.trees[at], &self.common, request, how);
         if told.was_killed {
+            // It may have come to that.
+            let _ = self.look_for_gone(at, &told);
             self.learn_of_kill(at, &steps, &told, how.jobs);
             return Ok(told);
         }
-        let verdicts = compare(&steps, &told).map_err(|lie| self.explained(at, &steps, lie))?;
-        self.compare_with_killed(at, &steps, &verdicts)?;
+        self.check(at, &steps, &told, unstored)?;
+        Ok(told)
+    }
+
+    /// What a build did that came to its end.
+    fn check(&mut self, at: usize, steps: &[Step], told: &Told, unstored: Option<&str>) -> Result<Vec<Verdict>, Lie> {
+        let verdicts = compare(steps, told).map_err(|lie| self.explained(at, steps, lie))?;
+        self.compare_with_killed(at, steps, &verdicts)?;
         for (step, verdict) in steps.iter().zip(&verdicts) {
             let is_stored = unstored != Some(&step.name);
             if *verdict == Verdict::Ran && told.stored.contains(&step.name) != is_stored {
@@ -263,7 +299,8 @@ impl Play {
             self.common.learn(&mut self.trees[at], step, *verdict, is_stored);
             self.count(*verdict);
         }
-        look(&self.rig, &self.trees[at], &steps, &verdicts)?;
+        self.look_for_gone(at, told)?;
+        look(&self.rig, &self.trees[at], steps, &verdicts)?;
         if unstored.is_none() {
             look_at_sources(&self.rig, &self.trees[at])?;
         }
@@ -272,7 +309,52 @@ impl Play {
         if history.len() > HISTORY {
             history.remove(0);
         }
-        Ok(told)
+        Ok(verdicts)
+    }
+
+    /// Two builds at once: what both need is made once.
+    fn build_both(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
+        let request = Request { keep_going: true, ..Request::default() };
+        let mut steps: Vec<Vec<Step>> = self.trees.iter().map(|tree| self.common.foresee(tree, &request)).collect();
+        let makers = |steps: &[Step]| {
+            let runs = steps.iter().filter(|step| step.allowed.contains(&Verdict::Ran));
+            runs.map(|step| step.key).collect::<BTreeSet<Key>>()
+        };
+        let both: BTreeSet<Key> = makers(&steps[0]).intersection(&makers(&steps[1])).copied().collect();
+        for step in steps.iter_mut().flatten().filter(|step| both.contains(&step.key)) {
+            step.allowed.insert(Verdict::Restored);
+        }
+        let how = How { jobs: 1 + random.below(4), kill: None };
+        log.push(format!("{number}: build in both worktrees at once, {how:?}"));
+        self.score.builds += 2;
+        let told = self.rig.build_both([&self.trees[0], &self.trees[1]], &self.common, &request, &how);
+        let mut ran = BTreeSet::new();
+        for at in [0, 1] {
+            let verdicts = self.check(at, &steps[at], &told[at], None)?;
+            let keys = steps[at].iter().zip(&verdicts).filter(|(_, v)| **v == Verdict::Ran);
+            for (step, _) in keys {
+                if !ran.insert(step.key) {
+                    return Err(format!("{} ran in both worktrees at once", step.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The layer of a task that was taken out of the manifest is taken out of the prefix.
+    fn look_for_gone(&mut self, at: usize, told: &Told) -> Result<(), Lie> {
+        let tree = &mut self.trees[at];
+        let disk = self.rig.disk(&tree.name);
+        for task in tree.manifest.tasks.iter().filter(|task| task.is_removed && task.sysroot) {
+            for path in [format!("share/{}.txt", task.name), format!("lib/{}", task.name)] {
+                if disk.scan(&format!("{PREFIX}/{path}"), &[]).0.is_empty() {
+                    tree.prefix.remove(&path);
+                } else if !told.said.is_empty() && !tree.has_strangers && tree.prefix.0.contains_key(&path) {
+                    return Err(format!("{path} of {}, which is gone, lies in the prefix", task.name));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn count(&mut self, verdict: Verdict) {
@@ -360,7 +442,7 @@ impl Play {
     }
 
     /// `plan` says what a build then does.
-    fn plan(&mut self, at: usize, request: &Request) -> Result<(), Lie> {
+    fn plan(&mut self, at: usize, request: &Request, random: &mut Random) -> Result<(), Lie> {
         let steps = self.common.foresee(&self.trees[at], request);
         let fails = |step: &Step| step.allowed.iter().any(|v| !matches!(v, Verdict::Fresh | Verdict::Restored | Verdict::Ran));
         if steps.iter().any(fails) {
@@ -400,7 +482,26 @@ impl Play {
                 return Err(format!("{} is {word} to plan, and should be {:?}:\n{out}{err}", step.name, step.allowed));
             }
         }
-        Ok(())
+        match random.one(&steps) {
+            // What another request has planned may be forced there.
+            Some(step) if !request.force_all && random.chance(30) => self.why(at, &step.name, said[step.name.as_str()]),
+            _ => Ok(()),
+        }
+    }
+
+    /// `why` says the same as `plan`.
+    fn why(&self, at: usize, name: &str, planned: &str) -> Result<(), Lie> {
+        let (code, out, err) = self.rig.ask(&self.trees[at], &self.common, &format!("why {name}"));
+        let headline = match planned {
+            "fresh" => "is fresh",
+            "cached" => "would be restored now",
+            "stale" => "would run now",
+            _ => "can't be judged yet",
+        };
+        if code == Some(0) && out.starts_with(&format!("{name}@host {headline}")) {
+            return Ok(());
+        }
+        Err(format!("{name} is {planned} to plan, and why says: {out}{err}"))
     }
 
     fn collect(&mut self, at: usize, random: &mut Random, log: &mut Vec<String>) -> Result<(), Lie> {
@@ -442,7 +543,7 @@ impl Play {
         }
         tree.outputs = self.rig.disk(&tree.name).scan("out", &[]);
         tree.prefix = Tree::default();
-        for (path, node) in self.rig.disk(&tree.name).scan(crate::world::PREFIX, &[]).0 {
+        for (path, node) in self.rig.disk(&tree.name).scan(PREFIX, &[]).0 {
             path.strip_prefix("prefix/").into_iter().for_each(|path| tree.prefix.put(path, node.clone()));
         }
         tree.doubts.clear();

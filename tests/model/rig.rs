@@ -98,9 +98,31 @@ impl Rig {
     }
 
     pub fn build(&mut self, tree: &Worktree, common: &Common, request: &Request, how: &How) -> Told {
+        self.begin_journal();
+        let child = self.start(tree, common, request, how);
+        self.finish(tree, child, how)
+    }
+
+    /// Two builds at the same time, in two worktrees on one store.
+    pub fn build_both(&mut self, trees: [&Worktree; 2], common: &Common, request: &Request, how: &How) -> [Told; 2] {
+        self.begin_journal();
+        let children = trees.map(|tree| self.start(tree, common, request, how));
+        let [one, other] = children;
+        [self.finish(trees[0], one, how), self.finish(trees[1], other, how)]
+    }
+
+    fn begin_journal(&mut self) {
         self.number += 1;
         fs::write(self.at("build"), self.number.to_string()).expect("it is written");
         fs::write(self.at("journal"), "").expect("it is written");
+    }
+
+    /// Where a build in a worktree says what it does.
+    pub fn said(&self, worktree: &str) -> [PathBuf; 2] {
+        [self.at(&format!("{worktree}.out")), self.at(&format!("{worktree}.err"))]
+    }
+
+    fn start(&self, tree: &Worktree, common: &Common, request: &Request, how: &How) -> Child {
         let mut words = vec!["build".to_owned(), "--message-format=json".to_owned(), format!("-j{}", how.jobs)];
         words.extend(request.keep_going.then(|| "-k".to_owned()));
         words.extend(request.force_all.then(|| "--force=all".to_owned()));
@@ -109,17 +131,20 @@ impl Rig {
         if !request.forced.is_empty() {
             command.env("BCACHE_REBUILD", request.forced.join(","));
         }
-        let (out, err) = (self.at("out"), self.at("err"));
-        let file = |path: &Path| fs::File::create(path).expect("a file");
-        let mut child = command.stdout(file(&out)).stderr(file(&err)).spawn().expect("the program starts");
+        let [out, err] = self.said(&tree.name).map(|path| fs::File::create(path).expect("a file"));
+        command.stdout(out).stderr(err).spawn().expect("the program starts")
+    }
+
+    fn finish(&self, tree: &Worktree, mut child: Child, how: &How) -> Told {
         let status = match how.kill {
             None => child.wait(),
             Some((after, whom)) => kill_after(&mut child, after, whom),
         }
         .expect("it ends");
-        let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).expect("it is there")).into_owned();
+        let [out, err] = self.said(&tree.name).map(|path| fs::read(path).expect("it is there"));
         let mut told = Told { code: status.code(), was_killed: status.signal() == Some(9), ..Told::default() };
-        (told.out, told.err) = (text(&out), text(&err));
+        told.out = String::from_utf8_lossy(&out).into_owned();
+        told.err = String::from_utf8_lossy(&err).into_owned();
         self.read_journal(&tree.name, &mut told);
         read_events(&mut told);
         told
