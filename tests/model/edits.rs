@@ -96,8 +96,8 @@ impl Play {
                 Some("remove a file".to_owned())
             }
             70..80 => self.change_kind(at, &path, random),
-            80..86 => self.relink(at, random),
-            86..90 => self.edit_includes(at, random),
+            80..84 => self.relink(at, random),
+            84..90 => self.edit_includes(at, random),
             90..92 => {
                 self.put_source(at, &path, Node::file(POISON), Stamp::Now);
                 Some("poison".to_owned())
@@ -260,7 +260,7 @@ impl Play {
                 text.extend(format!("\ninclude {name}").into_bytes());
             }
         }
-        if random.chance(15) {
+        if random.chance(35) {
             let absent = "inc/absent.h";
             if self.trees[at].sources.0.contains_key(absent) {
                 self.remove_source(at, absent);
@@ -381,6 +381,10 @@ impl Play {
             12 => {
                 task.is_removed ^= true;
                 if task.is_removed { "taken away" } else { "put back" }
+            }
+            13 if !fixed && !self.kind.views => {
+                task.hides ^= true;
+                "declares its last output, or not"
             }
             13 if self.kind.views && random.chance(30) => {
                 manifest.relocatable ^= true;

@@ -4,33 +4,42 @@
 //! `cargo test --test model` plays a few worlds with a seed of its own, which it prints. `cargo bcache run model --
 //! --seeds 1000` plays for long; `--seed N` plays one again and makes it short.
 
+mod ask;
 mod damage;
 mod edits;
+mod fork;
 mod oracle;
 mod play;
 mod random;
 mod rig;
 mod step;
 mod tree;
+mod trouble;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use play::{Played, Score, play};
 
 /// What a plain `cargo test` plays.
 const WORLDS: u64 = 6;
 const EDITS: usize = 40;
+/// How long a player says nothing, at most.
+const SILENCE: Duration = Duration::from_secs(20);
 
+#[derive(Debug)]
 struct Options {
+    /// What to try instead of our own program.
+    program: PathBuf,
     first: u64,
     seeds: u64,
     edits: usize,
     jobs: usize,
-    /// Up to which move a seed is played, when it is shortened.
+    /// Is a seed with a lie played again, with fewer moves?
     shorten: bool,
 }
 
@@ -40,15 +49,22 @@ fn main() -> ExitCode {
         return step::main();
     }
     let Some(options) = options() else { return ExitCode::SUCCESS };
+    rig::PROGRAM.set(options.program.clone()).expect("nobody else sets it");
     run(&options)
 }
 
 /// `None` where libtest's words choose other tests, or only ask.
 fn options() -> Option<Options> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-    let mut options = Options { first: now % 1_000_000_000, seeds: WORLDS, edits: EDITS, jobs: 2, shorten: true };
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_cargo-bcache"));
+    let first = now % 1_000_000_000;
+    let mut options = Options { program, first, seeds: WORLDS, edits: EDITS, jobs: 2, shorten: true };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
+        if arg == "--program" {
+            options.program = args.next().map(PathBuf::from).expect("a path");
+            continue;
+        }
         let mut number = || args.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{arg} wants a number"));
         match arg.as_str() {
             "--seeds" => options.seeds = number(),
@@ -75,7 +91,7 @@ fn run(options: &Options) -> ExitCode {
     println!("model: seeds {} to {}, {} edits each", options.first, options.first + options.seeds - 1, options.edits);
     let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
-    let total = Mutex::new((Score::default(), 0_u64));
+    let total = Mutex::new((Score::default(), 0_u64, begun));
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
             scope.spawn(|| {
@@ -89,7 +105,8 @@ fn run(options: &Options) -> ExitCode {
                     let mut total = total.lock().expect("nobody panics with it");
                     total.0.add(&played.score);
                     total.1 += 1;
-                    if total.1.is_multiple_of(50) {
+                    if total.2.elapsed() > SILENCE {
+                        total.2 = Instant::now();
                         println!("model: {} worlds, {}", total.1, said(&total.0, begun));
                     }
                     drop(total);
@@ -102,6 +119,9 @@ fn run(options: &Options) -> ExitCode {
     });
     let total = total.lock().expect("nobody panics with it");
     println!("model: {} worlds, {}", total.1, said(&total.0, begun));
+    if let Some(counter) = rig::counter() {
+        let _ = std::fs::remove_file(counter);
+    }
     if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -159,7 +159,8 @@ impl Common {
             tool: &|name| self.tool(name).cloned().unwrap_or_default(),
         };
         let seen = look_around(&words, &around);
-        let made = made(&task.name, &words, &seen.report);
+        let mut made = made(&task.name, &words, &seen.report);
+        made.outputs = region(&made.outputs, task.declared_outs());
         let mut lines = if task.fixed { fixed_lines(manifest, ix) } else { self.lines(tree, ix, &words, before) };
         if !task.fixed {
             let noticed = |kind: &'static str, of: &Noticed| {
@@ -299,7 +300,7 @@ fn is_intact(tree: &Worktree, step: &Step) -> bool {
     if step.is_fixed {
         return made.outputs.0.iter().all(|(path, node)| tree.outputs.0.get(path) == Some(node));
     }
-    region(&tree.outputs, &tree.manifest.tasks[step.task].outs).0 == made.outputs.0
+    region(&tree.outputs, tree.manifest.tasks[step.task].declared_outs()).0 == made.outputs.0
         && made.layer.iter().all(|layer| has_all(&tree.prefix, layer))
 }
 

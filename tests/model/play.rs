@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
-use crate::oracle::{Common, Doubt, Key, Request, Step, Verdict, Worktree, selected};
+use crate::fork::Branch;
+use crate::oracle::{Common, Key, Request, Step, Verdict, Worktree};
 use crate::random::Random;
-use crate::rig::{How, Lie, Rig, Told, Whom, compare, look, look_at_sources};
-use crate::step::Word;
+use crate::rig::{How, Kill, Lie, Rig, Told, Whom, compare, look, look_at_sources};
 use crate::tree::{Node, Tree};
 use crate::world::{Kind, Manifest, PREFIX, TOOLS};
 
@@ -23,16 +23,9 @@ pub struct Play {
     pub history: Vec<Vec<(Manifest, Tree)>>,
     pub is_store_damaged: bool,
     pub score: Score,
-    branches: Vec<Branch>,
+    pub branches: Vec<Branch>,
     /// Of the last killed build in each worktree: keys of steps that had begun, and how many could at once.
-    killed: Vec<Option<(BTreeSet<Key>, usize)>>,
-}
-
-/// Which of two branches a working copy is on, and what the other one holds.
-#[derive(Clone, Debug, Default)]
-struct Branch {
-    is_other: bool,
-    other: Option<Vec<(String, Node)>>,
+    pub killed: Vec<Option<(BTreeSet<Key>, usize)>>,
 }
 
 /// What was done, for the last line.
@@ -88,7 +81,17 @@ pub fn play(seed: u64, edits: usize, moves: &dyn Fn(usize) -> bool) -> Played {
             return Played { score: play.score, log, lie: Some(lie), moves: made };
         }
     }
-    Played { score: play.score, log, lie: None, moves: made }
+    let lie = if seed.is_multiple_of(4) { play.compare_with_clean().err() } else { None };
+    Played { score: play.score, log, lie, moves: made }
+}
+
+/// Most kills come between two changes of files, since timing alone seldom finds the narrow places.
+fn draw_kill(random: &mut Random) -> Kill {
+    if random.chance(70) {
+        return Kill::AtChange(random.below(80) as u32);
+    }
+    let whom = if random.chance(50) { Whom::Alone } else { Whom::Tree };
+    Kill::After(Duration::from_micros(500 + random.next() % 40_000), whom)
 }
 
 impl Play {
@@ -163,50 +166,6 @@ impl Play {
         sources
     }
 
-    pub fn git(&self, worktree: &str, args: &[&str]) {
-        let mut git = std::process::Command::new("git");
-        git.current_dir(self.rig.at(worktree).join("fork")).args(args).env_clear().env("PATH", "/usr/bin:/bin");
-        git.env("HOME", self.rig.at("home"));
-        for (name, value) in [("NAME", "somebody"), ("EMAIL", "somebody@example.org")] {
-            git.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
-        }
-        let output = git.output().expect("git starts");
-        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// What happens in the repository and changes no file.
-    pub fn edit_fork(&mut self, at: usize, random: &mut Random) -> Option<String> {
-        if !self.kind.git {
-            return None;
-        }
-        let name = self.trees[at].name.clone();
-        if random.chance(50) {
-            self.git(&name, &["add", "-A"]);
-            return Some("git add".to_owned());
-        }
-        self.git(&name, &["add", "-A"]);
-        self.git(&name, &["commit", "-qm", "more", "--allow-empty"]);
-        if random.chance(40) {
-            return Some("git commit".to_owned());
-        }
-        let is_tracked = |path: &str, node: &Node| {
-            path.starts_with("fork/") && !path.ends_with(".o") && *node != Node::Dir
-        };
-        let Branch { is_other, other } = self.branches[at].clone();
-        let sources = &mut self.trees[at].sources;
-        let of_branch: Vec<(String, Node)> =
-            sources.0.iter().filter(|(p, n)| is_tracked(p, n)).map(|(p, n)| (p.clone(), n.clone())).collect();
-        if let Some(there) = other {
-            sources.0.retain(|path, node| !is_tracked(path, node));
-            there.into_iter().for_each(|(path, node)| sources.put(&path, node));
-            self.git(&name, &["switch", "-q", if is_other { "main" } else { "other" }]);
-        } else {
-            self.git(&name, &["switch", "-qc", "other"]);
-        }
-        self.branches[at] = Branch { is_other: !is_other, other: Some(of_branch) };
-        Some("git switch".to_owned())
-    }
-
     fn make_move(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
         if random.chance(72) {
             if let Some(said) = self.edit(random) {
@@ -224,14 +183,13 @@ impl Play {
                 self.plan(at, &request, random)
             }
             4..6 => self.build_meddled(at, random, number, log),
-            8 => self.build_both(random, number, log),
-            6..8 => {
+            9 => self.build_both(random, number, log),
+            6..9 => {
                 let request = self.draw_request(at, random);
-                let after = Duration::from_micros(500 + random.next() % 40_000);
-                let whom = if random.chance(50) { Whom::Alone } else { Whom::Tree };
-                let how = How { jobs: 1 + random.below(4), kill: Some((after, whom)) };
+                let how = How { jobs: 1 + random.below(4), kill: Some(draw_kill(random)) };
                 log.push(format!("{number}: build {} {request:?} {how:?}", self.trees[at].name));
-                self.build(at, &request, &how, None).map(|_| ())
+                self.build(at, &request, &how, None)?;
+                if random.chance(20) { self.verify(at) } else { Ok(()) }
             }
             _ => {
                 let request = self.draw_request(at, random);
@@ -255,6 +213,37 @@ impl Play {
         let manifest = fs::read_to_string(manifest).unwrap_or_default();
         let [out, err] = self.rig.said(&self.trees[at].name).map(|path| fs::read_to_string(path).unwrap_or_default());
         format!("-- tasks.toml --\n{manifest}-- stdout --\n{out}-- stderr --\n{err}")
+    }
+
+    /// A clean build, in a directory of its own with an empty store, makes what the oracle says.
+    fn compare_with_clean(&mut self) -> Result<(), Lie> {
+        let from = &self.trees[0];
+        let to = self.rig.at("clean");
+        let mut tree = Worktree {
+            name: "clean".to_owned(),
+            path: to.to_str().expect("a path in UTF-8").to_owned(),
+            outputs: Tree::default(),
+            prefix: Tree::default(),
+            records: BTreeMap::new(),
+            doubts: BTreeMap::new(),
+            ..from.clone()
+        };
+        tree.has_strangers = false;
+        for path in ["src", "inc", "fork", "tasks.toml"].map(|name| self.rig.at(&from.name).join(name)) {
+            fs::create_dir_all(&to).expect("a directory");
+            let copied = std::process::Command::new("cp").arg("-a").arg(&path).arg(&to).stderr(std::process::Stdio::null()).status().expect("cp starts");
+            assert!(copied.success() || !path.exists(), "{} is copied", path.display());
+        }
+        self.common.store.clear();
+        self.common.path_sets.clear();
+        self.common.lost = 0;
+        fs::remove_dir_all(self.rig.at("store/v1")).ok();
+        self.trees.push(tree);
+        self.history.push(Vec::new());
+        self.killed.push(None);
+        let request = Request { keep_going: true, ..Request::default() };
+        let how = How { jobs: 2, kill: None };
+        self.build(2, &request, &how, None).map(|_| ()).map_err(|lie| format!("a clean build: {lie}\n{}", self.about(2)))
     }
 
     fn draw_request(&self, at: usize, random: &mut Random) -> Request {
@@ -288,7 +277,7 @@ impl Play {
     }
 
     /// What a build did that came to its end.
-    fn check(&mut self, at: usize, steps: &[Step], told: &Told, unstored: Option<&str>) -> Result<Vec<Verdict>, Lie> {
+    pub fn check(&mut self, at: usize, steps: &[Step], told: &Told, unstored: Option<&str>) -> Result<Vec<Verdict>, Lie> {
         let verdicts = compare(steps, told).map_err(|lie| self.explained(at, steps, lie))?;
         self.compare_with_killed(at, steps, &verdicts)?;
         for (step, verdict) in steps.iter().zip(&verdicts) {
@@ -310,35 +299,6 @@ impl Play {
             history.remove(0);
         }
         Ok(verdicts)
-    }
-
-    /// Two builds at once: what both need is made once.
-    fn build_both(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
-        let request = Request { keep_going: true, ..Request::default() };
-        let mut steps: Vec<Vec<Step>> = self.trees.iter().map(|tree| self.common.foresee(tree, &request)).collect();
-        let makers = |steps: &[Step]| {
-            let runs = steps.iter().filter(|step| step.allowed.contains(&Verdict::Ran));
-            runs.map(|step| step.key).collect::<BTreeSet<Key>>()
-        };
-        let both: BTreeSet<Key> = makers(&steps[0]).intersection(&makers(&steps[1])).copied().collect();
-        for step in steps.iter_mut().flatten().filter(|step| both.contains(&step.key)) {
-            step.allowed.insert(Verdict::Restored);
-        }
-        let how = How { jobs: 1 + random.below(4), kill: None };
-        log.push(format!("{number}: build in both worktrees at once, {how:?}"));
-        self.score.builds += 2;
-        let told = self.rig.build_both([&self.trees[0], &self.trees[1]], &self.common, &request, &how);
-        let mut ran = BTreeSet::new();
-        for at in [0, 1] {
-            let verdicts = self.check(at, &steps[at], &told[at], None)?;
-            let keys = steps[at].iter().zip(&verdicts).filter(|(_, v)| **v == Verdict::Ran);
-            for (step, _) in keys {
-                if !ran.insert(step.key) {
-                    return Err(format!("{} ran in both worktrees at once", step.name));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The layer of a task that was taken out of the manifest is taken out of the prefix.
@@ -381,172 +341,5 @@ impl Play {
             new.difference(&old).collect::<Vec<_>>(),
             old.difference(&new).collect::<Vec<_>>()
         )
-    }
-
-    fn learn_of_kill(&mut self, at: usize, steps: &[Step], told: &Told, jobs: usize) {
-        self.score.kills += 1;
-        let mut begun = BTreeSet::new();
-        for step in steps.iter().filter(|step| !step.surely(Verdict::Fresh)) {
-            let tree = &mut self.trees[at];
-            let old = tree.records.remove(&step.name).map(|record| record.key);
-            let mut doubt = tree.doubts.remove(&step.name).unwrap_or_else(|| Doubt::of(old));
-            doubt.by_proof = false;
-            let has_ended = told.ended.contains(&step.name);
-            if has_ended || step.allowed.contains(&Verdict::Restored) || step.allowed.contains(&Verdict::Fresh) {
-                doubt.keys.insert(step.key);
-            }
-            if has_ended {
-                self.common.keep(step, false);
-            }
-            if told.began.contains(&step.name) {
-                begun.insert(step.key);
-            }
-            tree.doubts.insert(step.name.clone(), doubt);
-        }
-        self.killed[at] = Some((begun, jobs));
-    }
-
-    /// A kill costs no more than the steps that were running.
-    fn compare_with_killed(&mut self, at: usize, steps: &[Step], verdicts: &[Verdict]) -> Result<(), Lie> {
-        let Some((begun, jobs)) = self.killed[at].take() else { return Ok(()) };
-        let again = steps.iter().zip(verdicts).filter(|(step, v)| **v == Verdict::Ran && begun.contains(&step.key));
-        let again: Vec<&String> = again.map(|(step, _)| &step.name).collect();
-        self.score.repeated += again.len();
-        if again.len() > jobs {
-            return Err(format!("{again:?} ran again after a kill, and {jobs} could be running at once"));
-        }
-        Ok(())
-    }
-
-    /// Somebody edits an input while its step runs.
-    fn build_meddled(&mut self, at: usize, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
-        let request = Request::default();
-        let steps = self.common.foresee(&self.trees[at], &request);
-        let manifest = &self.trees[at].manifest;
-        let private = |step: &Step| {
-            let path = format!("src/{}/a b", step.name);
-            let is_file = matches!(self.trees[at].sources.0.get(&path), Some(Node::File { .. }));
-            let is_input = !step.is_fixed && manifest.tasks[step.task].inputs.contains(&Word::See(path.clone()));
-            (step.surely(Verdict::Ran) && is_file && is_input).then_some((step.name.clone(), path))
-        };
-        let may: Vec<(String, String)> = steps.iter().filter_map(private).collect();
-        let Some((name, path)) = random.one(&may).cloned() else { return Ok(()) };
-        let text = format!("blue text {}", random.below(100));
-        log.push(format!("{number}: build {}, and {path} is edited meanwhile", self.trees[at].name));
-        fs::write(self.rig.at("meddle").join(&name), format!("{path}\n{text}")).expect("it is written");
-        let how = How { jobs: 1 + random.below(4), kill: None };
-        self.build(at, &request, &how, Some(&name))?;
-        let Some(Node::File { mode, .. }) = self.trees[at].sources.0.get(&path).cloned() else { return Ok(()) };
-        self.trees[at].sources.put(&path, Node::File { bytes: text.into_bytes(), mode });
-        Ok(())
-    }
-
-    /// `plan` says what a build then does.
-    fn plan(&mut self, at: usize, request: &Request, random: &mut Random) -> Result<(), Lie> {
-        let steps = self.common.foresee(&self.trees[at], request);
-        let fails = |step: &Step| step.allowed.iter().any(|v| !matches!(v, Verdict::Fresh | Verdict::Restored | Verdict::Ran));
-        if steps.iter().any(fails) {
-            return Ok(());
-        }
-        let force = if request.force_all { " --force=all" } else { "" };
-        if !request.forced.is_empty() {
-            return Ok(());
-        }
-        let (code, out, err) =
-            self.rig.ask(&self.trees[at], &self.common, &format!("plan -v{force} {}", request.tasks.join(" ")));
-        if code != Some(0) {
-            return Err(format!("plan ended with {code:?}: {err}"));
-        }
-        let said: BTreeMap<&str, &str> = out
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_whitespace();
-                let verdict = words.next()?;
-                Some((words.next()?.strip_suffix("@host")?, verdict))
-            })
-            .collect();
-        for step in &steps {
-            let word = *said.get(step.name.as_str()).ok_or_else(|| format!("plan is silent about {}:\n{out}", step.name))?;
-            let fits = match word {
-                "fresh" => step.allowed.contains(&Verdict::Fresh),
-                "cached" => step.allowed.contains(&Verdict::Restored),
-                "stale" => step.allowed.contains(&Verdict::Ran),
-                "unknown" => {
-                    let tasks = &self.trees[at].manifest.tasks;
-                    let needs = self.trees[at].manifest.needs(step.task);
-                    needs.iter().any(|need| said.get(tasks[*need].name.as_str()) != Some(&"fresh"))
-                }
-                _ => false,
-            };
-            if !fits {
-                return Err(format!("{} is {word} to plan, and should be {:?}:\n{out}{err}", step.name, step.allowed));
-            }
-        }
-        match random.one(&steps) {
-            // What another request has planned may be forced there.
-            Some(step) if !request.force_all && random.chance(30) => self.why(at, &step.name, said[step.name.as_str()]),
-            _ => Ok(()),
-        }
-    }
-
-    /// `why` says the same as `plan`.
-    fn why(&self, at: usize, name: &str, planned: &str) -> Result<(), Lie> {
-        let (code, out, err) = self.rig.ask(&self.trees[at], &self.common, &format!("why {name}"));
-        let headline = match planned {
-            "fresh" => "is fresh",
-            "cached" => "would be restored now",
-            "stale" => "would run now",
-            _ => "can't be judged yet",
-        };
-        if code == Some(0) && out.starts_with(&format!("{name}@host {headline}")) {
-            return Ok(());
-        }
-        Err(format!("{name} is {planned} to plan, and why says: {out}{err}"))
-    }
-
-    fn collect(&mut self, at: usize, random: &mut Random, log: &mut Vec<String>) -> Result<(), Lie> {
-        let words = ["cache gc", "cache verify", "cache clean --yes", "clean", "cache verify"][random.below(5)];
-        log.push(format!("{words} in {}", self.trees[at].name));
-        if words == "clean" && selected(&self.trees[at].manifest, &Request::default()).is_empty() {
-            return Ok(());
-        }
-        let (code, out, err) = self.rig.ask(&self.trees[at], &self.common, words);
-        let may_fail = words == "cache verify" && self.is_store_damaged;
-        if code != Some(0) && !may_fail {
-            return Err(format!("{words} ended with {code:?}: {out}{err}"));
-        }
-        match words {
-            "cache clean --yes" => {
-                self.common.store.clear();
-                self.common.path_sets.clear();
-                self.common.lost = 0;
-                self.is_store_damaged = false;
-            }
-            "clean" => self.learn_of_clean(at),
-            "cache verify" => self.is_store_damaged = false,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn learn_of_clean(&mut self, at: usize) {
-        let tree = &mut self.trees[at];
-        let names: Vec<String> = tree.records.keys().cloned().collect();
-        for name in names {
-            let Some(record) = tree.records.remove(&name) else { continue };
-            for (path, node) in &record.made.outputs.0 {
-                // What somebody changed stays.
-                if tree.outputs.0.get(path) == Some(node) && *node != Node::Dir {
-                    tree.outputs.0.remove(path);
-                }
-            }
-        }
-        tree.outputs = self.rig.disk(&tree.name).scan("out", &[]);
-        tree.prefix = Tree::default();
-        for (path, node) in self.rig.disk(&tree.name).scan(PREFIX, &[]).0 {
-            path.strip_prefix("prefix/").into_iter().for_each(|path| tree.prefix.put(path, node.clone()));
-        }
-        tree.doubts.clear();
-        tree.has_strangers = true;
     }
 }

@@ -6,12 +6,14 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::oracle::{Common, Request, Step, Verdict, Worktree, has_all, region};
 use crate::tree::{Disk, Tree, difference};
 
-const BIN: &str = env!("CARGO_BIN_EXE_cargo-bcache");
+/// The program that is tried.
+pub static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// A difference between what is and what should be.
 pub type Lie = String;
@@ -26,8 +28,29 @@ pub struct Rig {
 #[derive(Clone, Debug, Default)]
 pub struct How {
     pub jobs: usize,
-    /// Killed after this long; with all that it started, or alone.
-    pub kill: Option<(Duration, Whom)>,
+    pub kill: Option<Kill>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kill {
+    /// After this long; with all that it started, or alone.
+    After(Duration, Whom),
+    /// When it is about to change a file for the nth time.
+    AtChange(u32),
+}
+
+/// The library that counts changes of files. `None` where there is no C compiler.
+pub fn counter() -> Option<&'static Path> {
+    static COUNTER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = COUNTER.get_or_init(|| {
+        let (source, library) = (std::env::temp_dir(), format!("bcache-model-kill-{}.so", std::process::id()));
+        let (source, library) = (source.join(format!("{library}.c")), source.join(library));
+        fs::write(&source, include_str!("kill.c")).ok()?;
+        let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
+        fs::remove_file(&source).ok()?;
+        made.is_ok_and(|status| status.success()).then_some(library)
+    });
+    made.as_deref()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,7 +103,7 @@ impl Rig {
     }
 
     pub fn command(&self, tree: &Worktree, common: &Common, words: &[String]) -> Command {
-        let mut command = Command::new(BIN);
+        let mut command = Command::new(PROGRAM.get().expect("main has set it"));
         let path = format!("{0}/bin0:{0}/bin1:/usr/bin:/bin", self.path());
         command.args(words).current_dir(&tree.path).env_clear().envs(&common.env).env("PATH", path);
         command.env("HOME", self.at("home")).env("BCACHE_HOME", self.at("store")).env("TMPDIR", self.at("tmp"));
@@ -131,14 +154,17 @@ impl Rig {
         if !request.forced.is_empty() {
             command.env("BCACHE_REBUILD", request.forced.join(","));
         }
+        if let (Some(Kill::AtChange(number)), Some(counter)) = (how.kill, counter()) {
+            command.env("LD_PRELOAD", counter).env("MODEL_KILL_AT", number.to_string());
+        }
         let [out, err] = self.said(&tree.name).map(|path| fs::File::create(path).expect("a file"));
         command.stdout(out).stderr(err).spawn().expect("the program starts")
     }
 
     fn finish(&self, tree: &Worktree, mut child: Child, how: &How) -> Told {
         let status = match how.kill {
-            None => child.wait(),
-            Some((after, whom)) => kill_after(&mut child, after, whom),
+            None | Some(Kill::AtChange(_)) => child.wait(),
+            Some(Kill::After(after, whom)) => kill_after(&mut child, after, whom),
         }
         .expect("it ends");
         let [out, err] = self.said(&tree.name).map(|path| fs::read(path).expect("it is there"));
@@ -280,7 +306,7 @@ pub fn look(rig: &Rig, tree: &Worktree, steps: &[Step], verdicts: &[Verdict]) ->
         if !matches!(verdict, Verdict::Fresh | Verdict::Restored | Verdict::Ran) {
             continue;
         }
-        let is = region(&outputs, &tree.manifest.tasks[step.task].outs);
+        let is = region(&outputs, tree.manifest.tasks[step.task].declared_outs());
         if let Some(difference) = difference(&is, &step.made.outputs) {
             return Err(format!("{} is {verdict:?}: {difference}", step.name));
         }

@@ -297,8 +297,9 @@ pub fn main() -> ExitCode {
             String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
         },
     };
+    meddle(&world, &name, "before");
     let seen = look_around(&words, &around);
-    meddle(&world, &name);
+    meddle(&world, &name, "after");
     if seen.poisoned || seen.missing {
         eprintln!("{name} fails");
         return ExitCode::FAILURE;
@@ -347,8 +348,9 @@ impl Journal {
 }
 
 /// Does to the workspace what somebody does while a step runs: the first line is a path, the rest goes there.
-fn meddle(world: &Path, name: &str) {
-    let order = world.join("meddle").join(name);
+/// Before it has looked around, or after.
+fn meddle(world: &Path, name: &str, when: &str) {
+    let order = world.join("meddle").join(format!("{name}.{when}"));
     let Ok(text) = fs::read_to_string(&order) else { return };
     let (path, bytes) = text.split_once('\n').expect("a path and a text");
     fs::remove_file(&order).expect("it is done once");

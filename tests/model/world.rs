@@ -39,6 +39,20 @@ pub struct Task {
     /// How it is written down; it means the same.
     pub style: usize,
     pub is_removed: bool,
+    /// Its last output is not declared, where it has others.
+    pub hides: bool,
+}
+
+impl Task {
+    /// What it makes and declares.
+    pub fn declared_outs(&self) -> &[Out] {
+        let is_output = |out: &Out| !matches!(out, Out::Install | Out::Depfile(_));
+        let is_hidden = self.hides
+            && !self.place
+            && self.outs.iter().filter(|out| is_output(out)).count() > 1
+            && self.outs.last().is_some_and(is_output);
+        &self.outs[..self.outs.len() - usize::from(is_hidden)]
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,7 +116,7 @@ impl Manifest {
         let mut inputs = task.inputs.clone();
         let needs = task.needs.iter().filter(|need| need.is_read && !self.tasks[need.task].is_removed);
         for need in needs {
-            let outs = self.tasks[need.task].outs.iter();
+            let outs = self.tasks[need.task].declared_outs().iter();
             inputs.extend(outs.filter_map(|out| match out {
                 Out::File(path) | Out::Program(path) | Out::Large(path) => Some(Word::See(path.clone())),
                 Out::Dir(path) if ix.is_multiple_of(2) => Some(Word::See(path.clone())),
@@ -136,7 +150,7 @@ impl Manifest {
 
     /// Outputs as they are declared.
     pub fn declared(&self, ix: usize) -> Vec<String> {
-        let outs = self.tasks[ix].outs.iter();
+        let outs = self.tasks[ix].declared_outs().iter();
         outs.filter_map(|out| match out {
             Out::File(path) | Out::Program(path) | Out::Large(path) | Out::Link(path) => Some(path.clone()),
             Out::Dir(path) => Some(format!("{path}/")),
@@ -318,6 +332,7 @@ fn draw_task(ix: usize, earlier: &[Task], kind: &Kind, random: &mut Random) -> T
         shell: random.chance(30),
         style: random.below(4),
         is_removed: false,
+        hides: false,
         name,
     };
     draw_outs(&mut task, random);
