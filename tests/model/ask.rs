@@ -13,7 +13,8 @@ impl Play {
     /// `plan` says what a build then does.
     pub fn plan(&mut self, at: usize, request: &Request, random: &mut Random) -> Result<(), Lie> {
         let steps = self.common.foresee(&self.trees[at], request);
-        let fails = |step: &Step| step.allowed.iter().any(|v| !matches!(v, Verdict::Fresh | Verdict::Restored | Verdict::Ran));
+        let fails =
+            |step: &Step| step.allowed.iter().any(|v| !matches!(v, Verdict::Fresh | Verdict::Restored | Verdict::Ran));
         if steps.iter().any(fails) {
             return Ok(());
         }
@@ -35,7 +36,8 @@ impl Play {
             })
             .collect();
         for step in &steps {
-            let word = *said.get(step.name.as_str()).ok_or_else(|| format!("plan is silent about {}:\n{out}", step.name))?;
+            let word =
+                *said.get(step.name.as_str()).ok_or_else(|| format!("plan is silent about {}:\n{out}", step.name))?;
             let fits = match word {
                 "fresh" => step.allowed.contains(&Verdict::Fresh),
                 "cached" => step.allowed.contains(&Verdict::Restored),

@@ -32,7 +32,11 @@ impl Play {
             }
             (Node::File { .. }, 4) => {
                 let real = self.rig.disk(&self.trees[at].name).at(&path);
-                File::options().write(true).open(real).and_then(|f| f.set_modified(std::time::SystemTime::now())).unwrap();
+                File::options()
+                    .write(true)
+                    .open(real)
+                    .and_then(|f| f.set_modified(std::time::SystemTime::now()))
+                    .unwrap();
                 "touch"
             }
             (Node::Dir, 1..=4) => {
@@ -49,7 +53,11 @@ impl Play {
 
     fn is_fixed(&self, at: usize, path: &str) -> bool {
         let manifest = &self.trees[at].manifest;
-        manifest.tasks.iter().enumerate().any(|(ix, task)| task.fixed && manifest.declared(ix).iter().any(|p| p == path))
+        manifest
+            .tasks
+            .iter()
+            .enumerate()
+            .any(|(ix, task)| task.fixed && manifest.declared(ix).iter().any(|p| p == path))
     }
 
     fn put_output(&mut self, at: usize, path: &str, node: Option<Node>) -> &'static str {

@@ -44,7 +44,8 @@ impl Play {
             return self.heal(at, random);
         }
         match random.below(100) {
-            0..45 => self.edit_source(at, random),
+            0..40 => self.edit_source(at, random),
+            40..45 => self.edit_includes(at, random),
             45..66 => self.edit_manifest(at, random),
             66..72 => self.edit_environment(random),
             72..78 => self.edit_tool(random),
@@ -56,7 +57,11 @@ impl Play {
     }
 
     fn is_poisoned(&self, at: usize) -> bool {
-        self.trees[at].sources.0.values().any(|node| matches!(node, Node::File { bytes, .. } if bytes.starts_with(POISON.as_bytes())))
+        self.trees[at]
+            .sources
+            .0
+            .values()
+            .any(|node| matches!(node, Node::File { bytes, .. } if bytes.starts_with(POISON.as_bytes())))
             || self.missing(at).is_some()
     }
 
@@ -64,7 +69,8 @@ impl Play {
     fn missing(&self, at: usize) -> Option<String> {
         let tree = &self.trees[at];
         let inputs = tree.manifest.present().flat_map(|ix| tree.manifest.tasks[ix].inputs.iter());
-        let paths = inputs.filter_map(|word| if let crate::step::Word::See(path) = word { Some(path.clone()) } else { None });
+        let paths =
+            inputs.filter_map(|word| if let crate::step::Word::See(path) = word { Some(path.clone()) } else { None });
         paths.into_iter().find(|path| !tree.sources.0.contains_key(path))
     }
 
@@ -252,8 +258,13 @@ impl Play {
 
     /// Which files a step finds.
     fn edit_includes(&mut self, at: usize, random: &mut Random) -> Option<String> {
-        let files = self.source_files(at, |path, node| path.starts_with("inc/") && matches!(node, Node::File { .. }));
-        let path = random.one(&files)?.clone();
+        let tasks = &self.trees[at].manifest.tasks;
+        let mut followed: Vec<String> = tasks.iter().filter_map(|task| task.follow.clone()).collect();
+        if followed.is_empty() {
+            return None;
+        }
+        followed.extend(["inc/x.h", "inc/y.h"].map(str::to_owned));
+        let path = random.one(&followed)?.clone();
         let mut text = content(random);
         for name in ["inc/x.h", "inc/y.h", "inc/absent.h"] {
             if random.chance(40) && name != path {

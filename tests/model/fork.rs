@@ -38,9 +38,8 @@ impl Play {
         if random.chance(40) {
             return Some("git commit".to_owned());
         }
-        let is_tracked = |path: &str, node: &Node| {
-            path.starts_with("fork/") && !path.ends_with(".o") && *node != Node::Dir
-        };
+        let is_tracked =
+            |path: &str, node: &Node| path.starts_with("fork/") && !path.ends_with(".o") && *node != Node::Dir;
         let Branch { is_other, other } = self.branches[at].clone();
         let sources = &mut self.trees[at].sources;
         let of_branch: Vec<(String, Node)> =

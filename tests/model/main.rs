@@ -65,7 +65,8 @@ fn options() -> Option<Options> {
             options.program = args.next().map(PathBuf::from).expect("a path");
             continue;
         }
-        let mut number = || args.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{arg} wants a number"));
+        let mut number =
+            || args.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{arg} wants a number"));
         match arg.as_str() {
             "--seeds" => options.seeds = number(),
             "--seed" => (options.first, options.seeds) = (number(), 1),

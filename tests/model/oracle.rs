@@ -128,9 +128,9 @@ impl Common {
             steps.insert(ix, step);
         }
         let mut steps: Vec<Step> = steps.into_values().collect();
-        let fails = steps.iter().any(|step| {
-            step.allowed.contains(&Verdict::Failed) || step.allowed.contains(&Verdict::Refused)
-        });
+        let fails = steps
+            .iter()
+            .any(|step| step.allowed.contains(&Verdict::Failed) || step.allowed.contains(&Verdict::Refused));
         if fails && !request.keep_going {
             // Whatever has not begun when one fails is skipped.
             for step in &mut steps {

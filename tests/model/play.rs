@@ -144,7 +144,9 @@ impl Play {
         let mut put = |path: &str, text: &str| sources.put(path, Node::file(text));
         for task in &manifest.tasks {
             let src = format!("src/{}", task.name);
-            for file in ["a b", "dir/x", "dir/y", "dir/sub/z", "flat/p.t", "flat/q.t", "flat/r.n", "deep/a.t", "deep/s/b.t"] {
+            for file in
+                ["a b", "dir/x", "dir/y", "dir/sub/z", "flat/p.t", "flat/q.t", "flat/r.n", "deep/a.t", "deep/s/b.t"]
+            {
                 put(&format!("{src}/{file}"), "red text");
             }
             put(&format!("inc/{}.h", task.name), "red text\ninclude inc/x.h");
@@ -152,7 +154,7 @@ impl Play {
         for file in ["one", "two.t", "sub/in.t", "bus/in.t"] {
             put(&format!("src/shared/{file}"), "red text");
         }
-        put("inc/x.h", "red text");
+        put("inc/x.h", "red text\ninclude inc/absent.h");
         put("inc/y.h", "red text");
         if self.kind.git {
             for (path, text) in [("lib.c", "red text"), ("inc/a.h", "red text"), (".gitignore", "*.o\n")] {
@@ -231,7 +233,13 @@ impl Play {
         tree.has_strangers = false;
         for path in ["src", "inc", "fork", "tasks.toml"].map(|name| self.rig.at(&from.name).join(name)) {
             fs::create_dir_all(&to).expect("a directory");
-            let copied = std::process::Command::new("cp").arg("-a").arg(&path).arg(&to).stderr(std::process::Stdio::null()).status().expect("cp starts");
+            let copied = std::process::Command::new("cp")
+                .arg("-a")
+                .arg(&path)
+                .arg(&to)
+                .stderr(std::process::Stdio::null())
+                .status()
+                .expect("cp starts");
             assert!(copied.success() || !path.exists(), "{} is copied", path.display());
         }
         self.common.store.clear();
@@ -243,7 +251,9 @@ impl Play {
         self.killed.push(None);
         let request = Request { keep_going: true, ..Request::default() };
         let how = How { jobs: 2, kill: None };
-        self.build(2, &request, &how, None).map(|_| ()).map_err(|lie| format!("a clean build: {lie}\n{}", self.about(2)))
+        self.build(2, &request, &how, None)
+            .map(|_| ())
+            .map_err(|lie| format!("a clean build: {lie}\n{}", self.about(2)))
     }
 
     fn draw_request(&self, at: usize, random: &mut Random) -> Request {
@@ -277,7 +287,13 @@ impl Play {
     }
 
     /// What a build did that came to its end.
-    pub fn check(&mut self, at: usize, steps: &[Step], told: &Told, unstored: Option<&str>) -> Result<Vec<Verdict>, Lie> {
+    pub fn check(
+        &mut self,
+        at: usize,
+        steps: &[Step],
+        told: &Told,
+        unstored: Option<&str>,
+    ) -> Result<Vec<Verdict>, Lie> {
         let verdicts = compare(steps, told).map_err(|lie| self.explained(at, steps, lie))?;
         self.compare_with_killed(at, steps, &verdicts)?;
         for (step, verdict) in steps.iter().zip(&verdicts) {

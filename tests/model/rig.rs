@@ -181,7 +181,10 @@ impl Rig {
         for line in fs::read_to_string(self.at("journal")).expect("the journal").lines() {
             let words: Vec<&str> = line.split(' ').collect();
             // An orphan of a killed build says that build's number.
-            if let [what, name, place, build] = words[..] && place == worktree && build == number {
+            if let [what, name, place, build] = words[..]
+                && place == worktree
+                && build == number
+            {
                 let list = if what == "begin" { &mut told.began } else { &mut told.ended };
                 list.push(name.to_owned());
             }
@@ -336,7 +339,13 @@ pub fn look_at_sources(rig: &Rig, tree: &Worktree) -> Result<(), Lie> {
         is.add(&disk.scan(top, &[".git"]));
     }
     let without_dirs = |tree: &Tree| {
-        Tree(tree.0.iter().filter(|(_, node)| **node != crate::tree::Node::Dir).map(|(p, n)| (p.clone(), n.clone())).collect())
+        Tree(
+            tree.0
+                .iter()
+                .filter(|(_, node)| **node != crate::tree::Node::Dir)
+                .map(|(p, n)| (p.clone(), n.clone()))
+                .collect(),
+        )
     };
     match difference(&without_dirs(&is), &without_dirs(&tree.sources)) {
         None => Ok(()),

@@ -25,7 +25,11 @@ pub enum Word {
     /// A file, a link or a directory with all in it.
     See(String),
     /// Files in a directory whose names end so.
-    Glob { dir: String, suffix: String, deep: bool },
+    Glob {
+        dir: String,
+        suffix: String,
+        deep: bool,
+    },
     /// A working copy, without its `.git` and what it ignores.
     Fork(String),
     Env(String),
@@ -239,7 +243,9 @@ pub fn made(name: &str, words: &[Word], report: &str) -> Made {
             Out::Install => {
                 let mut layer = Tree::default();
                 layer.put(&format!("share/{name}.txt"), Node::file(text.clone()));
-                directory(&format!("lib/{name}"), &text, number).into_iter().for_each(|(path, node)| layer.put(&path, node));
+                directory(&format!("lib/{name}"), &text, number)
+                    .into_iter()
+                    .for_each(|(path, node)| layer.put(&path, node));
                 made.layer = Some(layer);
             }
             Out::Depfile(_) => {}
@@ -323,7 +329,8 @@ pub fn main() -> ExitCode {
 fn write(tree: &Tree, disk: &Disk) {
     for (path, node) in &tree.0 {
         if let Node::File { bytes, mode } = node {
-            disk.put(path, &Node::File { bytes: bytes[..bytes.len() / 2].to_vec(), mode: *mode }).expect("it is written");
+            disk.put(path, &Node::File { bytes: bytes[..bytes.len() / 2].to_vec(), mode: *mode })
+                .expect("it is written");
         }
         disk.put(path, node).expect("it is written");
     }

@@ -251,14 +251,7 @@ pub fn glob(look: &dyn Look, dir: &str, suffix: &str, deep: bool, noticed: &mut 
     glob_inside(look, dir, suffix, deep, &mut Vec::new(), noticed);
 }
 
-fn glob_inside(
-    look: &dyn Look,
-    dir: &str,
-    suffix: &str,
-    deep: bool,
-    above: &mut Vec<String>,
-    noticed: &mut Noticed,
-) {
+fn glob_inside(look: &dyn Look, dir: &str, suffix: &str, deep: bool, above: &mut Vec<String>, noticed: &mut Noticed) {
     let Some((real, Node::Dir)) = behind(look, dir) else { return };
     if above.contains(&real) {
         return;

@@ -76,7 +76,13 @@ impl Play {
     }
 
     /// Somebody edits an input while its step runs.
-    pub fn build_meddled(&mut self, at: usize, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
+    pub fn build_meddled(
+        &mut self,
+        at: usize,
+        random: &mut Random,
+        number: &str,
+        log: &mut Vec<String>,
+    ) -> Result<(), Lie> {
         let request = Request::default();
         let steps = self.common.foresee(&self.trees[at], &request);
         let manifest = &self.trees[at].manifest;

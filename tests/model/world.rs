@@ -242,7 +242,10 @@ impl Manifest {
         words.extend(self.words(ix, "{{ sysroot.prefix }}").iter().map(Word::text));
         if self.has_view(ix) && !task.sysroot {
             // Without a sysroot of its own it has no word for the prefix; from its directory it sees it.
-            words.iter_mut().filter(|word| word.starts_with("prefix=")).for_each(|word| *word = format!("prefix={PREFIX}"));
+            words
+                .iter_mut()
+                .filter(|word| word.starts_with("prefix="))
+                .for_each(|word| *word = format!("prefix={PREFIX}"));
         }
         if task.style & 2 == 2 {
             let say = words.iter_mut().find(|word| word.starts_with("say=")).expect("each step says something");
@@ -288,12 +291,7 @@ pub struct Kind {
 
 impl Kind {
     pub fn draw(random: &mut Random) -> Self {
-        Self {
-            views: random.chance(25),
-            git: random.chance(20),
-            host: random.chance(20),
-            tasks: 3 + random.below(9),
-        }
+        Self { views: random.chance(25), git: random.chance(20), host: random.chance(20), tasks: 3 + random.below(9) }
     }
 }
 
