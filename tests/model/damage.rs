@@ -140,9 +140,6 @@ impl Play {
                     damage_file(&path, random)?;
                 }
                 let record = tree.records.remove(&name)?;
-                let doubt = tree.doubts.entry(name.clone()).or_default();
-                doubt.keys.insert(record.key);
-                doubt.by_proof = true;
                 tree.has_strangers |= record.made.layer.is_some();
                 format!("the record of {name}")
             }
@@ -205,6 +202,6 @@ fn files_below(dir: &PathBuf) -> Vec<PathBuf> {
 
 impl Doubt {
     pub fn of(keys: impl IntoIterator<Item = u64>) -> Self {
-        Self { keys: keys.into_iter().collect(), by_proof: false }
+        Self { keys: keys.into_iter().collect() }
     }
 }

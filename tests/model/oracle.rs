@@ -29,8 +29,6 @@ pub struct Record {
 pub struct Doubt {
     /// Keys that the record may have.
     pub keys: BTreeSet<Key>,
-    /// The record is gone, and a proof may say *fresh* all the same.
-    pub by_proof: bool,
 }
 
 /// One checkout.
@@ -46,6 +44,8 @@ pub struct Worktree {
     pub prefix: Tree,
     pub records: BTreeMap<String, Record>,
     pub doubts: BTreeMap<String, Doubt>,
+    /// What builds of requests ended with: all keys.
+    pub proofs: BTreeMap<Vec<String>, BTreeSet<u64>>,
     /// What lies in the prefix may be nobody's, since the state was lost.
     pub has_strangers: bool,
 }
@@ -87,6 +87,8 @@ pub struct Step {
     pub found: Vec<String>,
     pub made: Made,
     pub allowed: BTreeSet<Verdict>,
+    /// An earlier build of the same request ended with all as it is now: its proof says *fresh*, whatever the record is.
+    pub is_proven: bool,
     pub is_fixed: bool,
     pub discovers: bool,
 }
@@ -128,6 +130,10 @@ impl Common {
             steps.insert(ix, step);
         }
         let mut steps: Vec<Step> = steps.into_values().collect();
+        let proofs = tree.proofs.get(&request.tasks);
+        if proofs.is_some_and(|proofs| proofs.contains(&ended_with(&steps))) {
+            steps.iter_mut().for_each(|step| step.is_proven = is_intact(tree, step));
+        }
         let fails = steps
             .iter()
             .any(|step| step.allowed.contains(&Verdict::Failed) || step.allowed.contains(&Verdict::Refused));
@@ -183,6 +189,7 @@ impl Common {
             found: seen.found.keys().cloned().collect(),
             made,
             allowed: BTreeSet::new(),
+            is_proven: false,
             is_fixed: task.fixed,
             discovers: task.follow.is_some(),
         };
@@ -212,8 +219,7 @@ impl Common {
             return [Verdict::Fresh].into();
         }
         let mut allowed = BTreeSet::new();
-        let is_known = |doubt: &Doubt| !doubt.by_proof || intact;
-        if doubt.is_some_and(|doubt| is_known(doubt) && (step.is_fixed || doubt.keys.contains(&step.key))) {
+        if doubt.is_some_and(|doubt| step.is_fixed || doubt.keys.contains(&step.key)) {
             allowed.insert(Verdict::Fresh);
         }
         match self.stored(step) {
@@ -261,6 +267,11 @@ impl Common {
         }
         lines
     }
+}
+
+/// What the proof of a build rests on.
+pub fn ended_with(steps: &[Step]) -> u64 {
+    hash(&steps.iter().map(|step| step.key).collect::<Vec<Key>>())
 }
 
 fn fixed_lines(manifest: &Manifest, ix: usize) -> Vec<String> {
@@ -355,7 +366,7 @@ impl Common {
     pub fn learn(&mut self, tree: &mut Worktree, step: &Step, verdict: Verdict, is_stored: bool) {
         match verdict {
             Verdict::Fresh => {
-                if tree.doubts.get(&step.name).is_some_and(|doubt| !doubt.by_proof) {
+                if tree.doubts.contains_key(&step.name) {
                     // A record comes after the result.
                     self.store.entry(step.key).and_modify(|surely| *surely = true);
                     tree.place(step);

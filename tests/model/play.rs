@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::fork::Branch;
-use crate::oracle::{Common, Key, Request, Step, Verdict, Worktree};
+use crate::oracle::{Common, Key, Request, Step, Verdict, Worktree, ended_with};
 use crate::random::Random;
 use crate::rig::{How, Kill, Lie, Rig, Told, Whom, compare, look, look_at_sources};
 use crate::tree::{Node, Tree};
@@ -133,6 +133,7 @@ impl Play {
                 records: BTreeMap::new(),
                 doubts: BTreeMap::new(),
                 has_strangers: false,
+                proofs: BTreeMap::new(),
             });
             play.write_manifest(play.trees.len() - 1);
         }
@@ -228,6 +229,7 @@ impl Play {
             prefix: Tree::default(),
             records: BTreeMap::new(),
             doubts: BTreeMap::new(),
+            proofs: BTreeMap::new(),
             ..from.clone()
         };
         tree.has_strangers = false;
@@ -282,7 +284,7 @@ impl Play {
             self.learn_of_kill(at, &steps, &told, how.jobs);
             return Ok(told);
         }
-        self.check(at, &steps, &told, unstored)?;
+        self.check(at, request, &steps, &told, unstored)?;
         Ok(told)
     }
 
@@ -290,6 +292,7 @@ impl Play {
     pub fn check(
         &mut self,
         at: usize,
+        request: &Request,
         steps: &[Step],
         told: &Told,
         unstored: Option<&str>,
@@ -309,6 +312,11 @@ impl Play {
         if unstored.is_none() {
             look_at_sources(&self.rig, &self.trees[at])?;
         }
+        if unstored.is_none() && verdicts.iter().all(|v| matches!(v, Verdict::Fresh | Verdict::Restored | Verdict::Ran))
+        {
+            let proofs = self.trees[at].proofs.entry(request.tasks.clone()).or_default();
+            proofs.insert(ended_with(steps));
+        }
         let history = &mut self.history[at];
         history.push((self.trees[at].manifest.clone(), self.trees[at].sources.clone()));
         if history.len() > HISTORY {
@@ -321,11 +329,16 @@ impl Play {
     fn look_for_gone(&mut self, at: usize, told: &Told) -> Result<(), Lie> {
         let tree = &mut self.trees[at];
         let disk = self.rig.disk(&tree.name);
+        let has_prefix = tree.manifest.present().any(|ix| tree.manifest.tasks[ix].sysroot);
         for task in tree.manifest.tasks.iter().filter(|task| task.is_removed && task.sysroot) {
             for path in [format!("share/{}.txt", task.name), format!("lib/{}", task.name)] {
                 if disk.scan(&format!("{PREFIX}/{path}"), &[]).0.is_empty() {
                     tree.prefix.remove(&path);
-                } else if !told.said.is_empty() && !tree.has_strangers && tree.prefix.0.contains_key(&path) {
+                } else if has_prefix
+                    && !told.said.is_empty()
+                    && !tree.has_strangers
+                    && tree.prefix.0.contains_key(&path)
+                {
                     return Err(format!("{path} of {}, which is gone, lies in the prefix", task.name));
                 }
             }

@@ -18,7 +18,6 @@ impl Play {
             let tree = &mut self.trees[at];
             let old = tree.records.remove(&step.name).map(|record| record.key);
             let mut doubt = tree.doubts.remove(&step.name).unwrap_or_else(|| Doubt::of(old));
-            doubt.by_proof = false;
             let has_ended = told.ended.contains(&step.name);
             if has_ended || step.allowed.contains(&Verdict::Restored) || step.allowed.contains(&Verdict::Fresh) {
                 doubt.keys.insert(step.key);
@@ -64,7 +63,7 @@ impl Play {
         let told = self.rig.build_both([&self.trees[0], &self.trees[1]], &self.common, &request, &how);
         let mut ran = BTreeSet::new();
         for at in [0, 1] {
-            let verdicts = self.check(at, &steps[at], &told[at], None)?;
+            let verdicts = self.check(at, &request, &steps[at], &told[at], None)?;
             let keys = steps[at].iter().zip(&verdicts).filter(|(_, v)| **v == Verdict::Ran);
             for (step, _) in keys {
                 if !ran.insert(step.key) {
@@ -114,7 +113,7 @@ impl Play {
         let how = How { jobs: 1 + random.below(4), kill: None };
         self.score.builds += 1;
         let told = self.rig.build(&self.trees[at], &self.common, &request, &how);
-        self.check(at, &steps, &told, Some(&name))?;
+        self.check(at, &request, &steps, &told, Some(&name))?;
         self.trees[at].sources = edited;
         look_at_sources(&self.rig, &self.trees[at])
     }
