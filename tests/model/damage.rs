@@ -171,6 +171,8 @@ impl Play {
             _ => self.common.store.len(),
         };
         if random.chance(40) {
+            // A result that names it is damaged.
+            self.is_store_damaged |= part == "frames";
             fs::remove_file(path).ok()?;
             return Some(format!("a file of the store's {part} is lost"));
         }

@@ -343,7 +343,7 @@ impl Play {
         let manifest = &mut self.trees[at].manifest;
         let task = &mut manifest.tasks[ix];
         let fixed = task.fixed;
-        let said = match random.below(14) {
+        let said = match random.below(16) {
             0 => {
                 task.desc = format!("described {}", random.below(100));
                 "another description"
@@ -393,7 +393,7 @@ impl Play {
                 task.is_removed ^= true;
                 if task.is_removed { "taken away" } else { "put back" }
             }
-            13 if !fixed && !self.kind.views => {
+            14 | 15 if !fixed => {
                 task.hides ^= true;
                 "declares its last output, or not"
             }

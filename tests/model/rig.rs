@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::oracle::{Common, Request, Step, Verdict, Worktree, has_all, region};
+use crate::step::BUILD;
 use crate::tree::{Disk, Tree, difference};
 
 /// The program that is tried.
@@ -43,8 +44,8 @@ pub enum Kill {
 pub fn counter() -> Option<&'static Path> {
     static COUNTER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = COUNTER.get_or_init(|| {
-        let (source, library) = (std::env::temp_dir(), format!("bcache-model-kill-{}.so", std::process::id()));
-        let (source, library) = (source.join(format!("{library}.c")), source.join(library));
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("model-kill-{}.so", std::process::id()));
+        let source = library.with_extension("c");
         fs::write(&source, include_str!("kill.c")).ok()?;
         let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
         fs::remove_file(&source).ok()?;
@@ -136,7 +137,6 @@ impl Rig {
 
     fn begin_journal(&mut self) {
         self.number += 1;
-        fs::write(self.at("build"), self.number.to_string()).expect("it is written");
         fs::write(self.at("journal"), "").expect("it is written");
     }
 
@@ -154,6 +154,7 @@ impl Rig {
         if !request.forced.is_empty() {
             command.env("BCACHE_REBUILD", request.forced.join(","));
         }
+        command.env(BUILD, self.number.to_string());
         if let (Some(Kill::AtChange(number)), Some(counter)) = (how.kill, counter()) {
             command.env("LD_PRELOAD", counter).env("MODEL_KILL_AT", number.to_string());
         }

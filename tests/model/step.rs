@@ -3,7 +3,6 @@
 //! `mk NAME WORLD WORD…` looks at what the words name, puts it all into a *report*, and makes its outputs out of that. So
 //! what a step made shows what it saw. A line at its begin and one at its end go into a journal outside of the workspace.
 
-use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -15,6 +14,8 @@ use crate::tree::{Disk, Look, Node, Noticed, Tree, glob, see};
 
 /// Content that makes a step fail.
 pub const POISON: &str = "FAIL";
+/// Says which build a step is of. Variables that begin so are passed to every step, and are in no key.
+pub const BUILD: &str = "PIP_MODEL_BUILD";
 /// Bytes of a large output: more than what results hold themselves.
 const LARGE: usize = 80 << 10;
 
@@ -277,10 +278,24 @@ fn large(text: &str, number: u64) -> Vec<u8> {
     bytes
 }
 
+/// FNV-1a: the same in the program `mk` and in the oracle.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 pub fn hash(of: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     of.hash(&mut hasher);
-    hasher.finish()
+    // Its low bits alone are poor ones.
+    crate::random::Random::new(hasher.finish()).next()
 }
 
 /// The program `mk`.
@@ -343,7 +358,8 @@ struct Journal {
 
 impl Journal {
     fn open(world: &Path, name: &str, here: &Path) -> Self {
-        let build = fs::read_to_string(world.join("build")).expect("the number of the build");
+        // So an orphan of a killed build says that one's number, whenever it gets that far.
+        let build = std::env::var(BUILD).expect("the number of the build");
         let worktree = here.file_name().and_then(|name| name.to_str()).expect("a directory with a name");
         let file = fs::OpenOptions::new().append(true).open(world.join("journal")).expect("the journal");
         Self { file, line: format!("{name} {worktree} {build}\n") }
