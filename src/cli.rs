@@ -1,6 +1,6 @@
 //! What the user typed, nothing resolved: the only file that knows clap.
 //!
-//! The names here are a contract with other people's scripts (`DESIGN.md` §12): add freely, rename none.
+//! The names here are a contract with other people's scripts: add freely, rename none.
 //!
 //! - The program is started as `cargo-bcache build` or by cargo as `cargo-bcache bcache build`; no
 //!   subcommand is called `bcache`, so one such first argument is always cargo's.

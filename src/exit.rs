@@ -1,4 +1,4 @@
-//! One exit code per class of failure (`DESIGN.md` §12). Scripts rely on them: add, never renumber.
+//! One exit code per class of failure. Scripts rely on them: add, never renumber.
 
 use std::process::ExitCode;
 

@@ -51,8 +51,9 @@ fn two_worktrees_on_one_store_run_a_key_once() {
     sandbox.reached("first");
     let two = other.start("build second");
     sandbox.open("first");
-    one.wait().counts("0 fresh, 0 restored, 2 ran").success();
-    two.wait().counts("0 fresh, 2 restored, 0 ran").success();
+    // Whoever comes to the second one first runs it.
+    one.wait().success();
+    two.wait().success();
     sandbox.ran_times("first", 1).ran_times("second", 1);
     assert_eq!(other.read("o2"), "1");
     other.run("build second").counts("2 fresh, 0 restored, 0 ran").success();
@@ -313,19 +314,6 @@ error: a build is running in this worktree
         .open("first")
         .open("aside");
     build.wait().success();
-}
-
-#[test]
-fn gc_while_a_build_runs_takes_nothing_that_it_uses() {
-    let sandbox = Sandbox::new();
-    sandbox.tasks(CHAIN).file("in", "1");
-    sandbox.open("aside").run("build aside").counts("0 fresh, 0 restored, 1 ran").success();
-    let build = sandbox.remove("o3").start("build all");
-    sandbox.reached("first");
-    sandbox.env("BCACHE_LIMIT", "1").run("cache gc").success().unset("BCACHE_LIMIT");
-    sandbox.open("first");
-    build.wait().success();
-    assert_eq!((sandbox.read("o2"), sandbox.read("o3")), ("1".to_owned(), "1".to_owned()));
 }
 
 /// Three makes of four objects each, whose compiler notes how many of it run: two tokens are for all.

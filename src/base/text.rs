@@ -23,6 +23,15 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// The beginning of a text that has more bytes than this, and how many more.
+pub fn clipped(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{} … ({} more bytes)", &text[..end], text.len() - end)
+}
+
 /// `12 ms`, `3.2 s`, `14m 06s`, `2h 05m`.
 pub fn duration(d: Duration) -> String {
     let millis = d.as_millis();
@@ -58,6 +67,12 @@ pub fn shell_quote(word: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_clipped_between_characters() {
+        assert_eq!(clipped("aéb", 4), "aéb");
+        assert_eq!(clipped("aéb", 2), "a … (3 more bytes)");
+    }
 
     #[test]
     fn sizes_and_durations_read_naturally() {

@@ -421,11 +421,7 @@ fn facts(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
     }
     let mut all = opened.files.account();
     all.extend(outputs);
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    // An output that is an input too was looked at twice: both must agree, or neither is believed.
-    let agree = all.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1.stat == pair[1].1.stat);
-    all.dedup_by(|b, a| a.0 == b.0);
-    agree.then_some(all)
+    proof::united(all)
 }
 
 /// What lies in the prefixes, the directories that it is reached through, and the files that several steps wrote.

@@ -1,6 +1,8 @@
 //! `plan` and `why`: what would happen, and why; nothing is changed.
 
-use crate::base::ids::StepIx;
+use std::collections::HashSet;
+
+use crate::base::ids::{StepId, StepIx};
 use crate::cli::TaskName;
 use crate::event::{Event, Listener, Why};
 use crate::execute::explain::Explainer;
@@ -9,11 +11,15 @@ use crate::exit::Exit;
 use crate::graph::Class;
 use crate::plan::Reason;
 use crate::report::tables::{self, PlanRow, Verdict, WhyRow};
+use crate::report::words::some_of;
 
 use super::Context;
 use super::build::millis;
 use super::error::CommandError;
 use super::open::{Opened, check_tools, check_tracked};
+
+/// Needs that are named where a step waits on them.
+const WAITS_NAMED: usize = 8;
 
 /// What a dry run knows of a step.
 struct Foreseen {
@@ -79,7 +85,7 @@ impl Context {
     fn foresee(&self, opened: &Opened) -> Result<Vec<(StepIx, Foreseen)>, CommandError> {
         let forced = self.forced(opened)?;
         let judge = opened.judge();
-        let mut pending: Vec<StepIx> = Vec::new();
+        let mut pending: HashSet<StepIx> = HashSet::new();
         let mut foreseen = Vec::new();
         for ix in opened.selection.steps.iter().copied() {
             let step = opened.graph.step(ix);
@@ -96,11 +102,9 @@ impl Context {
                     Foreseen { verdict: Verdict::Stale, reasons }
                 }
                 Class::Cached if !waits.is_empty() => {
-                    let names: Vec<String> = waits.iter().map(|n| opened.graph.step(*n).id.to_string()).collect();
-                    Foreseen {
-                        verdict: Verdict::Unknown,
-                        reasons: vec![Why { code: "waits", text: format!("waits on {}", names.join(", ")) }],
-                    }
+                    let names: Vec<&StepId> = waits.iter().map(|n| &opened.graph.step(*n).id).collect();
+                    let text = format!("waits on {}", some_of(&names, WAITS_NAMED));
+                    Foreseen { verdict: Verdict::Unknown, reasons: vec![Why { code: "waits", text }] }
                 }
                 Class::Cached | Class::Fixed => {
                     let judged = judge.judge(ix, opened.records.get(&step.id), forced.get(&ix).map(String::as_str))?;
@@ -110,7 +114,7 @@ impl Context {
             if known.verdict != Verdict::Fresh && step.class != Class::Plain
                 || step.class == Class::Plain && !step.outputs.is_empty()
             {
-                pending.push(ix);
+                pending.insert(ix);
             }
             foreseen.push((ix, known));
         }

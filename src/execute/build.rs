@@ -348,11 +348,13 @@ impl Build<'_> {
         let Answer::Hit(action, result) = self.answer(step, judged)? else {
             return Ok(false);
         };
+        self.check_owners(step, result.made.outputs.entries().iter().map(|entry| entry.path.as_path()))?;
         let old = still_owned(self.graph, step, judged.record.clone());
         if let Some(old) = old.as_deref().filter(|old| is_left_behind(old)) {
             self.clear_left_behind(step, old, step.clean)?;
         }
         let known = before(old.as_deref()).tree;
+        known.map_or(Ok(()), |tree| self.make_plain(step, tree))?;
         self.move_strays(step, &known.into_iter().chain([&result.made.outputs]).collect::<Vec<_>>())?;
         let before = before(old.as_deref());
         let texts = self.sentences(reasons, old.as_deref());
@@ -375,11 +377,9 @@ impl Build<'_> {
                 Err(e) if e.is_lost() => return Ok(false),
                 Err(e) => return Err(e.into()),
             };
-        for aside in &placed.aside {
-            self.say_aside(aside);
-        }
-        let mut files = placed.written;
-        let mut bytes = placed.bytes;
+        placed.aside.iter().for_each(|aside| self.say_aside(aside));
+        self.make_plain(step, &result.made.outputs)?;
+        let (mut files, mut bytes) = (placed.written, placed.bytes);
         if let (Some(_), Some(layer)) = (step.sysroot, &result.made.layer) {
             // Already unpacked here, or straight out of the store.
             let unpacked = Layers::of(self.state).ensure(layer, None)?;

@@ -27,6 +27,9 @@ use super::cargo::Built;
 use super::judging::JudgeError;
 use super::moment::Clock;
 
+/// So many absent names are kept of a step: one that names another temporary file in each run would never end.
+const MOST_GONE: usize = 256;
+
 /// What a run was found to have read.
 #[derive(Default)]
 pub(super) struct Discovered {
@@ -88,6 +91,28 @@ impl Build<'_> {
         let named =
             discovered::named(&paths, &step.cwd).map_err(|error| self.plain_failure(step, error.to_string()))?;
         self.digest(ix, assembled, really(step, named), start)
+    }
+
+    /// What other runs have read at such names and is not there now. A run that found another file in its place (`x.h`
+    /// further down an include path) finds the first one again when it is back, and none of the files that this
+    /// run has read tells so: that it was absent joins them. Looked for are the names under the same base action,
+    /// anywhere, and those of the last run here, whatever that was.
+    pub(super) fn join_gone(&self, ix: StepIx, base: &Action, found: &mut Discovered) -> Result<(), StepError> {
+        let step = self.graph.step(ix);
+        if !step.discovers() || step.cargo.is_some() {
+            return Ok(());
+        }
+        let mut names: BTreeSet<String> = self.store.path_sets(&base.key())?.into_iter().flatten().collect();
+        let last = self.records.get(&step.id);
+        names.extend(last.iter().flat_map(|record| record.action.discovered().map(str::to_owned)));
+        for known in &found.components {
+            names.remove(&known.name);
+        }
+        let others = components(self.bench.files, &self.graph.root, names.iter().map(String::as_str));
+        let gone = others.map_err(JudgeError::from)?.into_iter().filter(|c| c.shown == ABSENT);
+        found.components.extend(gone.take(MOST_GONE));
+        found.components.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(())
     }
 
     /// The same after a run that failed: `None` where its depfiles do not say what it has read so far. Those of a

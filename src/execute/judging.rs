@@ -12,12 +12,12 @@ use crate::base::stat::{Kind, Stat};
 use crate::base::tree::{Entry, Node, Tree};
 use crate::fingerprint::assemble::{AssembleError, Assembled, Producer, Workbench};
 use crate::fingerprint::discovered;
-use crate::fingerprint::files::{FileError, Files};
+use crate::fingerprint::files::{FileError, Files, link_digest};
 use crate::graph::{Class, Graph, Step};
 use crate::plan::{Disk, Evidence, Reason, freshness};
 use crate::store::{Lookup, Permit, Prefix, Relocation, State, Store, StoreError};
 
-use super::ownership::strays;
+use super::ownership::{no_longer_plain, strays};
 use super::view::probe::Views;
 
 /// What the steps of this build have made so far.
@@ -287,6 +287,9 @@ impl Judge<'_> {
     /// Are the outputs and the installed files the recorded ones? Young stamps are looked behind.
     pub(super) fn disk(&self, step: &Step, record: &Arc<StepRecord>) -> Result<Disk, JudgeError> {
         let Some(made) = &record.made else { return Ok(Disk::Missing(String::new())) };
+        if let Some(dir) = no_longer_plain(self.graph(), step, &made.outputs)? {
+            return Ok(Disk::Modified(self.graph().shown(&dir)));
+        }
         let mut refreshed: Vec<Seen> = Vec::with_capacity(record.outputs.len());
         let mut changed = false;
         for (i, entry) in made.outputs.entries().iter().enumerate() {
@@ -337,15 +340,20 @@ fn look(files: &Files, path: &Path, entry: &Entry, seen: Option<&Seen>) -> Resul
     if let Some(seen) = seen.filter(|s| s.settled && s.stat == stat) {
         return Ok(Ok(*seen));
     }
+    let is_alike = match &entry.node {
+        Node::Dir { mode } => stat.kind == Kind::Dir && stat.mode == *mode,
+        Node::File { mode, size, .. } => stat.kind == Kind::File && stat.mode == *mode && stat.size == *size,
+        Node::Symlink { .. } => stat.kind == Kind::Symlink,
+    };
+    if !is_alike {
+        // Not to be read, perhaps: a pipe, or somebody has taken the permission away.
+        return Ok(Err(Gone::Other));
+    }
     let observation = files.observe(path)?;
     let same = match &entry.node {
-        Node::Dir { mode } => stat.kind == Kind::Dir && stat.mode == *mode,
-        Node::File { mode, size, digest } => {
-            stat.kind == Kind::File && stat.mode == *mode && stat.size == *size && observation.digest == Some(*digest)
-        }
-        Node::Symlink { target } => {
-            stat.kind == Kind::Symlink && observation.digest == Some(crate::fingerprint::files::link_digest(target))
-        }
+        Node::Dir { .. } => true,
+        Node::File { digest, .. } => observation.digest == Some(*digest),
+        Node::Symlink { target } => observation.digest == Some(link_digest(target)),
     };
     let now = observation.stat.map(|stat| Seen { stat, settled: observation.settled });
     Ok(if same { now.ok_or(Gone::Missing) } else { Err(Gone::Other) })

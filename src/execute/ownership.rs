@@ -5,17 +5,22 @@
 //! a clean build would not have it. So a step with a stray in its outputs is not fresh, and before
 //! it is restored or run that is moved aside.
 //!
+//! Two globs of different tasks may meet. Whether they do is seen when one of them has matched a path that the other
+//! matches too, and that is a failure: each step would take the path for its own, and put its own there at each build.
+//!
 //! A record can be older than the manifest: what it owned may have become another task's output, made by
 //! that one since. Such a path is the step's no more.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::action::{Made, Seen, StepRecord};
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::{Entry, Node, Tree};
+use crate::base::tree::{Entry, Node, PLAIN_DIR, Tree};
 use crate::fingerprint::files::{FileError, Files};
 use crate::fingerprint::inputs::{Found, Walk};
+use crate::graph::pattern::Pattern;
 use crate::graph::{Graph, OutputPattern, Step};
 
 use super::judging::JudgeError;
@@ -80,6 +85,50 @@ impl Search<'_> {
         }
         Ok(())
     }
+}
+
+/// The first of these paths that a glob among the outputs of another step matches too, and that step: which of both made
+/// it can't be said, and each would take it for its own. Whether two globs meet is seen only by what they match.
+pub fn other_owner<'g, 'p>(
+    graph: &'g Graph,
+    step: &Step,
+    mut paths: impl Iterator<Item = &'p Path>,
+) -> Option<(&'p Path, &'g Step)> {
+    let globs = |step: &'g Step| step.outputs.iter().map(|o| &o.pattern).filter(|p| p.is_glob());
+    let own: Vec<&Pattern> = step.outputs.iter().map(|o| &o.pattern).filter(|p| p.is_glob()).collect();
+    let others = graph.steps.iter().filter(|other| other.id != step.id);
+    let meeting: Vec<(&Pattern, &Step)> = others
+        .flat_map(|other| globs(other).map(move |glob| (glob, other)))
+        .filter(|(glob, _)| own.iter().any(|own| own.may_meet(glob)))
+        .collect();
+    if meeting.is_empty() {
+        return None;
+    }
+    paths.find_map(|path| {
+        let full = graph.root.join(path);
+        meeting.iter().find(|(glob, _)| glob.covers(&full)).map(|(_, other)| (path, *other))
+    })
+}
+
+/// The first directory in a step's outputs that needs no entry in its tree, since it is a plain one with something in it,
+/// and that is not plain now. Absolute; the outermost first, since those below may be out of reach.
+pub fn no_longer_plain(graph: &Graph, step: &Step, tree: &Tree) -> Result<Option<PathBuf>, JudgeError> {
+    // Is it a directory, reached through directories only?
+    let mut real: HashMap<&Path, bool> = HashMap::new();
+    for entry in tree.entries() {
+        let dirs: Vec<&Path> = entry.path.ancestors().skip(1).take_while(|dir| !real.contains_key(dir)).collect();
+        for dir in dirs.into_iter().rev().filter(|dir| !dir.as_os_str().is_empty()) {
+            let full = graph.root.join(dir);
+            let is_reached = dir.parent().and_then(|above| real.get(above)).is_none_or(|is_real| *is_real);
+            let stat = if is_reached { stat_of(&full)?.filter(|stat| stat.kind == Kind::Dir) } else { None };
+            real.insert(dir, stat.is_some());
+            let is_plain = stat.is_none_or(|stat| stat.mode == PLAIN_DIR);
+            if !is_plain && tree.get(dir).is_none() && step.outputs.iter().any(|o| o.pattern.covers(&full)) {
+                return Ok(Some(full));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The record without the paths that are another step's outputs by now.

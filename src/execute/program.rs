@@ -49,6 +49,10 @@ pub fn explain(word: &OsStr, cwd: &Path, error: &io::Error) -> String {
         }
         io::ErrorKind::NotFound => format!("`{word}` was not found, or the interpreter that it names was not"),
         io::ErrorKind::PermissionDenied => format!("`{word}` may not be executed"),
+        io::ErrorKind::ArgumentListTooLong => format!(
+            "`{word}` cannot be started: an argument or a variable is longer than the system takes (128 KiB under Linux), or all of them \
+             together are (`getconf ARG_MAX`); long text can go through a file"
+        ),
         _ => format!("`{word}` cannot be started: {error}"),
     }
 }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
-use crate::base::stat::Instant as FileTime;
+use crate::base::stat::{Instant as FileTime, set_mode};
+use crate::base::text::clipped;
+use crate::base::tree::{PLAIN_DIR, Tree};
 use crate::event::{Event, Failure};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
@@ -22,7 +24,7 @@ use super::explain;
 use super::holding::Needs;
 use super::jobserver::Tokens;
 use super::judging::Judged;
-use super::ownership::still_owned;
+use super::ownership::{no_longer_plain, other_owner, still_owned};
 use super::prepare::Place;
 use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
@@ -32,6 +34,8 @@ use super::view::layer::{Lower, collect};
 
 /// Bytes of a failed step's log that go into the event.
 const SHOWN: u64 = 16 << 20;
+/// Bytes of a command that are shown where it failed.
+const LONGEST_COMMAND: usize = 4000;
 
 impl Build<'_> {
     pub(super) fn run_cached(
@@ -157,8 +161,9 @@ impl Build<'_> {
         let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let found = self.discover(ix, assembled, &finished.built, start)?;
+        let mut found = self.discover(ix, assembled, &finished.built, start)?;
         self.warn_discovered(ix, &found);
+        self.join_gone(ix, &assembled.action, &mut found)?;
         let moved = self.moved(ix, assembled)?.or(found.moved);
         let Snapshot { made, outputs: seen, bound_to, .. } = snapshot;
         let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
@@ -297,7 +302,29 @@ impl Build<'_> {
         }
         paths.sort();
         paths.dedup();
+        self.check_owners(step, paths.iter().map(PathBuf::as_path))?;
         Ok(paths)
+    }
+
+    /// Gives directories in outputs the mode that those have which need no entry in the tree.
+    pub(super) fn make_plain(&self, step: &Step, tree: &Tree) -> Result<(), StepError> {
+        let mut last = None;
+        while let Some(dir) = no_longer_plain(self.graph, step, tree)?.filter(|dir| last.as_ref() != Some(dir)) {
+            set_mode(&dir, PLAIN_DIR).map_err(StepError::write(&dir))?;
+            last = Some(dir);
+        }
+        Ok(())
+    }
+
+    /// Two tasks that make one path would undo each other for ever.
+    pub(super) fn check_owners<'p>(&self, step: &Step, made: impl Iterator<Item = &'p Path>) -> Result<(), StepError> {
+        match other_owner(self.graph, step, made) {
+            None => Ok(()),
+            Some((path, other)) => {
+                let headline = format!("`{}` is an output of `{}` and of `{}`", escaped(path), step.id, other.id);
+                Err(self.plain_failure(step, headline))
+            }
+        }
     }
 
     fn check_sums(&self, step: &Step) -> Result<(), StepError> {
@@ -469,7 +496,7 @@ impl Build<'_> {
 
     fn shown_command(&self, command: &Command) -> String {
         let text = self.relocation.shown(command.shown().replace(JOBS_MARKER, "N").into_bytes());
-        String::from_utf8_lossy(&text).into_owned()
+        clipped(&String::from_utf8_lossy(&text), LONGEST_COMMAND)
     }
 
     /// How to get to the place where the step failed. One that inherits everything has none of its own.

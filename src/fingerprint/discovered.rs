@@ -10,7 +10,7 @@
 //! that lies in it: so cargo's build scripts watch theirs.
 //!
 //! **Known limit.** A header that appears *earlier* on the include path than the one that was read is in no
-//! depfile.
+//! depfile. That it is absent is in the key only where a run has read it before.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;

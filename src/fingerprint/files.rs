@@ -53,6 +53,11 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Is there no way to it for us?
+    fn is_denied(&self) -> bool {
+        matches!(self, Self::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     fn is_link_loop(&self) -> bool {
         match self {
             Self::LinkLoop { .. } => true,
@@ -303,6 +308,22 @@ impl Files {
             Err(e) if e.is_link_loop() => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// The same at one of many places that are searched. In a directory that is closed to us there is nothing, as for every
+    /// shell; the fact is then what is closed.
+    pub fn search(&self, path: &Path) -> Result<Option<Stat>, FileError> {
+        match self.look_behind(path) {
+            Err(e) if e.is_denied() => {}
+            other => return other,
+        }
+        for above in path.ancestors().skip(1) {
+            match self.look(above) {
+                Err(e) if e.is_denied() => {}
+                other => return other.map(|_| None),
+            }
+        }
+        Ok(None)
     }
 
     /// SHA-256 of a file, remembered like its digest. `None` where there is no file.

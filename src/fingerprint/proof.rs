@@ -98,6 +98,19 @@ pub fn write(
     Ok(())
 }
 
+/// One observation for each path. `None` where two don't agree: an output that is an input too was looked at twice.
+pub fn united(mut seen: Vec<(PathBuf, Observation)>) -> Option<Vec<(PathBuf, Observation)>> {
+    // What was read comes before what was only looked at: stamps that are too young say nothing without the content.
+    seen.sort_by(|(a, one), (b, other)| a.cmp(b).then(one.digest.is_none().cmp(&other.digest.is_none())));
+    let agree = seen.windows(2).all(|pair| {
+        let [(path, one), (next, other)] = pair else { return true };
+        let same_content = other.digest.is_none() || one.digest == other.digest;
+        path != next || (one.stat == other.stat && same_content)
+    });
+    seen.dedup_by(|next, kept| next.0 == kept.0);
+    agree.then_some(seen)
+}
+
 /// The answer, if every fact of the proof still holds.
 pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
     let bytes = std::fs::read(file).ok()?;
@@ -185,5 +198,26 @@ fn one(path: &Path, seen: &Observation) -> Held {
             Held::Refreshed(Observation { stat, settled: before.is_settled(now), digest: seen.digest })
         }
         _ => Held::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(name: &str, digest: Option<&str>) -> (PathBuf, Observation) {
+        let digest = digest.map(|text| Digest::of(text.as_bytes()));
+        (PathBuf::from(name), Observation { stat: None, settled: false, digest })
+    }
+
+    #[test]
+    fn of_a_path_that_was_looked_at_and_read_the_content_counts() {
+        let united = united(vec![seen("b", None), seen("a", None), seen("b", Some("bytes"))]);
+        assert_eq!(united, Some(vec![seen("a", None), seen("b", Some("bytes"))]));
+    }
+
+    #[test]
+    fn two_contents_of_a_path_are_no_fact() {
+        assert_eq!(united(vec![seen("a", Some("old")), seen("a", Some("new")), seen("a", None)]), None);
     }
 }

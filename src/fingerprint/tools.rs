@@ -123,7 +123,7 @@ impl<'a> Tools<'a> {
             if path.as_ref() == Some(&candidate) {
                 break;
             }
-            self.files.look_behind(&candidate)?;
+            self.files.search(&candidate)?;
         }
         let place = match path {
             None => None,

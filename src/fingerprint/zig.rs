@@ -50,7 +50,7 @@ pub fn of_python(
             continue;
         };
         let path = Path::new(module).join(PROGRAM);
-        if files.look_behind(&path)?.is_some_and(|stat| stat.kind == Kind::File && stat.is_executable()) {
+        if files.search(&path)?.is_some_and(|stat| stat.kind == Kind::File && stat.is_executable()) {
             return Ok(Some(Place { real: files.resolve(&path)?, path }));
         }
     }

@@ -12,10 +12,16 @@ enum Mark {
     Done,
 }
 
-/// Needs first, otherwise in the order of the manifest. Each cycle that the walk closes is a problem.
+/// Steps of a cycle that are shown.
+const LONGEST: usize = 12;
+/// Cycles that are said; where many steps need many others, each pair is one.
+const MOST: usize = 20;
+
+/// Needs first, otherwise in the order of the manifest. Each cycle that the walk closes is a problem, up to [`MOST`].
 pub(super) fn order(steps: &[Step], problems: &mut Vec<Problem>) -> Vec<StepIx> {
     let mut marks = vec![Mark::New; steps.len()];
     let mut order = Vec::with_capacity(steps.len());
+    let mut cycles = 0;
     for start in 0..steps.len() {
         if marks[start] != Mark::New {
             continue;
@@ -38,7 +44,9 @@ pub(super) fn order(steps: &[Step], problems: &mut Vec<Problem>) -> Vec<StepIx> 
                     marks[to] = Mark::Open;
                     path.push((to, 0));
                 }
+                Mark::Open if cycles == MOST => {}
                 Mark::Open => {
+                    cycles += 1;
                     let from = path.iter().position(|(s, _)| *s == to).expect("BUG: an open step is on the path");
                     let cycle: Vec<usize> = path[from..].iter().map(|(s, _)| *s).collect();
                     problems.push(problem(steps, &cycle));
@@ -49,44 +57,55 @@ pub(super) fn order(steps: &[Step], problems: &mut Vec<Problem>) -> Vec<StepIx> 
     order
 }
 
+/// One that is long is shown by its two ends.
 fn problem(steps: &[Step], cycle: &[usize]) -> Problem {
-    let mut names: Vec<String> = cycle.iter().map(|s| steps[*s].id.to_string()).collect();
-    names.push(names[0].clone());
+    let omitted = cycle.len().saturating_sub(LONGEST);
+    let (head, tail) =
+        if omitted == 0 { (cycle, &[][..]) } else { (&cycle[..LONGEST / 2], &cycle[omitted + LONGEST / 2..]) };
+    let name = |s: &usize| steps[*s].id.to_string();
+    let mut names: Vec<String> = head.iter().map(name).collect();
+    if omitted > 0 {
+        names.push(format!("({omitted} more)"));
+    }
+    names.extend(tail.iter().chain(&cycle[..1]).map(name));
     let first = &steps[cycle[0]];
     let mut problem = Problem::new("bcache::graph::cycle", format!("a cycle: {}", names.join(" -> ")), first.span)
         .label("begins here");
-    let edges = cycle.iter().zip(cycle.iter().cycle().skip(1));
-    for (from, to) in edges {
+    let edges = cycle.iter().zip(cycle.iter().cycle().skip(1)).enumerate();
+    for (_, (from, to)) in edges.filter(|(at, _)| *at < head.len() || *at >= cycle.len() - tail.len()) {
         let (from, to) = (&steps[*from], &steps[*to]);
-        let origin = from.needs.iter().find(|n| steps[n.step.index()].id == to.id).map(|n| &n.origin);
         if from.id != first.id {
             problem = problem.related(from.span, format!("needs `{}`", to.id));
         }
-        if let Some(NeedOrigin::Path(path)) = origin {
-            let by_glob = from.inputs.iter().any(|i| i.pattern.is_glob() && i.pattern.shown == *path);
-            let by_git = from.git_inputs.iter().any(|input| input.dir.shown == *path);
-            problem = if by_git {
-                problem.help(format!(
-                    "the git input `{path}` of `{}` reaches what `{}` makes: take that away by a `!…` in its `paths`",
-                    from.id, to.id
-                ))
-            } else if by_glob {
-                let made = to.outputs.first().map_or("", |o| o.pattern.shown.trim_end_matches('/'));
-                let exclusion = if to.outputs.first().is_some_and(|o| o.pattern.is_dir) {
-                    format!("!{made}/**")
-                } else {
-                    format!("!{made}")
-                };
-                problem.help(format!(
-                    "the input glob `{path}` of `{}` reaches what `{}` makes: add `\"{exclusion}\"` to its inputs",
-                    from.id, to.id
-                ))
-            } else {
-                problem.help(format!("`{path}` of `{}` is made by `{}`", from.id, to.id))
-            };
+        if let Some(help) = help(steps, from, to) {
+            problem = problem.help(help);
         }
     }
     problem
+}
+
+/// What to do where nobody wrote that one step needs the other.
+fn help(steps: &[Step], from: &Step, to: &Step) -> Option<String> {
+    let need = from.needs.iter().find(|need| steps[need.step.index()].id == to.id)?;
+    let NeedOrigin::Path(path) = &need.origin else { return None };
+    let by_glob = from.inputs.iter().any(|i| i.pattern.is_glob() && i.pattern.shown == *path);
+    let by_git = from.git_inputs.iter().any(|input| input.dir.shown == *path);
+    Some(if by_git {
+        format!(
+            "the git input `{path}` of `{}` reaches what `{}` makes: take that away by a `!…` in its `paths`",
+            from.id, to.id
+        )
+    } else if by_glob {
+        let made = to.outputs.first().map_or("", |o| o.pattern.shown.trim_end_matches('/'));
+        let is_dir = to.outputs.first().is_some_and(|o| o.pattern.is_dir);
+        let exclusion = if is_dir { format!("!{made}/**") } else { format!("!{made}") };
+        format!(
+            "the input glob `{path}` of `{}` reaches what `{}` makes: add `\"{exclusion}\"` to its inputs",
+            from.id, to.id
+        )
+    } else {
+        format!("`{path}` of `{}` is made by `{}`", from.id, to.id)
+    })
 }
 
 /// Puts the steps into `order` and renumbers all that refers to them.

@@ -1,6 +1,6 @@
 //! Crosses tasks with targets: every string expanded, every path absolute, every need a step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,18 +115,18 @@ impl<'a> Builder<'a> {
         let id = self.steps[ix.index()].id.clone();
         let manifest = self.manifest;
         let task = &manifest.tasks[&*id.task];
+        let mut known = HashSet::with_capacity(task.needs.len());
         for need in &task.needs {
             let Some(target) = self.need_target(&id, need) else { continue };
             let name = need.split('@').next().unwrap_or(need);
             let step = self.step(name, &target);
-            let needs = &mut self.steps[ix.index()].needs;
-            if !needs.iter().any(|n| n.step == step) {
-                needs.push(Need { step, origin: NeedOrigin::Declared });
+            if known.insert(step) {
+                self.steps[ix.index()].needs.push(Need { step, origin: NeedOrigin::Declared });
             }
         }
     }
 
-    /// At which target a need is meant (DESIGN §needs).
+    /// At which target a need is meant.
     fn need_target(&mut self, id: &StepId, need: &Spanned<String>) -> Option<String> {
         let (name, written) = match need.split_once('@') {
             Some((name, target)) => (name, Some(target)),

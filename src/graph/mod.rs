@@ -18,7 +18,7 @@ pub mod shell;
 pub mod toolchain;
 mod working_copy;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -305,12 +305,17 @@ impl Graph {
     /// Direct needs with groups replaced by what they group, each once, in order.
     pub fn flat_needs(&self, ix: StepIx) -> Vec<StepIx> {
         let mut flat = Vec::new();
+        // Groups too: those that share members in many layers lead to each on more ways than can be gone.
+        let mut seen = HashSet::new();
         let mut stack: Vec<StepIx> = self.step(ix).needs.iter().rev().map(|n| n.step).collect();
         while let Some(need) = stack.pop() {
+            if !seen.insert(need) {
+                continue;
+            }
             let step = self.step(need);
             if step.class == Class::Group {
                 stack.extend(step.needs.iter().rev().map(|n| n.step));
-            } else if !flat.contains(&need) {
+            } else {
                 flat.push(need);
             }
         }
@@ -326,16 +331,20 @@ impl Graph {
 /// Which layers a step's views hold: those of all steps that it needs, directly or not.
 fn find_layers(graph: &mut Graph) {
     let mut seen: Vec<Vec<StepIx>> = Vec::with_capacity(graph.steps.len());
+    // The step that each was last counted for.
+    let mut counted_for = vec![usize::MAX; graph.steps.len()];
     for at in 0..graph.steps.len() {
         let mut layers: Vec<StepIx> = Vec::new();
         for need in &graph.steps[at].needs {
-            layers.extend(&seen[need.step.index()]);
-            if graph.step(need.step).sysroot.is_some() {
-                layers.push(need.step);
+            let own = graph.step(need.step).sysroot.is_some().then_some(&need.step);
+            for layer in seen[need.step.index()].iter().chain(own) {
+                if counted_for[layer.index()] != at {
+                    counted_for[layer.index()] = at;
+                    layers.push(*layer);
+                }
             }
         }
         layers.sort();
-        layers.dedup();
         seen.push(layers);
     }
     for (step, layers) in graph.steps.iter_mut().zip(seen) {

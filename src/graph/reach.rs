@@ -12,8 +12,13 @@ use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, S
 
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
     for (i, step) in steps.iter_mut().enumerate() {
-        for (maker, path) in reached(step, StepIx(i as u32), owners) {
-            if !step.needs.iter().any(|n| n.step == maker) {
+        let found = reached(step, StepIx(i as u32), owners);
+        if found.is_empty() {
+            continue;
+        }
+        let mut known: HashSet<StepIx> = step.needs.iter().map(|need| need.step).collect();
+        for (maker, path) in found {
+            if known.insert(maker) {
                 step.needs.push(Need { step: maker, origin: NeedOrigin::Path(path) });
             }
         }

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 use thiserror::Error;
 
+use super::excerpt::Excerpts;
 use crate::base::span::{SourceFile, Span};
 use crate::base::text;
 
@@ -75,7 +76,8 @@ impl Errors {
     }
 
     pub fn diagnoses(&self) -> impl Iterator<Item = Diagnosis> {
-        self.problems.iter().map(|problem| Diagnosis::new(problem.clone(), &self.files))
+        let files: Vec<_> = self.files.iter().map(|file| Arc::new(Excerpts::new(file))).collect();
+        self.problems.iter().map(move |problem| Diagnosis::new(problem.clone(), &self.files, &files))
     }
 
     /// All problems as text for people, `width` columns wide.
@@ -114,26 +116,26 @@ pub fn place(files: &[SourceFile], span: Span) -> String {
 pub struct Diagnosis {
     problem: Problem,
     severity: Severity,
-    source: Option<NamedSource<Arc<str>>>,
+    source: Option<Arc<Excerpts>>,
     labels: Vec<LabeledSpan>,
     /// Places in other files: miette shows one source per diagnostic.
     elsewhere: Vec<Diagnosis>,
 }
 
 impl Diagnosis {
-    fn new(problem: Problem, files: &[SourceFile]) -> Self {
+    fn new(problem: Problem, files: &[SourceFile], excerpts: &[Arc<Excerpts>]) -> Self {
         let home = problem.primary.file;
         let mut labels = vec![labeled(files, problem.primary, problem.label.clone().map(String::from), true)];
         let (near, far): (Vec<_>, Vec<_>) = problem.related.iter().cloned().partition(|(span, _)| span.file == home);
         labels.extend(near.into_iter().map(|(span, label)| labeled(files, span, Some(label), false)));
-        let elsewhere = far.into_iter().map(|(span, label)| Self::note(span, label, files)).collect();
-        let file = &files[usize::from(home.0)];
-        let source = (!file.text.is_empty()).then(|| NamedSource::new(&file.shown, file.text.clone()));
+        let elsewhere = far.into_iter().map(|(span, label)| Self::note(span, label, files, excerpts)).collect();
+        let home = usize::from(home.0);
+        let source = (!files[home].text.is_empty()).then(|| excerpts[home].clone());
         Self { problem, severity: Severity::Error, source, labels, elsewhere }
     }
 
-    fn note(span: Span, label: String, files: &[SourceFile]) -> Self {
-        let mut note = Self::new(Problem::new("", label, span), files);
+    fn note(span: Span, label: String, files: &[SourceFile], excerpts: &[Arc<Excerpts>]) -> Self {
+        let mut note = Self::new(Problem::new("", label, span), files, excerpts);
         note.severity = Severity::Advice;
         note
     }
@@ -173,7 +175,7 @@ impl Diagnostic for Diagnosis {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|source| source as &dyn SourceCode)
+        self.source.as_deref().map(|source| source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

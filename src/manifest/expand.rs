@@ -26,11 +26,16 @@ use super::error::Problem;
 use super::model::{Manifest, Task, Text, Var, Vars};
 use super::template::{self, Name, Piece};
 use crate::base::span::Span;
-use crate::base::text::shell_quote;
+use crate::base::text::{shell_quote, size};
 
 const CODE: &str = "bcache::manifest::template";
 /// Each variable inside another one takes some of our stack.
 const MAX_DEPTH: usize = 64;
+/// Bytes that a string may grow to: variables that hold others twice double at each step.
+const MAX_LENGTH: usize = 16 << 20;
+
+/// The same for the words of a list.
+const MAX_WORDS: usize = 1 << 20;
 
 /// The values that names have for one step.
 #[derive(Clone, Debug)]
@@ -206,6 +211,9 @@ impl<'a> Expander<'a> {
         let mut argv = Vec::with_capacity(words.len());
         for word in words {
             self.word(word, &mut argv)?;
+            if argv.len() > words.len().max(MAX_WORDS) {
+                return Err(too_long(word));
+            }
         }
         Ok(argv)
     }
@@ -240,6 +248,9 @@ impl<'a> Expander<'a> {
             match piece {
                 Piece::Literal(literal) => joined.push_str(literal),
                 piece => joined.push_str(&self.piece(piece, text, mode)?.into_text(mode)),
+            }
+            if joined.len() > text.len().max(MAX_LENGTH) {
+                return Err(too_long(text));
             }
         }
         Ok(joined)
@@ -398,6 +409,11 @@ impl Value {
 
 fn pieces(text: &Text) -> Result<Vec<Piece<'_>>, Problem> {
     template::pieces(text).map_err(|error| syntax_problem(text, error))
+}
+
+fn too_long(text: &Text) -> Problem {
+    let message = format!("more than {} (or {MAX_WORDS} words) when its variables are put in", size(MAX_LENGTH as u64));
+    Problem::new(CODE, message, text.span)
 }
 
 /// The loader has said these with better places; strings made elsewhere come here first.

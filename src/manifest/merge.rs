@@ -5,10 +5,10 @@
 //! back what `a` changed of it. Then they are laid over each other, the task last: tables merge, lists
 //! that name things add up, everything else is replaced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::error::Problem;
 use super::model::{BuildDir, EnvPass, JobserverChoice, Task, Tool};
@@ -47,7 +47,7 @@ struct Lines<'r, 'p> {
 
 impl<'r> Lines<'r, '_> {
     fn of_list(&mut self, extends: &[Spanned<String>]) -> Vec<&'r str> {
-        let mut line: Vec<&'r str> = Vec::new();
+        let mut line: IndexSet<&'r str> = IndexSet::new();
         for template in extends {
             let Some((name, _)) = self.templates.get_key_value(template.value.as_str()) else {
                 let message = format!("there is no template `{}`", template.value);
@@ -65,13 +65,9 @@ impl<'r> Lines<'r, '_> {
                 self.problems.push(Problem::new("bcache::manifest::bad_value", message, template.span));
                 continue;
             }
-            for entry in self.of_template(name).iter() {
-                if !line.contains(entry) {
-                    line.push(entry);
-                }
-            }
+            line.extend(self.of_template(name).iter());
         }
-        line
+        line.into_iter().collect()
     }
 
     fn of_template(&mut self, name: &'r str) -> Rc<[&'r str]> {
@@ -134,11 +130,8 @@ fn replace<T: Clone>(below: &mut Option<T>, above: &Option<T>) {
 }
 
 fn add_names(below: &mut Vec<Spanned<String>>, above: &[Spanned<String>]) {
-    for name in above {
-        if !below.iter().any(|known| known.value == name.value) {
-            below.push(name.clone());
-        }
-    }
+    let mut known: HashSet<String> = below.iter().map(|name| name.value.clone()).collect();
+    below.extend(above.iter().filter(|name| known.insert(name.value.clone())).cloned());
 }
 
 /// A tool that is named again keeps what only the weaker one says of it.

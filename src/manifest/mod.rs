@@ -24,6 +24,7 @@ mod check;
 mod check_text;
 mod document;
 pub mod error;
+mod excerpt;
 pub mod expand;
 mod keys;
 pub mod load;

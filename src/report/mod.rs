@@ -23,7 +23,7 @@ mod progress;
 pub mod tables;
 mod terminal;
 mod voice;
-mod words;
+pub mod words;
 
 use std::io;
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures cargo-bcache beside make, ninja, a serial script and cp, interleaved, and prints medians and ratios.
 
-    bench.py [small] [noop] [restore] [git] [fork] [chain]      all but chain where none is named
+    bench.py [small] [noop] [restore] [git] [fork] [chain] [limits [NAME…]]     the first five where none is named
 
 small    300 steps of one `cp` each, cold: against `make -j2` with the same commands; the store is new, but for
          what it remembers of the machine's installed packages (reading them takes about 20 ms, once)
@@ -12,6 +12,7 @@ git      a step whose input is a working copy of 100,000 tracked files, 200 untr
 fork     the path of an unchanged program out of a git tree of 3,000 files: against what a script does that hashes HEAD,
          `git diff` and the names of untracked files, and misses edits doing so
 chain    utm-core cold at -j2: against serial.sh, three rounds (takes about ten minutes)
+limits   sizes at which other tools break, each once, or the named ones: see limits.py (takes 15 minutes and 15 GB of disk)
 """
 import os
 import pathlib
@@ -22,27 +23,10 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BCACHE = os.environ.get("BCACHE", str(ROOT / "target/release/cargo-bcache"))
+import limits
+from measure import BCACHE, ROOT, report, run
+
 STEPS = 300
-
-
-def run(argv, cwd, **env):
-    """Wall time in seconds of a command that must end well."""
-    begun = time.perf_counter()
-    done = subprocess.run(argv, cwd=cwd, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    took = time.perf_counter() - begun
-    if done.returncode:
-        sys.exit(f"{argv} ended with {done.returncode}:\n{done.stdout.decode(errors='replace')[-2000:]}")
-    return took
-
-
-def report(name, ours, theirs, other, aim):
-    a, b = statistics.median(ours), statistics.median(theirs)
-    low = min(x / y for x, y in zip(ours, theirs))
-    high = max(x / y for x, y in zip(ours, theirs))
-    print(f"{name}: bcache {a * 1000:.1f} ms, {other} {b * 1000:.1f} ms (medians of {len(ours)}): "
-          f"{a / b:.2f}x (pairs {low:.2f} to {high:.2f}); aim {aim}", flush=True)
 
 
 def copies(dir):
@@ -222,6 +206,9 @@ def chain(dir, rounds=3):
 
 def main():
     names = sys.argv[1:] or ["small", "noop", "restore", "git", "fork"]
+    if names[0] == "limits":
+        with tempfile.TemporaryDirectory(prefix="bcache-bench-", dir=os.environ.get("BENCH_DIR")) as dir:
+            return limits.run(pathlib.Path(dir), names[1:])
     known = {"small": small, "noop": noop, "restore": restore, "git": git, "fork": fork, "chain": chain}
     for name in names:
         if name not in known:

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// Bytes that are given up so that the tail begins with a line.
+const LONGEST_LOSS: usize = 4096;
+
 /// Bytes go to the head until it is full (cut at the end of a line), then through the tail, which keeps the
 /// last ones. The head belongs to the caller, who writes it where it is to be, or keeps it here.
 #[derive(Debug)]
@@ -61,8 +64,8 @@ impl Bounded {
         if self.cut == 0 {
             return tail;
         }
-        // The first line is most likely the end of one.
-        let start = tail.iter().position(|&b| b == b'\n').map_or(0, |at| at + 1);
+        // The first line is most likely the end of one; of one that is very long its end is worth more than a clean cut.
+        let start = tail.iter().take(LONGEST_LOSS).position(|&b| b == b'\n').map_or(0, |at| at + 1);
         let start = if start == tail.len() { 0 } else { start };
         let mut text = format!("[… {} bytes cut …]\n", self.cut + start as u64).into_bytes();
         text.extend(tail.drain(start..));
@@ -102,6 +105,13 @@ mod tests {
     fn one_piece_that_is_larger_than_everything_is_cut_as_many_small_ones_are() {
         assert_eq!(through(4, 4, &[b"abcdefghijklmnop"]), "abcd[… 8 bytes cut …]\nmnop");
         assert_eq!(through(4, 4, &[b"abc", b"def", b"ghi", b"jklm", b"nop"]), "abcd[… 8 bytes cut …]\nmnop");
+    }
+
+    #[test]
+    fn the_end_of_a_line_that_fills_the_tail_is_kept() {
+        let line = "x".repeat(30_000);
+        let text = through(4, 20_000, &[line.as_bytes(), b"end\n", b"last\n"]);
+        assert_eq!(text, format!("xxxx[… 10005 bytes cut …]\n{}end\nlast\n", "x".repeat(19_991)));
     }
 
     #[test]

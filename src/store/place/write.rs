@@ -6,7 +6,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use crate::action::{ActionResult, Slice};
 use crate::base::digest::Digest;
@@ -104,7 +106,7 @@ enum Unit {
 
 /// Writes all that is to be made but directories, and sets the modes of files. Returns how many, and their bytes.
 pub(super) fn write(site: &Site, pieces: &[Piece], todo: &[Todo]) -> Result<(usize, u64), StoreError> {
-    let writer = Writer { site, beside: AtomicBool::new(false) };
+    let writer = Writer { site, beside: AtomicBool::new(false), stamp: OnceLock::new() };
     let units = units(pieces, todo);
     let bytes = spread(
         units.len(),
@@ -150,6 +152,10 @@ struct Writer<'a> {
     site: &'a Site<'a>,
     /// The staging directory is on another file system.
     beside: AtomicBool,
+    /// When all of this was modified, on the clock of file stamps: that of the file that was written first. We write in
+    /// an order of our own, so whoever goes by stamps must not find one of them newer than another (make
+    /// would run autoconf for a `configure` that is older than its source).
+    stamp: OnceLock<SystemTime>,
 }
 
 impl Writer<'_> {
@@ -217,7 +223,7 @@ impl Writer<'_> {
         match create_new(path, mode) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !self.site.is_private => {}
             file => {
-                let made = file.map_err(failed("make", path)).and_then(|file| fill_in(file, path, mode, fill));
+                let made = file.map_err(failed("make", path)).and_then(|file| self.fill_in(file, path, mode, fill));
                 if made.is_err() {
                     remove_if_there(path).map_err(failed("remove", path))?;
                 }
@@ -227,7 +233,7 @@ impl Writer<'_> {
         loop {
             let temp = self.temp(path)?;
             let file = create_new(&temp, mode).map_err(failed("make", &temp));
-            let made = file.and_then(|file| fill_in(file, &temp, mode, fill));
+            let made = file.and_then(|file| self.fill_in(file, &temp, mode, fill));
             let renamed = made.and_then(|()| match fs::rename(&temp, path) {
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => Ok(false),
                 other => other.map(|()| true).map_err(failed("write", path)),
@@ -240,6 +246,29 @@ impl Writer<'_> {
             remove_if_there(&temp).map_err(failed("remove", &temp))?;
             renamed?;
         }
+    }
+
+    fn fill_in(
+        &self,
+        mut file: File,
+        path: &Path,
+        mode: u32,
+        fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        fill(&mut file)?;
+        let made = file.metadata().map_err(failed("look at", path))?;
+        // The umask may have taken some of it, and it never gives set-user-id bits.
+        if made.permissions().mode() & 0o7777 != mode & 0o7777 {
+            let permissions = fs::Permissions::from_mode(mode & 0o7777);
+            file.set_permissions(permissions).map_err(failed("set the mode of", path))?;
+        }
+        self.give_stamp(&file, &made, path)
+    }
+
+    fn give_stamp(&self, file: &File, made: &fs::Metadata, path: &Path) -> Result<(), StoreError> {
+        let modified = made.modified().map_err(failed("look at", path))?;
+        let stamp = *self.stamp.get_or_init(|| modified);
+        if modified == stamp { Ok(()) } else { file.set_modified(stamp).map_err(failed("set the stamp of", path)) }
     }
 
     fn temp(&self, path: &Path) -> Result<PathBuf, StoreError> {
@@ -269,33 +298,22 @@ impl Writer<'_> {
             remove_if_there(&temp).map_err(failed("remove", &temp))?;
             return Ok(false);
         }
-        let set = stat::set_mode(&temp, mode).and_then(|()| fs::rename(&temp, path));
+        let set = stat::set_mode(&temp, mode).map_err(failed("set the mode of", &temp)).and_then(|()| {
+            let file = OpenOptions::new().read(true).open(&temp).map_err(failed("open", &temp))?;
+            let made = file.metadata().map_err(failed("look at", &temp))?;
+            self.give_stamp(&file, &made, &temp)?;
+            fs::rename(&temp, path).map_err(failed("write", path))
+        });
         if set.is_err() {
             remove_if_there(&temp).map_err(failed("remove", &temp))?;
         }
-        set.map(|()| true).map_err(failed("write", path))
+        set.map(|()| true)
     }
 }
 
 /// Without set-user-id bits: writing would clear them.
 fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(mode & 0o777).open(path)
-}
-
-fn fill_in(
-    mut file: File,
-    path: &Path,
-    mode: u32,
-    fill: &mut dyn FnMut(&mut File) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    fill(&mut file)?;
-    // The umask may have taken some of it, and it never gives set-user-id bits.
-    let made = file.metadata().map_err(failed("look at", path))?.permissions().mode() & 0o7777;
-    if made != mode & 0o7777 {
-        let permissions = fs::Permissions::from_mode(mode & 0o7777);
-        file.set_permissions(permissions).map_err(failed("set the mode of", path))?;
-    }
-    Ok(())
 }
 
 /// What is kept from one file to the next.
