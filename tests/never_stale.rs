@@ -499,3 +499,17 @@ run = 'ls d > o'
     sandbox.tasks(&tasks("d/*.x", "echo > d/c.x")).run("build use").counts("0 fresh, 0 restored, 2 ran").success();
     assert_eq!(sandbox.read("o"), "c.x\n");
 }
+
+#[test]
+fn a_link_to_a_directory_that_a_glob_matches_counts_by_its_text() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks("[tasks.copy]\ninputs = ['src/*']\noutputs = ['o']\nrun = '{ran} copy; cp -P src/link o'\n")
+        .file("one/a", "1")
+        .file("two/a", "1")
+        .link("src/link", "../one");
+    settled(&sandbox, "copy");
+    sandbox.remove("src/link").link("src/link", "../two").run("build copy").success();
+    assert_eq!(fs::read_link(sandbox.at("o")).unwrap(), std::path::Path::new("../two"));
+    sandbox.ran_times("copy", 2);
+}

@@ -131,7 +131,8 @@ impl<'a> Walk<'a> {
             };
             if pattern.matches(&path) && !self.excluded(&path) {
                 *any = true;
-                if is_dir {
+                // What is a link counts by its text too, wherever it leads.
+                if *kind == Kind::Dir {
                     self.tree(&path, above, &|p| !self.excluded(p), found)?;
                 } else {
                     self.file(&path, above, &|p| !self.excluded(p), found)?;

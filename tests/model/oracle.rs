@@ -1,0 +1,406 @@
+//! The oracle: what a clean build would make, and what is to be done for it. No I/O; nothing of the product.
+//!
+//! A *key* is a list of lines, each a thing that can change a result; it is written from `DESIGN.md`, not from the code.
+//! What a step makes follows from its key alone. So whatever happened before, the outputs of a build are known; and
+//! from what the worktree and the store remember follows which steps run.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::step::{Around, Made, Out, Word, hash, look_around, made};
+use crate::tree::{Node, Noticed, Tree};
+use crate::world::{Manifest, PREFIX};
+
+/// Sets of discovered names that are kept of one base.
+const PATH_SETS: usize = 16;
+
+pub type Key = u64;
+
+/// What a worktree remembers of a step.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub key: Key,
+    /// For people: what the key is made of.
+    pub lines: Vec<String>,
+    pub made: Made,
+}
+
+/// What may be so after a kill or a loss.
+#[derive(Clone, Debug, Default)]
+pub struct Doubt {
+    /// Keys that the record may have.
+    pub keys: BTreeSet<Key>,
+}
+
+/// One checkout.
+#[derive(Clone, Debug)]
+pub struct Worktree {
+    pub name: String,
+    pub path: String,
+    pub manifest: Manifest,
+    pub sources: Tree,
+    /// What lies where outputs are declared, or were.
+    pub outputs: Tree,
+    /// What lies in the shared prefix.
+    pub prefix: Tree,
+    pub records: BTreeMap<String, Record>,
+    pub doubts: BTreeMap<String, Doubt>,
+    /// What builds of requests ended with: all keys.
+    pub proofs: BTreeMap<Vec<String>, BTreeSet<u64>>,
+    /// What lies in the prefix may be nobody's, since the state was lost.
+    pub has_strangers: bool,
+}
+
+/// What is the same for all worktrees.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    pub env: BTreeMap<String, String>,
+    /// What a tool says: by directory on PATH and name.
+    pub tools: BTreeMap<(usize, String), String>,
+    /// Results by key: surely there, or perhaps.
+    pub store: HashMap<Key, bool>,
+    /// By base key, the newest set first.
+    pub path_sets: HashMap<Key, Vec<Vec<String>>>,
+    /// How many results were damaged, nobody knows which.
+    pub lost: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Verdict {
+    Fresh,
+    Restored,
+    Ran,
+    /// Its commands began, and failed.
+    Failed,
+    /// Nothing began: an input is missing.
+    Refused,
+    Skipped,
+}
+
+/// One step of a request, as it is now.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub task: usize,
+    pub name: String,
+    pub base: Key,
+    pub key: Key,
+    pub lines: Vec<String>,
+    pub found: Vec<String>,
+    pub made: Made,
+    pub allowed: BTreeSet<Verdict>,
+    /// An earlier build of the same request ended with all as it is now: its proof says *fresh*, whatever the record is.
+    pub is_proven: bool,
+    pub is_fixed: bool,
+    pub discovers: bool,
+}
+
+impl Step {
+    pub fn surely(&self, verdict: Verdict) -> bool {
+        self.allowed.len() == 1 && self.allowed.contains(&verdict)
+    }
+
+    fn ends_badly(&self) -> bool {
+        [Verdict::Failed, Verdict::Refused, Verdict::Skipped].iter().any(|verdict| self.surely(*verdict))
+    }
+}
+
+/// What is asked of a build.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Nothing: all.
+    pub tasks: Vec<String>,
+    pub force_all: bool,
+    /// Forced by name.
+    pub forced: Vec<String>,
+    pub keep_going: bool,
+}
+
+impl Common {
+    /// The tool that a name means.
+    pub fn tool(&self, name: &str) -> Option<&String> {
+        (0..2).find_map(|dir| self.tools.get(&(dir, name.to_owned())))
+    }
+
+    /// All steps of a request, with what may happen to each.
+    pub fn foresee(&self, tree: &Worktree, request: &Request) -> Vec<Step> {
+        let mut ideal = tree.sources.clone();
+        let mut steps: BTreeMap<usize, Step> = BTreeMap::new();
+        for ix in selected(&tree.manifest, request) {
+            let step = self.step(tree, ix, &ideal, &steps, request);
+            ideal.add(&step.made.outputs);
+            steps.insert(ix, step);
+        }
+        let mut steps: Vec<Step> = steps.into_values().collect();
+        let proofs = tree.proofs.get(&request.tasks);
+        if proofs.is_some_and(|proofs| proofs.contains(&ended_with(&steps))) {
+            steps.iter_mut().for_each(|step| step.is_proven = is_intact(tree, step));
+        }
+        let fails = steps
+            .iter()
+            .any(|step| step.allowed.contains(&Verdict::Failed) || step.allowed.contains(&Verdict::Refused));
+        if fails && !request.keep_going {
+            // Whatever has not begun when one fails is skipped.
+            for step in &mut steps {
+                step.allowed.insert(Verdict::Skipped);
+            }
+        }
+        steps
+    }
+
+    fn step(
+        &self,
+        tree: &Worktree,
+        ix: usize,
+        ideal: &Tree,
+        before: &BTreeMap<usize, Step>,
+        request: &Request,
+    ) -> Step {
+        let (manifest, task) = (&tree.manifest, &tree.manifest.tasks[ix]);
+        let words = manifest.words(ix, PREFIX);
+        let visible = layers(manifest, ix, before);
+        let around = Around {
+            look: ideal,
+            prefix: &visible,
+            place: &tree.path,
+            env: &|name| task.env.get(name).or_else(|| self.env.get(name)).cloned(),
+            tool: &|name| self.tool(name).cloned().unwrap_or_default(),
+        };
+        let seen = look_around(&words, &around);
+        let mut made = made(&task.name, &words, &seen.report);
+        made.outputs = region(&made.outputs, task.declared_outs());
+        let mut lines = if task.fixed { fixed_lines(manifest, ix) } else { self.lines(tree, ix, &words, before) };
+        if !task.fixed {
+            let noticed = |kind: &'static str, of: &Noticed| {
+                of.iter().map(move |(path, what)| format!("{kind} {path}: {what}")).collect::<Vec<_>>()
+            };
+            lines.extend(noticed("input", &seen.declared));
+            lines.extend(noticed("fork", &seen.fork));
+        }
+        let base = hash(&lines);
+        lines.extend(seen.found.iter().map(|(path, what)| format!("found {path}: {what}")));
+        if made.holds(&tree.path) {
+            lines.push(format!("place {}", tree.path));
+        }
+        let mut step = Step {
+            task: ix,
+            name: task.name.clone(),
+            base,
+            key: hash(&lines),
+            lines,
+            found: seen.found.keys().cloned().collect(),
+            made,
+            allowed: BTreeSet::new(),
+            is_proven: false,
+            is_fixed: task.fixed,
+            discovers: task.follow.is_some(),
+        };
+        let needs = manifest.needs(ix);
+        step.allowed = if needs.iter().any(|need| before[need].ends_badly()) {
+            [Verdict::Skipped].into()
+        } else if seen.missing {
+            [Verdict::Refused].into()
+        } else {
+            self.judge(tree, &step, seen.poisoned, is_forced(request, &task.name))
+        };
+        step
+    }
+
+    /// What may happen to a step whose needs are done.
+    fn judge(&self, tree: &Worktree, step: &Step, fails: bool, forced: bool) -> BTreeSet<Verdict> {
+        let run = if fails { Verdict::Failed } else { Verdict::Ran };
+        if forced {
+            return [run].into();
+        }
+        let doubt = tree.doubts.get(&step.name);
+        let intact = is_intact(tree, step);
+        if step.is_fixed && intact && doubt.is_none() {
+            return [Verdict::Fresh].into();
+        }
+        if doubt.is_none() && intact && tree.records.get(&step.name).is_some_and(|record| record.key == step.key) {
+            return [Verdict::Fresh].into();
+        }
+        let mut allowed = BTreeSet::new();
+        if doubt.is_some_and(|doubt| step.is_fixed || doubt.keys.contains(&step.key)) {
+            allowed.insert(Verdict::Fresh);
+        }
+        match self.stored(step) {
+            Some(true) => drop(allowed.insert(Verdict::Restored)),
+            Some(false) => allowed.extend([Verdict::Restored, run]),
+            None => drop(allowed.insert(run)),
+        }
+        if self.lost > 0 && allowed.contains(&Verdict::Restored) {
+            allowed.insert(run);
+        }
+        allowed
+    }
+
+    /// Is the step's result in the store: surely, perhaps, or not?
+    fn stored(&self, step: &Step) -> Option<bool> {
+        let known = self.store.get(&step.key).copied()?;
+        if step.discovers {
+            self.path_sets.get(&step.base).filter(|sets| sets.contains(&step.found))?;
+        }
+        Some(known)
+    }
+
+    /// All of a key but what is seen on the disk.
+    fn lines(&self, tree: &Worktree, ix: usize, words: &[Word], before: &BTreeMap<usize, Step>) -> Vec<String> {
+        let (manifest, task) = (&tree.manifest, &tree.manifest.tasks[ix]);
+        let mut lines = vec![format!("command {} {} {words:?}", task.shell, task.name)];
+        lines.extend(task.env.iter().map(|(name, value)| format!("env {name}={value}")));
+        lines.extend(task.pass.iter().map(|name| format!("env {name} is {:?}", self.env.get(name))));
+        lines.extend(task.tools.iter().map(|name| format!("tool {name} {:?}", self.tool(name))));
+        lines.extend(manifest.depfile(ix).map(|path| format!("depfile {path}")));
+        if manifest.has_view(ix) {
+            let prefix = format!("{}/{PREFIX}", tree.path);
+            lines.push(format!("prefix {}", if manifest.relocatable { "elsewhere" } else { &prefix }));
+        }
+        lines.push(format!("outputs {:?} {}", manifest.declared(ix), task.sysroot));
+        let needs = manifest.needs(ix);
+        let of = |need: usize| (&before[&need].name, hash(&before[&need].made));
+        lines.extend(needs.iter().map(|need| format!("need {:?}", of(*need))));
+        if manifest.has_view(ix) {
+            let others = manifest.all_needs(ix).into_iter().filter(|need| !needs.contains(need));
+            let layer = |need: usize| Some((&before[&need].name, hash(before[&need].made.layer.as_ref()?)));
+            let mut layers: Vec<String> = others.filter_map(layer).map(|layer| format!("layer {layer:?}")).collect();
+            layers.sort();
+            lines.extend(layers);
+        }
+        lines
+    }
+}
+
+/// What the proof of a build rests on.
+pub fn ended_with(steps: &[Step]) -> u64 {
+    hash(&steps.iter().map(|step| step.key).collect::<Vec<Key>>())
+}
+
+fn fixed_lines(manifest: &Manifest, ix: usize) -> Vec<String> {
+    let made = manifest.fixed(ix);
+    made.outputs.0.iter().map(|(path, node)| format!("fixed {path} {:x}", hash(node))).collect()
+}
+
+/// The layers in a step's view.
+fn layers(manifest: &Manifest, ix: usize, before: &BTreeMap<usize, Step>) -> Tree {
+    let mut visible = Tree::default();
+    for need in manifest.all_needs(ix) {
+        before[&need].made.layer.iter().for_each(|layer| visible.add(layer));
+    }
+    visible
+}
+
+fn is_forced(request: &Request, name: &str) -> bool {
+    request.force_all || request.forced.iter().any(|forced| forced == name)
+}
+
+/// The tasks of a request and all that they need, in order.
+pub fn selected(manifest: &Manifest, request: &Request) -> Vec<usize> {
+    if request.tasks.is_empty() {
+        return manifest.present().collect();
+    }
+    let mut all: BTreeSet<usize> = BTreeSet::new();
+    for ix in request.tasks.iter().filter_map(|name| manifest.find(name)) {
+        all.insert(ix);
+        all.extend(manifest.all_needs(ix));
+    }
+    all.into_iter().collect()
+}
+
+/// Are the outputs here just what the step makes, with nothing else where they are declared?
+fn is_intact(tree: &Worktree, step: &Step) -> bool {
+    let made = &step.made;
+    if step.is_fixed {
+        return made.outputs.0.iter().all(|(path, node)| tree.outputs.0.get(path) == Some(node));
+    }
+    region(&tree.outputs, tree.manifest.tasks[step.task].declared_outs()).0 == made.outputs.0
+        && made.layer.iter().all(|layer| has_all(&tree.prefix, layer))
+}
+
+pub fn has_all(prefix: &Tree, layer: &Tree) -> bool {
+    // Directories are nobody's.
+    layer.0.iter().all(|(path, node)| {
+        prefix.0.get(path) == Some(node) || *node == Node::Dir && matches!(prefix.0.get(path), Some(Node::Dir))
+    })
+}
+
+/// All that lies where the outputs are declared.
+pub fn region(outputs: &Tree, outs: &[Out]) -> Tree {
+    let mut found = Tree::default();
+    for out in outs {
+        if let Out::File(path) | Out::Program(path) | Out::Large(path) | Out::Link(path) | Out::Dir(path) = out {
+            found.0.extend(outputs.below(path).map(|(path, node)| (path.clone(), node.clone())));
+        }
+    }
+    found
+}
+
+impl Worktree {
+    /// The step's outputs lie here as it made them.
+    pub fn place(&mut self, step: &Step) {
+        self.clear(step);
+        self.outputs.add(&step.made.outputs);
+        if let Some(layer) = &step.made.layer {
+            for path in [format!("share/{}.txt", step.name), format!("lib/{}", step.name)] {
+                self.prefix.remove(&path);
+            }
+            self.prefix.add(layer);
+        }
+        self.doubts.remove(&step.name);
+        let record = Record { key: step.key, lines: step.lines.clone(), made: step.made.clone() };
+        self.records.insert(step.name.clone(), record);
+    }
+
+    /// Nothing lies where its outputs do.
+    fn clear(&mut self, step: &Step) {
+        let old = self.records.remove(&step.name);
+        for path in old.iter().flat_map(|record| record.made.outputs.0.keys()) {
+            self.outputs.remove(path);
+        }
+        for path in self.manifest.declared(step.task) {
+            self.outputs.remove(path.trim_end_matches('/'));
+        }
+    }
+}
+
+impl Common {
+    /// What a build has done is known from now on.
+    pub fn learn(&mut self, tree: &mut Worktree, step: &Step, verdict: Verdict, is_stored: bool) {
+        match verdict {
+            Verdict::Fresh => {
+                if tree.doubts.contains_key(&step.name) {
+                    // A record comes after the result.
+                    self.store.entry(step.key).and_modify(|surely| *surely = true);
+                    tree.place(step);
+                }
+            }
+            Verdict::Restored => {
+                self.store.insert(step.key, true);
+                tree.place(step);
+            }
+            Verdict::Ran => {
+                if is_stored {
+                    self.keep(step, true);
+                }
+                tree.place(step);
+                if !is_stored {
+                    tree.records.remove(&step.name);
+                }
+            }
+            Verdict::Failed => {
+                tree.clear(step);
+                tree.doubts.remove(&step.name);
+            }
+            Verdict::Refused | Verdict::Skipped => {}
+        }
+    }
+
+    pub fn keep(&mut self, step: &Step, surely: bool) {
+        let known = self.store.entry(step.key).or_insert(surely);
+        *known |= surely;
+        if step.discovers {
+            let sets = self.path_sets.entry(step.base).or_default();
+            sets.retain(|set| *set != step.found);
+            sets.insert(0, step.found.clone());
+            sets.truncate(PATH_SETS);
+        }
+    }
+}

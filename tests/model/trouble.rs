@@ -1,0 +1,120 @@
+//! Builds that do not have the world for themselves: killed ones, two at once, an edit in the middle.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::oracle::{Doubt, Key, Request, Step, Verdict};
+use crate::play::Play;
+use crate::random::Random;
+use crate::rig::{How, Lie, Told, look_at_sources};
+use crate::step::Word;
+use crate::tree::Node;
+
+impl Play {
+    pub fn learn_of_kill(&mut self, at: usize, steps: &[Step], told: &Told, jobs: usize) {
+        self.score.kills += 1;
+        let mut begun = BTreeSet::new();
+        for step in steps.iter().filter(|step| !step.surely(Verdict::Fresh)) {
+            let tree = &mut self.trees[at];
+            let old = tree.records.remove(&step.name).map(|record| record.key);
+            let mut doubt = tree.doubts.remove(&step.name).unwrap_or_else(|| Doubt::of(old));
+            let has_ended = told.ended.contains(&step.name);
+            if has_ended || step.allowed.contains(&Verdict::Restored) || step.allowed.contains(&Verdict::Fresh) {
+                doubt.keys.insert(step.key);
+            }
+            if has_ended {
+                self.common.keep(step, false);
+            }
+            if told.began.contains(&step.name) {
+                begun.insert(step.key);
+            }
+            tree.doubts.insert(step.name.clone(), doubt);
+        }
+        self.killed[at] = Some((begun, jobs));
+    }
+
+    /// A kill costs no more than the steps that were running.
+    pub fn compare_with_killed(&mut self, at: usize, steps: &[Step], verdicts: &[Verdict]) -> Result<(), Lie> {
+        let Some((begun, jobs)) = self.killed[at].take() else { return Ok(()) };
+        let again = steps.iter().zip(verdicts).filter(|(step, v)| **v == Verdict::Ran && begun.contains(&step.key));
+        let again: Vec<&String> = again.map(|(step, _)| &step.name).collect();
+        self.score.repeated += again.len();
+        if again.len() > jobs {
+            return Err(format!("{again:?} ran again after a kill, and {jobs} could be running at once"));
+        }
+        Ok(())
+    }
+
+    /// Two builds at once: what both need is made once.
+    pub fn build_both(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
+        let request = Request { keep_going: true, ..Request::default() };
+        let mut steps: Vec<Vec<Step>> = self.trees.iter().map(|tree| self.common.foresee(tree, &request)).collect();
+        let makers = |steps: &[Step]| {
+            let runs = steps.iter().filter(|step| step.allowed.contains(&Verdict::Ran));
+            runs.map(|step| step.key).collect::<BTreeSet<Key>>()
+        };
+        let both: BTreeSet<Key> = makers(&steps[0]).intersection(&makers(&steps[1])).copied().collect();
+        for step in steps.iter_mut().flatten().filter(|step| both.contains(&step.key)) {
+            step.allowed.insert(Verdict::Restored);
+        }
+        let how = How { jobs: 1 + random.below(4), kill: None };
+        log.push(format!("{number}: build in both worktrees at once, {how:?}"));
+        self.score.builds += 2;
+        let told = self.rig.build_both([&self.trees[0], &self.trees[1]], &self.common, &request, &how);
+        let mut ran = BTreeSet::new();
+        for at in [0, 1] {
+            let verdicts = self.check(at, &request, &steps[at], &told[at], None)?;
+            let keys = steps[at].iter().zip(&verdicts).filter(|(_, v)| **v == Verdict::Ran);
+            for (step, _) in keys {
+                if !ran.insert(step.key) {
+                    return Err(format!("{} ran in both worktrees at once", step.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody edits an input while its step runs.
+    pub fn build_meddled(
+        &mut self,
+        at: usize,
+        random: &mut Random,
+        number: &str,
+        log: &mut Vec<String>,
+    ) -> Result<(), Lie> {
+        let request = Request::default();
+        let steps = self.common.foresee(&self.trees[at], &request);
+        let manifest = &self.trees[at].manifest;
+        let private = |step: &Step| {
+            let path = format!("src/{}/a b", step.name);
+            let is_file = matches!(self.trees[at].sources.0.get(&path), Some(Node::File { .. }));
+            let is_input = !step.is_fixed && manifest.tasks[step.task].inputs.contains(&Word::See(path.clone()));
+            (step.surely(Verdict::Ran) && is_file && is_input).then_some((step.name.clone(), path))
+        };
+        let may: Vec<(String, String)> = steps.iter().filter_map(private).collect();
+        let Some((name, path)) = random.one(&may).cloned() else { return Ok(()) };
+        let text = format!("blue text {}", random.below(100));
+        let when = ["before", "after"][random.below(2)];
+        log.push(format!("{number}: build {}, and {path} is edited {when} it is read", self.trees[at].name));
+        let order = self.rig.at("meddle").join(format!("{name}.{when}"));
+        fs::write(order, format!("{path}\n{text}")).expect("it is written");
+        let mut edited = self.trees[at].sources.clone();
+        if let Some(Node::File { mode, .. }) = edited.0.get(&path).cloned() {
+            edited.put(&path, Node::File { bytes: text.into_bytes(), mode });
+        }
+        let mut steps = steps;
+        if when == "before" {
+            // What it makes is of the edited file, though it runs because of the file as it was.
+            let before = std::mem::replace(&mut self.trees[at].sources, edited.clone());
+            steps = self.common.foresee(&self.trees[at], &request);
+            self.trees[at].sources = before;
+            steps.iter_mut().filter(|step| step.name == name).for_each(|step| step.allowed = [Verdict::Ran].into());
+        }
+        let how = How { jobs: 1 + random.below(4), kill: None };
+        self.score.builds += 1;
+        let told = self.rig.build(&self.trees[at], &self.common, &request, &how);
+        self.check(at, &request, &steps, &told, Some(&name))?;
+        self.trees[at].sources = edited;
+        look_at_sources(&self.rig, &self.trees[at])
+    }
+}
