@@ -57,6 +57,17 @@ fn modes_links_renames_and_case_count() {
 }
 
 #[test]
+fn a_directory_that_became_a_link_to_itself_has_no_files() {
+    let repo = Repo::new();
+    repo.write("a/b", "1");
+    repo.git(&["add", "."]);
+    assert_eq!(repo.tree(), repo.write_tree());
+    fs::remove_dir_all(repo.at("a")).unwrap();
+    symlink("a", repo.at("a")).unwrap();
+    assert_eq!((repo.tree(), repo.tree_anew()), (repo.write_tree(), repo.write_tree()));
+}
+
+#[test]
 fn an_edit_of_the_same_size_within_one_time_stamp_is_seen() {
     let repo = Repo::new();
     for round in 0..50 {

@@ -40,11 +40,12 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// `lstat`: a symbolic link is itself. `None` where there is nothing (or a parent is no directory).
+    /// `lstat`: a symbolic link is itself. `None` where there is nothing (or a parent is no directory, or a link that leads
+    /// to itself).
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(raw) => Ok(Some(Self::from_raw(&raw))),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(None),
             Err(e) => Err(e.into()),
         }
     }
@@ -121,11 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_below_a_file_is_absent() {
+    fn a_path_below_a_file_or_a_link_to_itself_is_absent() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, "x").unwrap();
         assert_eq!(Stat::read(&path.join("below")).unwrap(), None);
+        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+        assert_eq!(Stat::read(&dir.path().join("loop/below")).unwrap(), None);
         assert_eq!(Stat::read(&dir.path().join("none")).unwrap(), None);
     }
 }
