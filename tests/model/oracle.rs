@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::step::{Around, Made, Out, Word, hash, look_around, made};
-use crate::tree::{Node, Noticed, Tree};
+use crate::tree::{Node, Noticed, Tree, behind};
 use crate::world::{Manifest, PREFIX};
 
 /// Sets of discovered names that are kept of one base.
@@ -22,6 +22,8 @@ pub struct Record {
     /// For people: what the key is made of.
     pub lines: Vec<String>,
     pub made: Made,
+    /// Files that the step once read, and that were not there.
+    pub gone: BTreeSet<String>,
 }
 
 /// What may be so after a kill or a loss.
@@ -60,6 +62,10 @@ pub struct Common {
     pub store: HashMap<Key, bool>,
     /// By base key, the newest set first.
     pub path_sets: HashMap<Key, Vec<Vec<String>>>,
+    /// By step, all files that its runs may have been found to read.
+    pub names: BTreeMap<String, BTreeSet<String>>,
+    /// By key, those of them that were not there when a result was made.
+    pub gone: HashMap<Key, BTreeSet<String>>,
     /// How many results were damaged, nobody knows which.
     pub lost: usize,
 }
@@ -85,6 +91,9 @@ pub struct Step {
     pub key: Key,
     pub lines: Vec<String>,
     pub found: Vec<String>,
+    /// Files that it once read and does not read now: not there, and there.
+    pub gone: BTreeSet<String>,
+    pub back: BTreeSet<String>,
     pub made: Made,
     pub allowed: BTreeSet<Verdict>,
     /// An earlier build of the same request ended with all as it is now: its proof says *fresh*, whatever the record is.
@@ -180,6 +189,8 @@ impl Common {
         if made.holds(&tree.path) {
             lines.push(format!("place {}", tree.path));
         }
+        let once = self.names.get(&task.name).into_iter().flatten().filter(|name| !seen.found.contains_key(*name));
+        let (back, gone) = once.cloned().partition(|name| behind(ideal, name).is_some());
         let mut step = Step {
             task: ix,
             name: task.name.clone(),
@@ -187,6 +198,8 @@ impl Common {
             key: hash(&lines),
             lines,
             found: seen.found.keys().cloned().collect(),
+            gone,
+            back,
             made,
             allowed: BTreeSet::new(),
             is_proven: false,
@@ -215,10 +228,14 @@ impl Common {
         if step.is_fixed && intact && doubt.is_none() {
             return [Verdict::Fresh].into();
         }
-        if doubt.is_none() && intact && tree.records.get(&step.name).is_some_and(|record| record.key == step.key) {
-            return [Verdict::Fresh].into();
-        }
         let mut allowed = BTreeSet::new();
+        let record = tree.records.get(&step.name).filter(|record| record.key == step.key);
+        if let Some(record) = record.filter(|_| doubt.is_none() && intact) {
+            allowed.insert(Verdict::Fresh);
+            if record.gone.is_disjoint(&step.back) {
+                return allowed;
+            }
+        }
         if doubt.is_some_and(|doubt| step.is_fixed || doubt.keys.contains(&step.key)) {
             allowed.insert(Verdict::Fresh);
         }
@@ -227,7 +244,9 @@ impl Common {
             Some(false) => allowed.extend([Verdict::Restored, run]),
             None => drop(allowed.insert(run)),
         }
-        if self.lost > 0 && allowed.contains(&Verdict::Restored) {
+        // A file that it once read has come back: it may be read again, and only a run can tell.
+        let may_be_other = self.gone.get(&step.key).is_some_and(|gone| !gone.is_disjoint(&step.back));
+        if (self.lost > 0 || may_be_other) && allowed.contains(&Verdict::Restored) {
             allowed.insert(run);
         }
         allowed
@@ -345,7 +364,8 @@ impl Worktree {
             self.prefix.add(layer);
         }
         self.doubts.remove(&step.name);
-        let record = Record { key: step.key, lines: step.lines.clone(), made: step.made.clone() };
+        let record =
+            Record { key: step.key, lines: step.lines.clone(), made: step.made.clone(), gone: step.gone.clone() };
         self.records.insert(step.name.clone(), record);
     }
 
@@ -393,6 +413,13 @@ impl Common {
         }
     }
 
+    /// These steps may run now, and be found to read what they read.
+    pub fn remember_names(&mut self, steps: &[Step]) {
+        for step in steps.iter().filter(|step| step.discovers) {
+            self.names.entry(step.name.clone()).or_default().extend(step.found.iter().cloned());
+        }
+    }
+
     pub fn keep(&mut self, step: &Step, surely: bool) {
         let known = self.store.entry(step.key).or_insert(surely);
         *known |= surely;
@@ -401,6 +428,7 @@ impl Common {
             sets.retain(|set| *set != step.found);
             sets.insert(0, step.found.clone());
             sets.truncate(PATH_SETS);
+            self.gone.entry(step.key).or_default().extend(step.gone.iter().cloned());
         }
     }
 }

@@ -277,6 +277,7 @@ impl Play {
     fn build(&mut self, at: usize, request: &Request, how: &How, unstored: Option<&str>) -> Result<Told, Lie> {
         self.score.builds += 1;
         let steps = self.common.foresee(&self.trees[at], request);
+        self.common.remember_names(&steps);
         let told = self.rig.build(&self.trees[at], &self.common, request, how);
         if told.was_killed {
             // It may have come to that.

@@ -48,6 +48,11 @@ impl Play {
     /// Two builds at once: what both need is made once.
     pub fn build_both(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
         let request = Request { keep_going: true, ..Request::default() };
+        for tree in &self.trees {
+            // What one build finds may be known to the other already.
+            let steps = self.common.foresee(tree, &request);
+            self.common.remember_names(&steps);
+        }
         let mut steps: Vec<Vec<Step>> = self.trees.iter().map(|tree| self.common.foresee(tree, &request)).collect();
         let makers = |steps: &[Step]| {
             let runs = steps.iter().filter(|step| step.allowed.contains(&Verdict::Ran));
@@ -112,6 +117,7 @@ impl Play {
         }
         let how = How { jobs: 1 + random.below(4), kill: None };
         self.score.builds += 1;
+        self.common.remember_names(&steps);
         let told = self.rig.build(&self.trees[at], &self.common, &request, &how);
         self.check(at, &request, &steps, &told, Some(&name))?;
         self.trees[at].sources = edited;
