@@ -298,7 +298,7 @@ impl Play {
         told: &Told,
         unstored: Option<&str>,
     ) -> Result<Vec<Verdict>, Lie> {
-        let verdicts = compare(steps, told).map_err(|lie| self.explained(at, steps, lie))?;
+        let verdicts = compare(steps, told).map_err(|lie| self.explained(at, steps, lie) + &about(told, steps))?;
         self.compare_with_killed(at, steps, &verdicts)?;
         for (step, verdict) in steps.iter().zip(&verdicts) {
             let is_stored = unstored != Some(&step.name);
@@ -372,4 +372,11 @@ impl Play {
             old.difference(&new).collect::<Vec<_>>()
         )
     }
+}
+
+/// What the program said of the steps of a request.
+fn about(told: &Told, steps: &[Step]) -> String {
+    let is_one = |line: &&str| steps.iter().any(|step| line.contains(&format!(r#""task":"{}""#, step.name)));
+    let lines: Vec<&str> = told.out.lines().filter(is_one).collect();
+    format!("\n  it said:\n    {}", lines.join("\n    "))
 }
