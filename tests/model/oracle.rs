@@ -386,7 +386,8 @@ impl Common {
     pub fn learn(&mut self, tree: &mut Worktree, step: &Step, verdict: Verdict, is_stored: bool) {
         match verdict {
             Verdict::Fresh => {
-                if tree.doubts.contains_key(&step.name) {
+                // A proof looks at no record: what the kill left of that is there still.
+                if tree.doubts.contains_key(&step.name) && !step.is_proven {
                     // A record comes after the result.
                     self.store.entry(step.key).and_modify(|surely| *surely = true);
                     tree.place(step);
