@@ -139,6 +139,37 @@ run = 'mkdir dist; cat a > dist/x'
 }
 
 #[test]
+fn what_stands_in_the_place_of_an_output_that_is_made_no_more_is_gone_before_others_look() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.dir]
+inputs = ['i']
+outputs = ['d/', 'e*']
+run = 'mkdir -p d; touch d/always e; [ $(cat i) = 1 ] || touch d/more emore'
+[tasks.use]
+inputs = ['d/', 'e*']
+outputs = ['seen']
+run = 'ls d e* > seen'
+",
+        )
+        .file("i", "1");
+    settled(&sandbox, "use");
+    let seen = sandbox.read("seen");
+    sandbox.file("i", "2");
+    settled(&sandbox, "use");
+    assert_ne!(sandbox.read("seen"), seen);
+    for path in ["d/more", "emore"] {
+        sandbox.remove(path).link(path, "elsewhere");
+    }
+    sandbox.file("i", "1").run("build use").counts("0 fresh, 2 restored, 0 ran").success();
+    assert_eq!(sandbox.read("seen"), seen);
+    assert!(["d/more", "emore"].iter().all(|path| !sandbox.work().join(path).is_symlink()));
+    sandbox.run("build use").counts("2 fresh, 0 restored, 0 ran").success();
+}
+
+#[test]
 fn tasks_that_swap_their_outputs_do_not_remove_each_others() {
     let sandbox = Sandbox::new();
     let tasks = "

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Hasher};
 use super::paths::escaped;
+use super::stat::Kind;
 
 /// The mode of a directory that needs no entry of its own (unless it is empty).
 pub const PLAIN_DIR: u32 = 0o755;
@@ -194,6 +195,14 @@ impl Tree {
 }
 
 impl Node {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Dir { .. } => Kind::Dir,
+            Self::File { .. } => Kind::File,
+            Self::Symlink { .. } => Kind::Symlink,
+        }
+    }
+
     fn check(&self, path: &Path) -> Result<(), NoTree> {
         match self {
             Self::Dir { mode } | Self::File { mode, .. } if *mode > 0o7777 => {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::action::{Made, Seen, StepRecord};
 use crate::base::stat::{Kind, Stat};
-use crate::base::tree::{Entry, Node, PLAIN_DIR, Tree};
+use crate::base::tree::{Entry, PLAIN_DIR, Tree};
 use crate::fingerprint::files::{FileError, Files};
 use crate::fingerprint::inputs::{Found, Walk};
 use crate::graph::pattern::Pattern;
@@ -36,7 +36,8 @@ pub fn matching(files: &Files, graph: &Graph, output: &OutputPattern) -> Result<
     Ok(found.into_keys().filter(|p| output.pattern.covers(p)).collect())
 }
 
-/// What lies in an output and is in none of the trees: the outermost paths, in order.
+/// What lies in an output and is in none of the trees, or is there something else (a link where a file was made, say): the
+/// outermost paths, in order.
 pub fn strays(
     files: &Files,
     graph: &Graph,
@@ -45,9 +46,6 @@ pub fn strays(
 ) -> Result<Vec<PathBuf>, JudgeError> {
     let search = Search { files, root: &graph.root, known };
     let mut found = Vec::new();
-    if !output.pattern.is_glob() && search.is_known_leaf(&output.pattern.path) {
-        return Ok(found);
-    }
     for path in matching(files, graph, output)? {
         if let Some(stat) = stat_of(&path)? {
             search.add(&path, stat.kind, &mut found)?;
@@ -64,19 +62,15 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn node(&self, path: &Path) -> Option<&Node> {
-        let inner = path.strip_prefix(self.root).ok()?;
-        self.known.iter().find_map(|tree| tree.get(inner))
-    }
-
-    fn is_known_leaf(&self, path: &Path) -> bool {
-        self.node(path).is_some_and(|node| !matches!(node, Node::Dir { .. }))
+    fn is_known(&self, path: &Path, kind: Kind) -> bool {
+        let Ok(inner) = path.strip_prefix(self.root) else { return false };
+        self.known.iter().filter_map(|tree| tree.get(inner)).any(|node| node.kind() == kind)
     }
 
     fn add(&self, path: &Path, kind: Kind, found: &mut Vec<PathBuf>) -> Result<(), JudgeError> {
         let holds = path.strip_prefix(self.root).is_ok_and(|inner| self.known.iter().any(|t| t.holds_below(inner)));
         // What stands where a directory should be is no directory of ours.
-        if self.node(path).is_none() && !(holds && kind == Kind::Dir) {
+        if !self.is_known(path, kind) && !(holds && kind == Kind::Dir) {
             found.push(path.to_owned());
         } else if kind == Kind::Dir {
             for (name, kind) in self.files.list(path)?.iter() {

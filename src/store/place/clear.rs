@@ -11,7 +11,7 @@ use crate::base::tree::{Node, PLAIN_DIR};
 
 use super::super::error::{StoreError, failed};
 use super::look::Todo;
-use super::{Owned, Piece, Site, kind_of, piece_at};
+use super::{Owned, Piece, Site, piece_at};
 
 /// What one needs to change what is in a directory.
 const WRITABLE: u32 = 0o300;
@@ -146,7 +146,7 @@ pub(super) fn remove(dirs: &mut Dirs, pieces: &[Piece], leftover: &[&Owned]) -> 
         }
         let full = dirs.root.join(owned.path);
         let there = Stat::read(&full).map_err(failed("look at", &full))?;
-        if there.is_some_and(|there| there.kind == kind_of(owned.node)) {
+        if there.is_some_and(|there| there.kind == owned.node.kind()) {
             fs::remove_file(&full).map_err(failed("remove", &full))?;
             removed += 1;
         }
@@ -158,7 +158,7 @@ pub(super) fn remove(dirs: &mut Dirs, pieces: &[Piece], leftover: &[&Owned]) -> 
         if dir.as_os_str().is_empty() {
             continue;
         }
-        if needed.contains(dir.as_path()) || piece_at(pieces, &dir).is_some_and(|p| kind_of(p.node) == Kind::Dir) {
+        if needed.contains(dir.as_path()) || piece_at(pieces, &dir).is_some_and(|p| p.node.kind() == Kind::Dir) {
             plain_again(dirs, &dir, leftover)?;
         } else if dirs.open_parent(&dir)? && remove_empty(&dirs.root.join(&dir))? {
             dirs.opened.remove(&dir);
@@ -171,7 +171,7 @@ pub(super) fn remove(dirs: &mut Dirs, pieces: &[Piece], leftover: &[&Owned]) -> 
 
 /// A directory whose mode was recorded and that is needed without a mode of its own.
 fn plain_again(dirs: &mut Dirs, dir: &Path, leftover: &[&Owned]) -> Result<(), StoreError> {
-    if leftover.iter().any(|owned| owned.path == dir && kind_of(owned.node) == Kind::Dir) {
+    if leftover.iter().any(|owned| owned.path == dir && owned.node.kind() == Kind::Dir) {
         let full = dirs.root.join(dir);
         stat::set_mode(&full, PLAIN_DIR).map_err(failed("set the mode of", &full))?;
         dirs.opened.remove(dir);

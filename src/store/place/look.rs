@@ -9,7 +9,7 @@ use crate::base::tree::{Node, is_inner};
 
 use super::super::error::{StoreError, failed};
 use super::super::threads::spread;
-use super::{Owned, Piece, Site, kind_of, owned_at};
+use super::{Owned, Piece, Site, owned_at};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Todo {
@@ -101,7 +101,7 @@ impl<'a> Look<'a> {
     }
 
     fn owns(&self, path: &Path, kind: Kind) -> bool {
-        owned_at(self.old, path).is_some_and(|owned| kind_of(owned.node) == kind)
+        owned_at(self.old, path).is_some_and(|owned| owned.node.kind() == kind)
     }
 
     fn clear_way(&mut self, path: &Path, kind: Kind) {

@@ -22,7 +22,7 @@ mod write;
 use std::path::Path;
 
 use crate::action::{Seen, SetAside, Slice};
-use crate::base::stat::{Instant, Kind, Stat};
+use crate::base::stat::{Instant, Stat};
 use crate::base::tree::{Node, path_order};
 
 use super::error::{StoreError, failed};
@@ -127,14 +127,6 @@ fn see(root: &Path, pieces: &[Piece]) -> Result<Vec<Seen>, StoreError> {
         Ok(Seen { stat, settled: stat.is_settled(seen_at) })
     };
     pieces.iter().map(look).collect()
-}
-
-fn kind_of(node: &Node) -> Kind {
-    match node {
-        Node::Dir { .. } => Kind::Dir,
-        Node::File { .. } => Kind::File,
-        Node::Symlink { .. } => Kind::Symlink,
-    }
 }
 
 fn piece_at<'a, 'b>(pieces: &'b [Piece<'a>], path: &Path) -> Option<&'b Piece<'a>> {
