@@ -388,8 +388,10 @@ impl Common {
             Verdict::Fresh => {
                 // A proof looks at no record: what the kill left of that is there still.
                 if tree.doubts.contains_key(&step.name) && !step.is_proven {
-                    // A record comes after the result.
-                    self.store.entry(step.key).and_modify(|surely| *surely = true);
+                    if !step.is_fixed {
+                        // A record comes after the result; where checksums do, the result may not be there yet.
+                        self.store.entry(step.key).and_modify(|surely| *surely = true);
+                    }
                     tree.place(step);
                 }
             }
