@@ -70,7 +70,7 @@ impl Search<'_> {
     fn add(&self, path: &Path, kind: Kind, found: &mut Vec<PathBuf>) -> Result<(), JudgeError> {
         let holds = path.strip_prefix(self.root).is_ok_and(|inner| self.known.iter().any(|t| t.holds_below(inner)));
         // What stands where a directory should be is no directory of ours.
-        if !self.is_known(path, kind) && !(holds && kind == Kind::Dir) {
+        if !(self.is_known(path, kind) || holds && kind == Kind::Dir) {
             found.push(path.to_owned());
         } else if kind == Kind::Dir {
             for (name, kind) in self.files.list(path)?.iter() {

@@ -307,7 +307,7 @@ fn layers(manifest: &Manifest, ix: usize, before: &BTreeMap<usize, Step>) -> Tre
     visible
 }
 
-fn is_forced(request: &Request, name: &str) -> bool {
+pub fn is_forced(request: &Request, name: &str) -> bool {
     request.force_all || request.forced.iter().any(|forced| forced == name)
 }
 

@@ -299,7 +299,7 @@ impl Play {
         unstored: Option<&str>,
     ) -> Result<Vec<Verdict>, Lie> {
         let verdicts = compare(steps, told).map_err(|lie| self.explained(at, steps, lie) + &about(told, steps))?;
-        self.compare_with_killed(at, steps, &verdicts)?;
+        self.compare_with_killed(at, request, steps, &verdicts)?;
         for (step, verdict) in steps.iter().zip(&verdicts) {
             let is_stored = unstored != Some(&step.name);
             if *verdict == Verdict::Ran && told.stored.contains(&step.name) != is_stored {

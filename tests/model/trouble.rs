@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::oracle::{Doubt, Key, Request, Step, Verdict};
+use crate::oracle::{Doubt, Key, Request, Step, Verdict, is_forced};
 use crate::play::Play;
 use crate::random::Random;
 use crate::rig::{How, Lie, Told, look_at_sources};
@@ -34,9 +34,16 @@ impl Play {
     }
 
     /// A kill costs no more than the steps that were running.
-    pub fn compare_with_killed(&mut self, at: usize, steps: &[Step], verdicts: &[Verdict]) -> Result<(), Lie> {
+    pub fn compare_with_killed(
+        &mut self,
+        at: usize,
+        request: &Request,
+        steps: &[Step],
+        verdicts: &[Verdict],
+    ) -> Result<(), Lie> {
         let Some((begun, jobs)) = self.killed[at].take() else { return Ok(()) };
-        let again = steps.iter().zip(verdicts).filter(|(step, v)| **v == Verdict::Ran && begun.contains(&step.key));
+        let unasked = steps.iter().zip(verdicts).filter(|(step, _)| !is_forced(request, &step.name));
+        let again = unasked.filter(|(step, v)| **v == Verdict::Ran && begun.contains(&step.key));
         let again: Vec<&String> = again.map(|(step, _)| &step.name).collect();
         self.score.repeated += again.len();
         if again.len() > jobs {
