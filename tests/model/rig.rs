@@ -135,6 +135,11 @@ impl Rig {
         [self.finish(trees[0], one, how), self.finish(trees[1], other, how)]
     }
 
+    /// What the next build will be called.
+    pub fn next_build(&self) -> u64 {
+        self.number + 1
+    }
+
     fn begin_journal(&mut self) {
         self.number += 1;
         fs::write(self.at("journal"), "").expect("it is written");

@@ -373,7 +373,9 @@ impl Journal {
 /// Does to the workspace what somebody does while a step runs: the first line is a path, the rest goes there.
 /// Before it has looked around, or after.
 fn meddle(world: &Path, name: &str, when: &str) {
-    let order = world.join("meddle").join(format!("{name}.{when}"));
+    // An orphan of a killed build is not meant.
+    let build = std::env::var(BUILD).expect("the number of the build");
+    let order = world.join("meddle").join(format!("{name}.{when}.{build}"));
     let Ok(text) = fs::read_to_string(&order) else { return };
     let (path, bytes) = text.split_once('\n').expect("a path and a text");
     fs::remove_file(&order).expect("it is done once");

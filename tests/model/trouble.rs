@@ -108,7 +108,7 @@ impl Play {
         let text = format!("blue text {}", random.below(100));
         let when = ["before", "after"][random.below(2)];
         log.push(format!("{number}: build {}, and {path} is edited {when} it is read", self.trees[at].name));
-        let order = self.rig.at("meddle").join(format!("{name}.{when}"));
+        let order = self.rig.at("meddle").join(format!("{name}.{when}.{}", self.rig.next_build()));
         fs::write(order, format!("{path}\n{text}")).expect("it is written");
         let mut edited = self.trees[at].sources.clone();
         if let Some(Node::File { mode, .. }) = edited.0.get(&path).cloned() {
