@@ -32,6 +32,12 @@ pub fn clipped(text: &str, most: usize) -> String {
     format!("{} … ({} more bytes)", &text[..end], text.len() - end)
 }
 
+/// An error with its causes, in one line: `could not make `x`: permission denied`.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// `12 ms`, `3.2 s`, `14m 06s`, `2h 05m`.
 pub fn duration(d: Duration) -> String {
     let millis = d.as_millis();

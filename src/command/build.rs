@@ -11,7 +11,7 @@ use crate::base::digest::Digest;
 use crate::base::disk;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::stat::Stat;
-use crate::base::text::shell_quote;
+use crate::base::text::{shell_quote, with_causes};
 use crate::base::tree::Node;
 use crate::cli::{Force, MessageFormat, TaskName};
 use crate::event::{Counts, Event, Listener, Outcome};
@@ -196,7 +196,7 @@ impl Context {
             }
             if let Err(error) = self.settle(opened, alive) {
                 // What was built is as it should be; the next build settles again.
-                self.reporter.on(Event::Warning { text: format!("could not tidy up: {}", error.in_full()) });
+                self.reporter.on(Event::Warning { text: format!("could not tidy up: {}", with_causes(&error)) });
             }
             build.syncer.end()?;
             build.tally.confirm_kept(opened.state)?;

@@ -57,12 +57,6 @@ impl CommandError {
         self.exit()
     }
 
-    /// With its causes, in one line.
-    pub fn in_full(&self) -> String {
-        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
-        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
-    }
-
     fn exit(&self) -> Exit {
         match self {
             Self::Manifest(_) | Self::NoManifest { .. } => Exit::Manifest,

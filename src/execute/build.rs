@@ -15,6 +15,7 @@ use crate::base::digest::Digest;
 use crate::base::disk;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
+use crate::base::text::with_causes;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
 use crate::graph::{Class, Graph, Selection, Step};
@@ -579,12 +580,6 @@ impl StepError {
             _ => Vec::new(),
         }
     }
-}
-
-/// `could not make `x`: permission denied`.
-fn with_causes(error: &StepError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Digests of all layers that records own: what is kept unpacked.

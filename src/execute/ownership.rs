@@ -46,7 +46,9 @@ pub fn strays(
 ) -> Result<Vec<PathBuf>, JudgeError> {
     let search = Search { files, root: &graph.root, known };
     let mut found = Vec::new();
-    for path in matching(files, graph, output)? {
+    let is_glob = output.pattern.is_glob();
+    let paths = if is_glob { matching(files, graph, output)? } else { vec![output.pattern.path.clone()] };
+    for path in paths {
         if let Some(stat) = stat_of(&path)? {
             search.add(&path, stat.kind, &mut found)?;
         }

@@ -341,86 +341,91 @@ fn abi_of<'t>(triple: &str, arch: &Arch, os: Os, abi: &'t str) -> Result<&'t str
 mod tests {
     use super::*;
 
+    /// As it is written, then for zig, rustc, configure scripts, meson and CMake.
+    type Said = (&'static str, &'static str, &'static str, &'static str, [&'static str; 4], [&'static str; 2]);
+
+    const TRIPLES: &[Said] = &[
+        (
+            "aarch64-unknown-linux-gnu.2.28",
+            "aarch64-linux-gnu.2.28",
+            "aarch64-unknown-linux-gnu",
+            "aarch64-linux-gnu",
+            ["linux", "aarch64", "aarch64", "little"],
+            ["Linux", "aarch64"],
+        ),
+        (
+            "aarch64-linux-musl",
+            "aarch64-linux-musl",
+            "aarch64-unknown-linux-musl",
+            "aarch64-linux-musl",
+            ["linux", "aarch64", "aarch64", "little"],
+            ["Linux", "aarch64"],
+        ),
+        (
+            "x86_64-pc-windows-gnu",
+            "x86_64-windows-gnu",
+            "x86_64-pc-windows-gnu",
+            "x86_64-w64-mingw32",
+            ["windows", "x86_64", "x86_64", "little"],
+            ["Windows", "x86_64"],
+        ),
+        (
+            "x86_64-windows-gnu",
+            "x86_64-windows-gnu",
+            "x86_64-pc-windows-gnu",
+            "x86_64-w64-mingw32",
+            ["windows", "x86_64", "x86_64", "little"],
+            ["Windows", "x86_64"],
+        ),
+        (
+            "aarch64-apple-darwin",
+            "aarch64-macos",
+            "aarch64-apple-darwin",
+            "aarch64-apple-darwin",
+            ["darwin", "aarch64", "aarch64", "little"],
+            ["Darwin", "aarch64"],
+        ),
+        (
+            "armv7-unknown-linux-gnueabihf",
+            "arm-linux-gnueabihf",
+            "armv7-unknown-linux-gnueabihf",
+            "arm-linux-gnueabihf",
+            ["linux", "arm", "arm", "little"],
+            ["Linux", "arm"],
+        ),
+        (
+            "i686-unknown-linux-musl",
+            "x86-linux-musl",
+            "i686-unknown-linux-musl",
+            "i686-linux-musl",
+            ["linux", "x86", "i686", "little"],
+            ["Linux", "i686"],
+        ),
+        (
+            "s390x-unknown-linux-gnu",
+            "s390x-linux-gnu",
+            "s390x-unknown-linux-gnu",
+            "s390x-linux-gnu",
+            ["linux", "s390x", "s390x", "big"],
+            ["Linux", "s390x"],
+        ),
+        (
+            "x86_64-unknown-freebsd",
+            "x86_64-freebsd",
+            "x86_64-unknown-freebsd",
+            "x86_64-unknown-freebsd",
+            ["freebsd", "x86_64", "x86_64", "little"],
+            ["FreeBSD", "x86_64"],
+        ),
+    ];
+
     #[test]
     fn a_triple_is_said_as_each_tool_says_it() {
-        for (written, zig, rust, gnu, meson, cmake) in [
-            (
-                "aarch64-unknown-linux-gnu.2.28",
-                "aarch64-linux-gnu.2.28",
-                "aarch64-unknown-linux-gnu",
-                "aarch64-linux-gnu",
-                ["linux", "aarch64", "aarch64", "little"],
-                ["Linux", "aarch64"],
-            ),
-            (
-                "aarch64-linux-musl",
-                "aarch64-linux-musl",
-                "aarch64-unknown-linux-musl",
-                "aarch64-linux-musl",
-                ["linux", "aarch64", "aarch64", "little"],
-                ["Linux", "aarch64"],
-            ),
-            (
-                "x86_64-pc-windows-gnu",
-                "x86_64-windows-gnu",
-                "x86_64-pc-windows-gnu",
-                "x86_64-w64-mingw32",
-                ["windows", "x86_64", "x86_64", "little"],
-                ["Windows", "x86_64"],
-            ),
-            (
-                "x86_64-windows-gnu",
-                "x86_64-windows-gnu",
-                "x86_64-pc-windows-gnu",
-                "x86_64-w64-mingw32",
-                ["windows", "x86_64", "x86_64", "little"],
-                ["Windows", "x86_64"],
-            ),
-            (
-                "aarch64-apple-darwin",
-                "aarch64-macos",
-                "aarch64-apple-darwin",
-                "aarch64-apple-darwin",
-                ["darwin", "aarch64", "aarch64", "little"],
-                ["Darwin", "aarch64"],
-            ),
-            (
-                "armv7-unknown-linux-gnueabihf",
-                "arm-linux-gnueabihf",
-                "armv7-unknown-linux-gnueabihf",
-                "arm-linux-gnueabihf",
-                ["linux", "arm", "arm", "little"],
-                ["Linux", "arm"],
-            ),
-            (
-                "i686-unknown-linux-musl",
-                "x86-linux-musl",
-                "i686-unknown-linux-musl",
-                "i686-linux-musl",
-                ["linux", "x86", "i686", "little"],
-                ["Linux", "i686"],
-            ),
-            (
-                "s390x-unknown-linux-gnu",
-                "s390x-linux-gnu",
-                "s390x-unknown-linux-gnu",
-                "s390x-linux-gnu",
-                ["linux", "s390x", "s390x", "big"],
-                ["Linux", "s390x"],
-            ),
-            (
-                "x86_64-unknown-freebsd",
-                "x86_64-freebsd",
-                "x86_64-unknown-freebsd",
-                "x86_64-unknown-freebsd",
-                ["freebsd", "x86_64", "x86_64", "little"],
-                ["FreeBSD", "x86_64"],
-            ),
-        ] {
+        for (written, zig, rust, gnu, meson, cmake) in TRIPLES {
             let target = ZigTarget::parse(written).unwrap();
             assert_eq!(
-                (&*target.zig(), &*target.rust(), &*target.gnu(), target.meson(), target.cmake()),
-                (zig, rust, gnu, meson, cmake),
+                (&*target.zig(), &*target.rust(), &*target.gnu(), &target.meson(), &target.cmake()),
+                (*zig, *rust, *gnu, meson, cmake),
                 "{written}"
             );
         }

@@ -205,20 +205,7 @@ pub fn share(body: &[u8]) {
     write(&dir.join("a"), b"a");
     write(&dir.join("b/c"), b"c");
     let prefix = || Prefix::new(&world.state, name, &dir);
-    let upper = world.state.root().join("upper");
-    write(&upper.join("a"), b"a");
-    write(&upper.join("b/d"), b"d");
-    let sources = Sources {
-        workspace: world.state.root(),
-        outputs: &[],
-        upper: Some(&upper),
-        except: &[],
-        secrets: &[],
-        log: None,
-        place: None,
-        placeholders: &[],
-    };
-    let made = sources.snapshot().expect("files that we wrote").made;
+    let (upper, made) = small_layer(&world);
     let tree = made.layer.expect("an upper directory makes a layer");
     for owner in [step, StepId::new("other", "host")] {
         prefix().strangers().expect("a look");
@@ -278,20 +265,8 @@ pub fn moved(body: &[u8]) {
 
 fn with_layer(ending: &str, bytes: &[u8], then: impl Fn(&World, &Tree, &Path)) {
     let world = World::new();
-    let upper = world.state.root().join("upper");
-    write(&upper.join("a"), b"a");
-    write(&upper.join("b/d"), b"d");
-    let sources = Sources {
-        workspace: world.state.root(),
-        outputs: &[],
-        upper: Some(&upper),
-        except: &[],
-        secrets: &[],
-        log: None,
-        place: None,
-        placeholders: &[],
-    };
-    let tree = sources.snapshot().expect("files that we wrote").made.layer.expect("a layer");
+    let (upper, made) = small_layer(&world);
+    let tree = made.layer.expect("a layer");
     let layer = Layers::of(&world.state).adopt(&upper, &tree).expect("a layer can be adopted");
     write(&layer.with_extension(ending), bytes);
     then(&world, &tree, &layer);
@@ -311,4 +286,23 @@ pub fn path_sets(body: &[u8]) {
     assert_eq!(after.first(), Some(&new), "the newest set is not the first");
     assert!(after.len() <= 16 && after.len() <= before.len() + 1, "{} sets are kept", after.len());
     world.place.assert_kept_to();
+}
+
+/// What lies on top after a step that installed two files, and that as a result.
+fn small_layer(world: &World) -> (PathBuf, Made) {
+    let upper = world.state.root().join("upper");
+    write(&upper.join("a"), b"a");
+    write(&upper.join("b/d"), b"d");
+    let sources = Sources {
+        workspace: world.state.root(),
+        outputs: &[],
+        upper: Some(&upper),
+        except: &[],
+        secrets: &[],
+        log: None,
+        place: None,
+        placeholders: &[],
+    };
+    let made = sources.snapshot().expect("files that we wrote").made;
+    (upper, made)
 }
