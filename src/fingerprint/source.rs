@@ -10,6 +10,10 @@ use crate::graph::{Graph, Source, SourceFrom, Step};
 use super::files::{Files, Observation};
 use super::inputs::{self, Found, InputError, Walk};
 
+/// How an archive or a commit becomes files: which modes, names and filters. What is unpacked otherwise than before is
+/// another source, so a change of that is a new version.
+const UNPACKING: &str = "2";
+
 /// A source as parts of the key.
 pub struct Described {
     pub components: Vec<Component>,
@@ -51,6 +55,7 @@ pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> R
             return Ok(described);
         }
     }
+    described.components.push(Component::text(Part::Setting, "unpacking", UNPACKING));
     patches(files, graph, step, source, &mut described)?;
     Ok(described)
 }
