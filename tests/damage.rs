@@ -5,6 +5,7 @@
 #![cfg(target_os = "linux")]
 
 mod fault_rig;
+mod random;
 mod sandbox;
 
 use std::collections::BTreeMap;

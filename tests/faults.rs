@@ -6,14 +6,15 @@
 #![cfg(target_os = "linux")]
 
 mod fault_rig;
+mod random;
 mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fault_rig::chance::Chance;
 use fault_rig::kinds::KINDS;
 use fault_rig::scenarios::{self, SCENARIOS, Scenario};
 use fault_rig::{Clean, Drive, Ended, FAULTS, Fault, full, kills};
+use random::Random;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |n| n.parse().unwrap_or_else(|_| panic!("{name} is no number: {n}")))
@@ -154,7 +155,7 @@ fn a_disk_that_fails_as_a_sysroot_is_put_back_is_not_said_to_be_a_view_that_was_
 
 #[test]
 fn a_few_kills_at_random_tear_nothing() {
-    kills::kill(Chance::of(number("BCACHE_TEST_SEED", 1)), 6);
+    kills::kill(Random::new(number("BCACHE_TEST_SEED", 1)), 6);
 }
 
 #[test]
@@ -163,13 +164,13 @@ fn a_thousand_kills_at_random_tear_nothing() {
     let seed = number("BCACHE_TEST_SEED", u64::from(std::process::id()));
     let count = number("BCACHE_TEST_KILLS", 1000);
     println!("{count} kills, seed {seed}");
-    kills::kill(Chance::of(seed), count);
+    kills::kill(Random::new(seed), count as usize);
 }
 
 #[test]
 fn a_disk_that_is_full_for_real_leaves_no_half_entry() {
     full::in_a_namespace("a_disk_that_is_full_for_real_leaves_no_half_entry", || {
-        full::fill(&mut Chance::of(number("BCACHE_TEST_SEED", 1)), 6);
+        full::fill(&mut Random::new(number("BCACHE_TEST_SEED", 1)), 6);
     });
 }
 
@@ -180,7 +181,7 @@ fn disks_that_are_full_for_real_at_many_points_leave_no_half_entry() {
         let seed = number("BCACHE_TEST_SEED", u64::from(std::process::id()));
         let count = number("BCACHE_TEST_DISKS", 200);
         println!("{count} full disks, seed {seed}");
-        full::fill(&mut Chance::of(seed), count);
+        full::fill(&mut Random::new(seed), count);
     });
 }
 

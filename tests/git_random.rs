@@ -1,6 +1,7 @@
 //! Random working copies and edits: what the identity says beside git, and with a memory beside without one.
 
 mod git_rig;
+mod random;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,27 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use git_rig::*;
-
-/// Numbers that are the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn one<'t, T: ?Sized>(&mut self, of: &[&'t T]) -> &'t T {
-        of[self.below(of.len())]
-    }
-}
+use random::Random;
 
 const NAMES: &[&[u8]] = &[
     b"a",
@@ -113,7 +94,8 @@ const LINES: &[&str] = &[
 fn some_path(random: &mut Random) -> PathBuf {
     let mut path = PathBuf::new();
     for _ in 0..=random.below(3) {
-        path.push(OsStr::from_bytes(random.one(NAMES)));
+        let name = *random.pick(NAMES);
+        path.push(OsStr::from_bytes(name));
     }
     path
 }
@@ -146,7 +128,7 @@ fn remove(path: &Path) {
 fn edit(random: &mut Random, repo: &Repo) {
     let path = repo.at(some_path(random));
     let existing = some_existing(random, repo);
-    let text = random.one(&[&b"one"[..], b"two", b"", b"a longer text\n", b"crlf\r\n"]);
+    let text = *random.pick(&[&b"one"[..], b"two", b"", b"a longer text\n", b"crlf\r\n"]);
     match random.below(23) {
         0..=5 => {
             let _ = fs::create_dir_all(path.parent().unwrap());
@@ -160,14 +142,14 @@ fn edit(random: &mut Random, repo: &Repo) {
         }
         10 => {
             let _ = fs::create_dir_all(path.parent().unwrap());
-            let _ = symlink(random.one(&["a", "../lib", "nowhere", "."]), &path);
+            let _ = symlink(random.pick(&["a", "../lib", "nowhere", "."]), &path);
         }
         11 if existing.is_file() && !existing.is_symlink() => {
-            let mode = random.one(&[&0o755, &0o644, &0o654, &0o744]);
+            let mode = random.pick(&[0o755, 0o644, 0o654, 0o744]);
             fs::set_permissions(&existing, fs::Permissions::from_mode(*mode)).unwrap();
         }
         12 | 13 => {
-            let lines: Vec<&str> = (0..random.below(4)).map(|_| random.one(LINES)).collect();
+            let lines: Vec<&str> = (0..random.below(4)).map(|_| *random.pick(LINES)).collect();
             let dir = if existing.is_dir() && !existing.is_symlink() { existing } else { repo.root() };
             let _ = fs::write(dir.join(".gitignore"), lines.join("\n"));
         }
@@ -188,7 +170,7 @@ fn edit(random: &mut Random, repo: &Repo) {
         16 => drop(repo.try_git(&["add", "-A"])),
         17 => {
             let name = existing.strip_prefix(repo.root()).unwrap().as_os_str();
-            let force = random.one(&["-f", "-N"]);
+            let force = random.pick(&["-f", "-N"]);
             let _ = repo.command(&["add", force, "--"]).arg(Path::new(".").join(name)).output();
         }
         18 => {
@@ -197,7 +179,7 @@ fn edit(random: &mut Random, repo: &Repo) {
         }
         19 => drop(repo.try_git(&["commit", "-q", "-a", "-m", "x"])),
         20 => {
-            let other = random.one(&["main", "other"]);
+            let other = random.pick(&["main", "other"]);
             if !repo.try_git(&["checkout", "-q", other]) {
                 repo.try_git(&["checkout", "-q", "-b", other]);
             }
@@ -231,13 +213,13 @@ fn trees() -> usize {
 }
 
 fn compare(seed: u64, count: usize) -> usize {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut compared = 0;
     while compared < count {
         let repo = Repo::new();
         let info = repo.at(".git/info");
         let _ = fs::create_dir_all(&info);
-        fs::write(info.join("exclude"), random.one(&["", "*.o\n", "/build\n", "A\n"])).unwrap();
+        fs::write(info.join("exclude"), random.pick(&["", "*.o\n", "/build\n", "A\n"])).unwrap();
         for step in 0..40 {
             for _ in 0..=random.below(4) {
                 edit(&mut random, &repo);
@@ -258,9 +240,7 @@ fn compare(seed: u64, count: usize) -> usize {
 
 #[test]
 fn random_trees_and_edits_have_the_trees_that_git_writes() {
-    let seed = std::env::var("BCACHE_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
-    println!("BCACHE_TEST_SEED={seed}");
+    let seed = random::seed();
     let half = trees().div_ceil(2);
     let compared: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = [seed, !seed].into_iter().map(|seed| scope.spawn(move || compare(seed, half))).collect();
@@ -286,24 +266,24 @@ fn odd_edit(random: &mut Random, repo: &Repo) {
         }
         2 if existing != repo.root() => remove(&existing.join(".git")),
         3 => {
-            let how = random.one(&["--assume-unchanged", "--skip-worktree", "--no-assume-unchanged"]);
+            let how = random.pick(&["--assume-unchanged", "--skip-worktree", "--no-assume-unchanged"]);
             let _ = repo.command(&["update-index", how, "--"]).arg(inside).output();
         }
         4 => {
-            let line = random.one(&["* text=auto\n", "*.c eol=crlf\n", "lib/* ident\n", "[attr]x text\n*.o x\n", ""]);
+            let line = random.pick(&["* text=auto\n", "*.c eol=crlf\n", "lib/* ident\n", "[attr]x text\n*.o x\n", ""]);
             let dir = if is_dir { existing } else { repo.root() };
             let _ = fs::write(dir.join(".gitattributes"), line);
         }
         5 => {
             // Another edit may have put something else in the place of its directory.
-            let _ = fs::write(repo.at(".git/info/exclude"), random.one(&["", "*.o\n", "lib\n"]));
+            let _ = fs::write(repo.at(".git/info/exclude"), random.pick(&["", "*.o\n", "lib\n"]));
         }
         _ => edit(random, repo),
     }
 }
 
 fn consistent(seed: u64, count: usize) -> usize {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut compared = 0;
     while compared < count {
         let repo = Repo::new();
@@ -334,8 +314,6 @@ fn consistent(seed: u64, count: usize) -> usize {
 
 #[test]
 fn random_edits_look_the_same_to_who_remembers_and_to_who_does_not() {
-    let seed = std::env::var("BCACHE_TEST_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
-    println!("BCACHE_TEST_SEED={seed}");
+    let seed = random::seed();
     println!("{} trees compared", consistent(seed, trees()));
 }

@@ -10,8 +10,8 @@ use std::thread;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::chance::Chance;
 use super::scenarios::SCENARIOS;
+use crate::random::Random;
 use crate::sandbox::Sandbox;
 
 const INSIDE: &str = "BCACHE_TEST_INSIDE";
@@ -36,7 +36,7 @@ pub fn in_a_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
 }
 
 /// So many disks.
-pub fn fill(chance: &mut Chance, count: u64) {
+pub fn fill(random: &mut Random, count: u64) {
     let scenario = &SCENARIOS[0];
     let clean = scenario.clean();
     let mut failed = 0;
@@ -52,7 +52,9 @@ pub fn fill(chance: &mut Chance, count: u64) {
         }
         let fillers: Vec<PathBuf> = places
             .iter()
-            .map(|place| leave(&sandbox.root().join(place), chance.below(7) * (ROOM / 14) + chance.below(9000)))
+            .map(|place| {
+                leave(&sandbox.root().join(place), random.below(7) as u64 * (ROOM / 14) + random.below(9000) as u64)
+            })
             .collect();
         let output = sandbox.command("build all").stdin(Stdio::null()).output().unwrap();
         let said = super::said(&output);

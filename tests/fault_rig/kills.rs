@@ -5,27 +5,27 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::chance::Chance;
 use super::supervisor::{Answer, Who, supervise};
 use super::{litter_of_state, scenarios};
+use crate::random::Random;
 use crate::sandbox::Sandbox;
 
 const STEPS: [&str; 4] = ["gen", "lib", "app", "found"];
 /// Calls of a cold build that change files, but for those that make covers.
-const CALLS: u64 = 380;
+const CALLS: usize = 380;
 /// A build takes about so long.
-const MILLIS: u64 = 300;
+const MILLIS: usize = 300;
 
 /// So many kills in one workspace.
-pub fn kill(mut chance: Chance, count: u64) {
+pub fn kill(mut random: Random, count: usize) {
     let sandbox = scenarios::built();
     let mut done = 0;
     while done < count {
-        let (a, extra) = change(&sandbox, &mut chance);
+        let (a, extra) = change(&sandbox, &mut random);
         let before = runs(&sandbox);
         // Now and then the next build is killed too.
-        let kills = (1 + chance.below(4) / 3 + chance.below(6) / 5).min(count - done);
-        (0..kills).for_each(|_| kill_once(&sandbox, &mut chance));
+        let kills = (1 + random.below(4) / 3 + random.below(6) / 5).min(count - done);
+        (0..kills).for_each(|_| kill_once(&sandbox, &mut random));
         done += kills;
         let what = format!("after {done} kills");
         let verified = sandbox.run("cache verify");
@@ -40,24 +40,24 @@ pub fn kill(mut chance: Chance, count: u64) {
         assert_eq!(sandbox.read("found"), format!("{extra}{a}"), "{what}: {build}");
         assert_eq!(sandbox.read("out/big").lines().count(), 200_000, "{what}: {build}");
         let after = runs(&sandbox);
-        let ran = |step: &&str| (after.get(*step).unwrap_or(&0) - before.get(*step).unwrap_or(&0)) as u64;
-        let again: u64 = STEPS.iter().map(|step| ran(step).saturating_sub(1)).sum();
+        let ran = |step: &&str| after.get(*step).unwrap_or(&0) - before.get(*step).unwrap_or(&0);
+        let again: usize = STEPS.iter().map(|step| ran(step).saturating_sub(1)).sum();
         assert!(again <= kills, "{what}: {again} runs too many for {kills} kills: {build}");
     }
     assert!(!sandbox.exists(".bcache/aside"), "what is ours was taken for the user's");
     let litter = litter_of_state(&sandbox);
-    assert!(litter.len() as u64 <= count, "{litter:?}");
+    assert!(litter.len() <= count, "{litter:?}");
     println!("{done} kills: nothing torn");
 }
 
 /// An edit, or something is lost. Gives what the inputs hold.
-fn change(sandbox: &Sandbox, chance: &mut Chance) -> (String, String) {
+fn change(sandbox: &Sandbox, random: &mut Random) -> (String, String) {
     let lost = ["out", "prefix", "found", ".bcache", "out/small", "prefix/lib"];
-    match chance.below(5) {
-        0 | 1 => _ = sandbox.file("a", format!("{}\n", chance.below(1000))),
-        2 => _ = sandbox.file("extra", format!("{}\n", chance.below(1000))),
+    match random.below(5) {
+        0 | 1 => _ = sandbox.file("a", format!("{}\n", random.below(1000))),
+        2 => _ = sandbox.file("extra", format!("{}\n", random.below(1000))),
         3 => {
-            let lost = lost[chance.below(lost.len() as u64) as usize];
+            let lost = *random.pick(&lost);
             if sandbox.exists(lost) {
                 sandbox.remove(lost);
             }
@@ -67,22 +67,22 @@ fn change(sandbox: &Sandbox, chance: &mut Chance) -> (String, String) {
     (sandbox.read("a"), sandbox.read("extra"))
 }
 
-fn kill_once(sandbox: &Sandbox, chance: &mut Chance) {
-    if chance.below(2) == 0 {
+fn kill_once(sandbox: &Sandbox, random: &mut Random) {
+    if random.below(2) == 0 {
         let build = sandbox.start("build all");
-        thread::sleep(Duration::from_millis(chance.below(MILLIS)));
+        thread::sleep(Duration::from_millis(random.below(MILLIS) as u64));
         // It may have ended: then nothing is lost.
         let _ = build.signal(rustix::process::Signal::KILL).pid();
         let _ = build.wait();
         return;
     }
-    let (root, mut left) = (sandbox.root().to_owned(), chance.below(CALLS));
+    let (root, mut left) = (sandbox.root().to_owned(), random.below(CALLS));
     supervise(sandbox.command("build all"), move |call| {
         if call.who != Who::Build || !call.path.starts_with(&root) || call.path.to_string_lossy().contains("/covers/") {
             return Answer::Go;
         }
         left = left.wrapping_sub(1);
-        if left == u64::MAX { Answer::Kill } else { Answer::Go }
+        if left == usize::MAX { Answer::Kill } else { Answer::Go }
     });
 }
 

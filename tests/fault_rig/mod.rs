@@ -2,7 +2,6 @@
 
 #![allow(dead_code)] // Each test binary uses a part of it.
 
-pub mod chance;
 pub mod full;
 pub mod kills;
 pub mod kinds;

@@ -6,6 +6,7 @@ use crate::oracle::{Request, Step, Verdict, selected};
 use crate::play::Play;
 use crate::random::Random;
 use crate::rig::Lie;
+use crate::step::Out;
 use crate::tree::{Node, Tree};
 use crate::world::PREFIX;
 
@@ -73,6 +74,28 @@ impl Play {
             return Ok(());
         }
         Err(format!("{name} is {planned} to plan, and why says: {out}{err}"))
+    }
+
+    /// `path` says where the output of a fresh step is, and runs nothing.
+    pub fn path(&mut self, at: usize, random: &mut Random, log: &mut Vec<String>) -> Result<(), Lie> {
+        let tree = &self.trees[at];
+        let present: Vec<usize> = tree.manifest.present().collect();
+        let Some(task) = random.one(&present).map(|ix| &tree.manifest.tasks[*ix]) else { return Ok(()) };
+        let [Out::File(path) | Out::Program(path) | Out::Large(path) | Out::Link(path)] = task.declared_outs() else {
+            return Ok(());
+        };
+        let request = Request { tasks: vec![task.name.clone()], ..Request::default() };
+        let steps = self.common.foresee(tree, &request);
+        if !steps.iter().all(|step| step.surely(Verdict::Fresh)) {
+            return Ok(());
+        }
+        log.push(format!("path {} in {}", task.name, tree.name));
+        let (code, out, err) = self.rig.ask(tree, &self.common, &format!("path {}", task.name));
+        if code != Some(0) || out != format!("{}/{path}\n", tree.path) || !err.contains(" 0 restored, 0 ran") {
+            return Err(format!("path {} ended with {code:?}: {out}{err}", task.name));
+        }
+        self.learn_proof(at, &request, &steps);
+        Ok(())
     }
 
     pub fn collect(&mut self, at: usize, random: &mut Random, log: &mut Vec<String>) -> Result<(), Lie> {

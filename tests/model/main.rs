@@ -10,6 +10,7 @@ mod edits;
 mod fork;
 mod oracle;
 mod play;
+#[path = "../random/mod.rs"]
 mod random;
 mod rig;
 mod step;
@@ -120,8 +121,8 @@ fn run(options: &Options) -> ExitCode {
     });
     let total = total.lock().expect("nobody panics with it");
     println!("model: {} worlds, {}", total.1, said(&total.0, begun));
-    if let Some(counter) = rig::counter() {
-        let _ = std::fs::remove_file(counter);
+    if let Some(shim) = rig::shim() {
+        let _ = std::fs::remove_file(shim);
     }
     if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -189,14 +189,14 @@ impl Play {
             9 => self.build_both(random, number, log),
             6..9 => {
                 let request = self.draw_request(at, random);
-                let how = How { jobs: 1 + random.below(4), kill: Some(draw_kill(random)) };
+                let how = How { kill: Some(draw_kill(random)), ..How::draw(random) };
                 log.push(format!("{number}: build {} {request:?} {how:?}", self.trees[at].name));
                 self.build(at, &request, &how, None)?;
                 if random.chance(20) { self.verify(at) } else { Ok(()) }
             }
             _ => {
                 let request = self.draw_request(at, random);
-                let how = How { jobs: 1 + random.below(4), kill: None };
+                let how = How::draw(random);
                 log.push(format!("{number}: build {} {request:?} {how:?}", self.trees[at].name));
                 self.build(at, &request, &how, None)?;
                 if random.chance(30) {
@@ -204,7 +204,7 @@ impl Play {
                     let again = Request { force_all: false, forced: Vec::new(), ..request };
                     self.build(at, &again, &how, None)?;
                 }
-                Ok(())
+                if random.chance(30) { self.path(at, random, log) } else { Ok(()) }
             }
         }
         .map_err(|lie| format!("{lie}\n{}", self.about(at)))
@@ -252,7 +252,7 @@ impl Play {
         self.history.push(Vec::new());
         self.killed.push(None);
         let request = Request { keep_going: true, ..Request::default() };
-        let how = How { jobs: 2, kill: None };
+        let how = How { jobs: 2, ..How::default() };
         self.build(2, &request, &how, None)
             .map(|_| ())
             .map_err(|lie| format!("a clean build: {lie}\n{}", self.about(2)))
@@ -315,8 +315,7 @@ impl Play {
         }
         if unstored.is_none() && verdicts.iter().all(|v| matches!(v, Verdict::Fresh | Verdict::Restored | Verdict::Ran))
         {
-            let proofs = self.trees[at].proofs.entry(request.tasks.clone()).or_default();
-            proofs.insert(ended_with(steps));
+            self.learn_proof(at, request, steps);
         }
         let history = &mut self.history[at];
         history.push((self.trees[at].manifest.clone(), self.trees[at].sources.clone()));
@@ -324,6 +323,11 @@ impl Play {
             history.remove(0);
         }
         Ok(verdicts)
+    }
+
+    pub fn learn_proof(&mut self, at: usize, request: &Request, steps: &[Step]) {
+        let proofs = self.trees[at].proofs.entry(request.tasks.clone()).or_default();
+        proofs.insert(ended_with(steps));
     }
 
     /// The layer of a task that was taken out of the manifest is taken out of the prefix.

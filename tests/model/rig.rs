@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::oracle::{Common, Request, Step, Verdict, Worktree, has_all, region};
+use crate::random::Random;
 use crate::step::BUILD;
 use crate::tree::{Disk, Tree, difference};
 
@@ -30,7 +31,21 @@ pub struct Rig {
 pub struct How {
     pub jobs: usize,
     pub kill: Option<Kill>,
+    /// Seconds by which its clock is ahead of the one that stamps files.
+    pub ahead: i64,
 }
+
+impl How {
+    /// A build that comes to its end. Clocks are put forward and back, by people, by batteries that run out, and by time servers.
+    pub fn draw(random: &mut Random) -> Self {
+        let jobs = 1 + random.below(4);
+        let ahead = if random.chance(15) { AHEAD[random.below(AHEAD.len())] } else { 0 };
+        Self { jobs, kill: None, ahead }
+    }
+}
+
+/// A tick, an hour, ten years; and back to before any file.
+const AHEAD: [i64; 7] = [-1, 1, -3600, 3600, -315_360_000, 315_360_000, -1_700_000_000];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kill {
@@ -40,13 +55,13 @@ pub enum Kill {
     AtChange(u32),
 }
 
-/// The library that counts changes of files. `None` where there is no C compiler.
-pub fn counter() -> Option<&'static Path> {
-    static COUNTER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let made = COUNTER.get_or_init(|| {
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("model-kill-{}.so", std::process::id()));
+/// The library that counts changes of files and shifts the clock. `None` where there is no C compiler.
+pub fn shim() -> Option<&'static Path> {
+    static SHIM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = SHIM.get_or_init(|| {
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("model-shim-{}.so", std::process::id()));
         let source = library.with_extension("c");
-        fs::write(&source, include_str!("kill.c")).ok()?;
+        fs::write(&source, include_str!("shim.c")).ok()?;
         let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).status();
         fs::remove_file(&source).ok()?;
         made.is_ok_and(|status| status.success()).then_some(library)
@@ -160,8 +175,11 @@ impl Rig {
             command.env("BCACHE_REBUILD", request.forced.join(","));
         }
         command.env(BUILD, self.number.to_string());
-        if let (Some(Kill::AtChange(number)), Some(counter)) = (how.kill, counter()) {
-            command.env("LD_PRELOAD", counter).env("MODEL_KILL_AT", number.to_string());
+        if let Some(shim) = shim() {
+            command.env("LD_PRELOAD", shim).env("MODEL_CLOCK", how.ahead.to_string());
+            if let Some(Kill::AtChange(number)) = how.kill {
+                command.env("MODEL_KILL_AT", number.to_string());
+            }
         }
         let [out, err] = self.said(&tree.name).map(|path| fs::File::create(path).expect("a file"));
         command.stdout(out).stderr(err).spawn().expect("the program starts")

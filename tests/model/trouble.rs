@@ -69,7 +69,7 @@ impl Play {
         for step in steps.iter_mut().flatten().filter(|step| both.contains(&step.key)) {
             step.allowed.insert(Verdict::Restored);
         }
-        let how = How { jobs: 1 + random.below(4), kill: None };
+        let how = How::draw(random);
         log.push(format!("{number}: build in both worktrees at once, {how:?}"));
         self.score.builds += 2;
         let told = self.rig.build_both([&self.trees[0], &self.trees[1]], &self.common, &request, &how);
@@ -122,7 +122,7 @@ impl Play {
             self.trees[at].sources = before;
             steps.iter_mut().filter(|step| step.name == name).for_each(|step| step.allowed = [Verdict::Ran].into());
         }
-        let how = How { jobs: 1 + random.below(4), kill: None };
+        let how = How::draw(random);
         self.score.builds += 1;
         self.common.remember_names(&steps);
         let told = self.rig.build(&self.trees[at], &self.common, &request, &how);

@@ -15,6 +15,7 @@
 
 mod journal;
 mod players;
+#[path = "../random/mod.rs"]
 mod random;
 mod watch;
 mod world;

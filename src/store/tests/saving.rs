@@ -130,6 +130,47 @@ fn a_file_that_changes_between_the_look_and_the_read_is_an_error() {
 }
 
 #[test]
+fn a_file_that_grows_while_it_is_read_is_an_error_or_a_beginning_of_it() {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let rig = Rig::new();
+    let whole = noise("a log of a process that nobody waited for", 64 << 20);
+    let path = rig.write("out/log", &whole[..9 << 20]);
+    let is_over = AtomicBool::new(false);
+    let (mut changed, mut kept) = (0, Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = fs::File::options().append(true).open(&path).unwrap();
+            for bytes in whole[9 << 20..].chunks(4096) {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                file.write_all(bytes).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        for round in 0..10 {
+            match rig.capture(&["out"]) {
+                Err(StoreError::Changed(which)) => {
+                    assert_eq!(which, path);
+                    changed += 1;
+                }
+                captured => kept.push(rig.commit(&format!("round {round}"), captured.unwrap())),
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(changed > 0, "{} captures of a growing file, and none noticed", kept.len());
+    kept.push(rig.save("at rest", &["out"]));
+    for result in kept {
+        fs::remove_file(&path).unwrap();
+        rig.restore(&result, Before { tree: None, seen: &[] });
+        assert!(whole.starts_with(&fs::read(&path).unwrap()), "another file came back");
+    }
+}
+
+#[test]
 fn names_that_are_not_utf_8_and_newlines_come_back() {
     let rig = Rig::new();
     let odd = OsStr::from_bytes(b"a\n \xff'b");

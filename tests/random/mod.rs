@@ -1,4 +1,6 @@
-//! Numbers that are the same for the same seed.
+//! Numbers that are the same for the same seed (splitmix64).
+
+#![allow(dead_code)] // Each test binary uses a part of it.
 
 #[derive(Clone)]
 pub struct Random(u64);
@@ -16,6 +18,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Of its own from here on.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
     pub fn below(&mut self, end: usize) -> usize {
         assert!(end > 0, "there is nothing to choose from");
         (self.next() % end as u64) as usize
@@ -26,7 +33,24 @@ impl Random {
         self.below(100) < percent
     }
 
+    pub fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
     pub fn one<'t, T>(&mut self, of: &'t [T]) -> Option<&'t T> {
         if of.is_empty() { None } else { Some(&of[self.below(of.len())]) }
     }
+
+    /// One of some that there are.
+    pub fn pick<'t, T>(&mut self, of: &'t [T]) -> &'t T {
+        &of[self.below(of.len())]
+    }
+}
+
+/// What `BCACHE_TEST_SEED` says, or a new one. It is printed.
+pub fn seed() -> u64 {
+    let said = std::env::var("BCACHE_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed: u64 = said.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
+    println!("BCACHE_TEST_SEED={seed}");
+    seed
 }

@@ -1,4 +1,5 @@
-/* Ends its process, as by kill -9, at the Nth call that changes a file: loaded before libc. Its children don't have it. */
+/* Ends its process, as by kill -9, at the Nth call that changes a file, and puts its clock forward or back by so many
+   seconds: loaded before libc. Its children don't have it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -7,14 +8,19 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_long left = -1;
+static long ahead = 0;
 
 __attribute__((constructor)) static void begin(void) {
     const char *text = getenv("MODEL_KILL_AT");
     left = text ? atol(text) : -1;
+    text = getenv("MODEL_CLOCK");
+    ahead = text ? atol(text) : 0;
     unsetenv("MODEL_KILL_AT");
+    unsetenv("MODEL_CLOCK");
     unsetenv("LD_PRELOAD");
 }
 
@@ -74,4 +80,11 @@ ssize_t write(int to, const void *bytes, size_t length) {
     if (to > 2)
         count();
     return NEXT(ssize_t (*)(int, const void *, size_t), "write")(to, bytes, length);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = NEXT(int (*)(clockid_t, struct timespec *), "clock_gettime")(clock, now);
+    if (!failed && clock == CLOCK_REALTIME)
+        now->tv_sec += ahead;
+    return failed;
 }
