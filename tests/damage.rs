@@ -272,6 +272,40 @@ run = 'cat {{{{ step.source }}}}/a > ../../../../../got'
 }
 
 #[test]
+fn what_others_put_into_the_store_stops_nothing() {
+    let sandbox = fault_rig::scenarios::built();
+    let store = sandbox.store().join("v1");
+    for dir in ["", "results", "frames", "paths", "sources", "git"] {
+        let dir = store.join(dir);
+        fs::create_dir_all(dir.join("lost+found/deeper")).unwrap();
+        for name in [".DS_Store", "notes.txt", "ab", "lost+found/ab"] {
+            let _ = fs::write(dir.join(name), "not yours");
+        }
+    }
+    // It says what is no result there, and takes it away.
+    sandbox
+        .run("cache verify")
+        .stdout(
+            "
+damaged: [ROOT]/store/v1/results/lost+found/ab
+damaged: [ROOT]/store/v1/results/lost+found/deeper
+damaged: [ROOT]/store/v1/paths/lost+found/ab
+damaged: [ROOT]/store/v1/paths/lost+found/deeper
+4 results, 2 frames: 4 damaged
+",
+        )
+        .exit(5);
+    assert_eq!(sandbox.run("cache list").answered().lines().count(), 4);
+    sandbox.run("cache verify").answers(": 0 damaged").success();
+    sandbox.remove("out").run("build all").success();
+    sandbox.run("cache gc").success();
+    sandbox.remove("out").run("build all").counts("3 fresh, 1 restored, 0 ran").success();
+    sandbox.env("BCACHE_LIMIT", "1kB").run("cache gc").success();
+    sandbox.run("cache clean --yes").success();
+    sandbox.run("build all").success();
+}
+
+#[test]
 fn a_damaged_clone_in_the_store_never_makes_git_fetch_into_a_repository_around_it() {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.name == "commit").unwrap();
     let sandbox = (scenario.prepare)();

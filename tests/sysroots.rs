@@ -276,15 +276,17 @@ error: c@host failed: `c@host` removed `bin/a-link`, which belongs to `a@host`
 
 #[test]
 fn shared_files_may_have_several_writers_and_count_for_nobody() {
-    let sandbox = Sandbox::new();
-    with_chain(&sandbox);
-    sandbox.edit("tasks.toml", "path = 'prefix'", "path = 'prefix'\nshared-files = ['share/dir']");
-    sandbox.edit("tasks.toml", "rm found\n", "rm found\necho {{ task.name }} > $P/share/dir\n");
-    sandbox.run("build all").counts("0 fresh, 0 restored, 3 ran").success();
-    let first = sandbox.read("prefix/share/dir");
-    assert_eq!(sandbox.read("prefix/share/c"), "c 1\na\ntool of a\ntool of a\n");
-    sandbox.remove("prefix").remove(".bcache").run("build all").counts("0 fresh, 3 restored, 0 ran").success();
-    assert_eq!(sandbox.read("prefix/share/dir"), first);
+    for path in ["share/dir", "./share//dir"] {
+        let sandbox = Sandbox::new();
+        with_chain(&sandbox);
+        sandbox.edit("tasks.toml", "path = 'prefix'", &format!("path = 'prefix'\nshared-files = ['{path}']"));
+        sandbox.edit("tasks.toml", "rm found\n", "rm found\necho {{ task.name }} > $P/share/dir\n");
+        sandbox.run("build all").counts("0 fresh, 0 restored, 3 ran").success();
+        let first = sandbox.read("prefix/share/dir");
+        assert_eq!(sandbox.read("prefix/share/c"), "c 1\na\ntool of a\ntool of a\n");
+        sandbox.remove("prefix").remove(".bcache").run("build all").counts("0 fresh, 3 restored, 0 ran").success();
+        assert_eq!(sandbox.read("prefix/share/dir"), first);
+    }
 }
 
 #[test]

@@ -82,11 +82,8 @@ impl Context {
         let mut text = String::new();
         for damaged in &verified.damaged {
             let steps: Vec<String> = damaged.steps.iter().map(ToString::to_string).collect();
-            text.push_str(&format!(
-                "damaged: {} (of {})\n",
-                crate::base::paths::escaped(&damaged.path),
-                steps.join(", ")
-            ));
+            let of = if steps.is_empty() { String::new() } else { format!(" (of {})", steps.join(", ")) };
+            text.push_str(&format!("damaged: {}{of}\n", crate::base::paths::escaped(&damaged.path)));
         }
         text.push_str(&format!(
             "{}, {}: {} damaged\n",

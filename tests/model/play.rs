@@ -187,6 +187,7 @@ impl Play {
             }
             4..6 => self.build_meddled(at, random, number, log),
             9 => self.build_both(random, number, log),
+            10 => self.build_hammered(at, random, number, log),
             6..9 => {
                 let request = self.draw_request(at, random);
                 let how = How { kill: Some(draw_kill(random)), ..How::draw(random) };
@@ -274,7 +275,7 @@ impl Play {
     }
 
     /// A build, compared in all that it did.
-    fn build(&mut self, at: usize, request: &Request, how: &How, unstored: Option<&str>) -> Result<Told, Lie> {
+    pub fn build(&mut self, at: usize, request: &Request, how: &How, unstored: Option<&str>) -> Result<Told, Lie> {
         self.score.builds += 1;
         let steps = self.common.foresee(&self.trees[at], request);
         self.common.remember_names(&steps);

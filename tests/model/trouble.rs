@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use crate::oracle::{Doubt, Key, Request, Step, Verdict, is_forced};
 use crate::play::Play;
@@ -130,4 +132,86 @@ impl Play {
         self.trees[at].sources = edited;
         look_at_sources(&self.rig, &self.trees[at])
     }
+
+    /// Somebody writes one of two texts into a file, again and again for some ticks of the clock that stamps files: between
+    /// two looks at it within one tick only the bytes tell. What that build makes nobody can say; the next one is right.
+    pub fn build_hammered(
+        &mut self,
+        at: usize,
+        random: &mut Random,
+        number: &str,
+        log: &mut Vec<String>,
+    ) -> Result<(), Lie> {
+        let sources = self.trees[at].sources.clone();
+        let plain = sources.0.iter().filter_map(|(path, node)| match node {
+            Node::File { bytes, mode } if !path.starts_with("fork/") && bytes.get(3..8) == Some(b" text") => {
+                Some((path, &bytes[3..], *mode))
+            }
+            _ => None,
+        });
+        let plain: Vec<_> = plain.collect();
+        let Some((path, end, mode)) = random.one(&plain).copied() else { return Ok(()) };
+        let words: [&[u8; 3]; 2] = if random.chance(50) { [b"red", b"tan"] } else { [b"sky", b"red"] };
+        let [first, last] = words.map(|word| {
+            let mut sources = sources.clone();
+            sources.put(path, Node::File { bytes: [&word[..], end].concat(), mode });
+            sources
+        });
+        let request = Request { keep_going: true, ..Request::default() };
+        let worlds = [sources.clone(), first, last].map(|sources| {
+            self.trees[at].sources = sources;
+            let steps = self.common.foresee(&self.trees[at], &request);
+            self.common.remember_names(&steps);
+            steps
+        });
+        let [from, length] =
+            [random.below(40), 1 + random.below(12)].map(|millis| Duration::from_millis(millis as u64));
+        log.push(format!(
+            "{number}: build {}, and {path} is written after {from:?}, for {length:?}",
+            self.trees[at].name
+        ));
+        let file = fs::File::options().write(true).open(self.rig.disk(&self.trees[at].name).at(path));
+        let hammer = std::thread::spawn(move || {
+            let file = file.expect("it is there");
+            std::thread::sleep(from);
+            let begun = Instant::now();
+            while begun.elapsed() < length {
+                for word in words {
+                    file.write_all_at(word, 0).expect("it is written");
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            }
+        });
+        let how = How::draw(random);
+        self.score.builds += 1;
+        let told = self.rig.build(&self.trees[at], &self.common, &request, &how);
+        hammer.join().expect("nobody panics with it");
+        if told.counts.is_empty() {
+            return Err(format!("the build did not end as builds do: {:?}", told.code));
+        }
+        self.learn_of_hammer(at, &worlds);
+        self.build(at, &request, &How::draw(random), None).map(|_| ())
+    }
+
+    /// Each step may have seen any of the worlds, and what it made may be stored.
+    fn learn_of_hammer(&mut self, at: usize, worlds: &[Vec<Step>; 3]) {
+        for steps in zip_steps(worlds) {
+            if steps.iter().all(|step| step.surely(Verdict::Fresh) && step.key == steps[0].key) {
+                continue;
+            }
+            let tree = &mut self.trees[at];
+            let name = &steps[0].name;
+            let old = tree.records.remove(name).map(|record| record.key);
+            let mut doubt = tree.doubts.remove(name).unwrap_or_else(|| Doubt::of(old));
+            doubt.keys.extend(steps.iter().map(|step| step.key));
+            tree.doubts.insert(name.clone(), doubt);
+            steps.iter().for_each(|step| self.common.keep(step, false));
+        }
+    }
+}
+
+/// The same step of each world.
+fn zip_steps(worlds: &[Vec<Step>; 3]) -> impl Iterator<Item = [&Step; 3]> {
+    let [first, second, third] = worlds;
+    first.iter().zip(second).zip(third).map(|((a, b), c)| [a, b, c])
 }
