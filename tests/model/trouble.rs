@@ -203,9 +203,13 @@ impl Play {
             let name = &steps[0].name;
             let old = tree.records.remove(name).map(|record| record.key);
             let mut doubt = tree.doubts.remove(name).unwrap_or_else(|| Doubt::of(old));
-            doubt.keys.extend(steps.iter().map(|step| step.key));
+            let may_end_well = |step: &&Step| {
+                [Verdict::Fresh, Verdict::Restored, Verdict::Ran].iter().any(|verdict| step.allowed.contains(verdict))
+            };
+            let ended: Vec<&Step> = steps.into_iter().filter(may_end_well).collect();
+            doubt.keys.extend(ended.iter().map(|step| step.key));
             tree.doubts.insert(name.clone(), doubt);
-            steps.iter().for_each(|step| self.common.keep(step, false));
+            ended.into_iter().for_each(|step| self.common.keep(step, false));
         }
     }
 }
