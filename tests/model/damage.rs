@@ -203,7 +203,7 @@ fn files_below(dir: &PathBuf) -> Vec<PathBuf> {
 }
 
 impl Doubt {
-    pub fn of(keys: impl IntoIterator<Item = u64>) -> Self {
-        Self { keys: keys.into_iter().collect() }
+    pub fn of(before: Option<u64>) -> Self {
+        Self { keys: before.into_iter().collect(), before }
     }
 }

@@ -31,6 +31,8 @@ pub struct Record {
 pub struct Doubt {
     /// Keys that the record may have.
     pub keys: BTreeSet<Key>,
+    /// The one that it had before: of that the result may be lost since.
+    pub before: Option<Key>,
 }
 
 /// One checkout.
@@ -387,8 +389,8 @@ impl Common {
         match verdict {
             Verdict::Fresh => {
                 // A proof looks at no record: what the kill left of that is there still.
-                if tree.doubts.contains_key(&step.name) && !step.is_proven {
-                    if !step.is_fixed {
+                if let Some(doubt) = tree.doubts.get(&step.name).filter(|_| !step.is_proven) {
+                    if !step.is_fixed && doubt.before != Some(step.key) {
                         // A record comes after the result; where checksums do, the result may not be there yet.
                         self.store.entry(step.key).and_modify(|surely| *surely = true);
                     }
