@@ -130,7 +130,13 @@ fn check_owner(dir: &Path) -> Result<(), StoreError> {
 
 fn default_limit(root: &Path) -> io::Result<u64> {
     let fs = rustix::fs::statvfs(root)?;
-    Ok((20 << 30).min(fs.f_blocks.saturating_mul(fs.f_frsize) / 10))
+    Ok(limit_of(fs.f_blocks.saturating_mul(fs.f_frsize)))
+}
+
+/// Of a file system of this size. Some do not know theirs (ramfs, several over networks and in user space), and say 0.
+pub(super) fn limit_of(size: u64) -> u64 {
+    const MOST: u64 = 20 << 30;
+    if size == 0 { MOST } else { MOST.min(size / 10) }
 }
 
 /// Compresses frames, one after another.

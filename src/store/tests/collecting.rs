@@ -154,3 +154,9 @@ fn what_killed_captures_left_goes_also_from_a_store_below_its_limit() {
     assert_eq!(rig.store.trim().unwrap(), None);
     assert_eq!(fs::read_dir(rig.store.root().join("incoming")).unwrap().count(), 0);
 }
+
+#[test]
+fn the_limit_is_a_tenth_of_the_disk_and_20_gib_of_one_that_does_not_know_its_size() {
+    assert_eq!(cas::limit_of(100 << 30), 10 << 30);
+    assert_eq!([cas::limit_of(1 << 40), cas::limit_of(0)], [20 << 30; 2]);
+}
