@@ -153,13 +153,13 @@ impl Play {
     fn rewrite(&mut self, at: usize, path: &str, random: &mut Random) -> Option<String> {
         let Some(Node::File { bytes, mode }) = self.trees[at].sources.0.get(path).cloned() else { return None };
         let mut new = content(random);
+        if random.chance(10) {
+            new.extend(b" and more");
+        }
         if path.starts_with("inc/") {
             // What it includes stays.
             let kept = bytes.split(|b| *b == b'\n').filter(|line| line.starts_with(b"include "));
             kept.for_each(|line| new.extend([b"\n", line].concat()));
-        }
-        if random.chance(10) {
-            new.extend(b" and more");
         }
         let stamp = Stamp::draw(random);
         self.put_source(at, path, Node::File { bytes: new, mode }, stamp);
