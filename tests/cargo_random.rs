@@ -20,6 +20,20 @@ const WORDS: [&str; 3] = ["red", "tan", "sky"];
 /// The things that the program shows, each with a number of choices.
 const CHOICES: [usize; 10] = [3, 6, 3, 4, 3, 3, 3, 2, 2, 2];
 
+/// The file of those that have one of their own.
+const FILES: [Option<&str>; CHOICES.len()] = [
+    Some("ws/part/src/lib.rs"),
+    None,
+    Some("ws/beside.txt"),
+    None,
+    Some("ws/maybe.txt"),
+    Some("ws/part/untold.txt"),
+    None,
+    None,
+    Some("ws/.cargo/config.toml"),
+    Some("ws/Cargo.toml"),
+];
+
 /// What each of them is. A world that was there before is not built again.
 type World = [usize; CHOICES.len()];
 
@@ -176,12 +190,7 @@ impl Tree {
     fn edit(&mut self, random: &mut Random, log: &mut Vec<String>) {
         let thing = random.below(CHOICES.len());
         let before = |path: &str| fs::metadata(self.sandbox.at(path)).and_then(|there| there.modified()).ok();
-        // Those that have one file alone keep its stamp where that is asked for.
-        let stamp = before(
-            ["ws/part/src/lib.rs", "", "ws/beside.txt", "", "ws/maybe.txt", "ws/part/untold.txt"]
-                .get(thing)
-                .unwrap_or(&"ws/Cargo.toml"),
-        );
+        let stamp = FILES[thing].and_then(before);
         self.world[thing] = random.below(CHOICES[thing]);
         let written = self.put(thing);
         let time = match random.below(4) {

@@ -343,7 +343,7 @@ run = 'mytool > made; cd /opt; ls . tool tool/bin > {{ sysroot.prefix }}/seen'
 ";
     let (dir, bin) = (tempfile::tempdir().unwrap(), env!("CARGO_BIN_EXE_cargo-bcache"));
     let copy = dir.path().join("cargo-bcache");
-    fs::copy(bin, &copy).unwrap();
+    sandbox::copy_program(Path::new(bin), &copy);
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     for user in ["0", "54321"] {
         let mut shell = Command::new("unshare")

@@ -77,7 +77,7 @@ impl Sandbox {
             // Where our target directory lies, others may have no way.
             Some(_) => {
                 let bin = dir.path().join("cargo-bcache");
-                fs::copy(BIN, &bin).unwrap();
+                copy_program(Path::new(BIN), &bin);
                 bin
             }
         };
@@ -403,6 +403,12 @@ impl Sandbox {
         let text = String::from_utf8_lossy(bytes).replace(self.root().to_str().unwrap(), "[ROOT]");
         outcome::without_times(&text)
     }
+}
+
+/// A copy that can be started at once. By another process: what one thread of ours has open for writing, a child that another
+/// thread starts meanwhile has too, and a program that somebody may write into is not executed (`ETXTBSY`).
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 /// The same of any directory.
