@@ -139,6 +139,12 @@ impl Tree {
                 true => put(path, text.to_owned()),
                 false if was_there => {
                     fs::remove_file(sandbox.at(path)).unwrap();
+                    // Nor does its directory stay, where it was for this file alone: that would be a change.
+                    for dir in Path::new(path).ancestors().skip(1) {
+                        if dir.ends_with("watched") || fs::remove_dir(sandbox.at(dir)).is_err() {
+                            break;
+                        }
+                    }
                     Vec::new()
                 }
                 false => Vec::new(),
