@@ -1,7 +1,5 @@
 //! `clean`: takes away what tasks have made here. The store keeps its copies.
 
-use std::time::Duration;
-
 use crate::base::text::count;
 use crate::cli::TaskName;
 use crate::event::{Event, Listener};
@@ -13,9 +11,6 @@ use crate::store::{Before, Layers, no_link_above, remove_recorded, remove_tree};
 use super::Context;
 use super::error::CommandError;
 use super::open::Opened;
-
-/// So long a build that was killed may be taken for one that runs.
-const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Directories and files of the state that are made again.
 const CLEANED: [&str; 14] = [
@@ -31,8 +26,7 @@ impl Context {
             workspace.request.names = workspace.manifest.tasks.keys().cloned().collect();
         }
         self.open(&workspace, |opened| {
-            let alone = opened.state.lock_build_within(PATIENCE).map_err(CommandError::io("lock the state"))?;
-            let Some(_alone) = alone else {
+            let Some(_alone) = opened.state.try_lock_build().map_err(CommandError::io("lock the state"))? else {
                 return Err(CommandError::Usage { text: "a build is running in this worktree".to_owned(), help: None });
             };
             let watch = Watch::new(opened.state, opened.store.root());

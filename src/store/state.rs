@@ -24,7 +24,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -204,18 +203,6 @@ impl State {
     /// For who takes away what a running build could be using. `None` while there is one.
     pub fn try_lock_build(&self) -> io::Result<Option<StepLock>> {
         self.try_lock("build", Sharing::Exclusive)
-    }
-
-    /// The same, for who would rather wait a moment than be told so of a build that was killed: a process that it was
-    /// about to start holds the lock with it, until it has started.
-    pub fn lock_build_within(&self, patience: Duration) -> io::Result<Option<StepLock>> {
-        let until = Instant::now() + patience;
-        loop {
-            match self.try_lock_build()? {
-                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
-                found => return Ok(found),
-            }
-        }
     }
 
     fn lock_step(&self, step: &StepId, sharing: Sharing) -> io::Result<Option<StepLock>> {

@@ -149,17 +149,3 @@ fn a_last_use_counts_in_its_place_and_until_it_is_synced_in_its_boot() {
     rig.state.forget_last_use(&step("a")).unwrap();
     rig.state.forget_last_use(&step("a")).unwrap();
 }
-
-#[test]
-fn who_wants_the_worktree_alone_waits_a_moment_for_a_build_that_ends() {
-    use std::time::Duration;
-
-    let rig = Rig::new();
-    let running = rig.state.share_build().unwrap();
-    assert!(rig.state.lock_build_within(Duration::from_millis(20)).unwrap().is_none());
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| rig.state.lock_build_within(Duration::from_secs(60)).unwrap());
-        drop(running);
-        assert!(waiting.join().unwrap().is_some());
-    });
-}
