@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::oracle::{Request, Step, Verdict, selected};
-use crate::play::Play;
+use crate::play::{Log, Play};
 use crate::random::Random;
 use crate::rig::Lie;
 use crate::step::Out;
@@ -77,7 +77,7 @@ impl Play {
     }
 
     /// `path` says where the output of a fresh step is, and runs nothing.
-    pub fn path(&mut self, at: usize, random: &mut Random, log: &mut Vec<String>) -> Result<(), Lie> {
+    pub fn path(&mut self, at: usize, random: &mut Random, log: &mut Log) -> Result<(), Lie> {
         let tree = &self.trees[at];
         let present: Vec<usize> = tree.manifest.present().collect();
         let Some(task) = random.one(&present).map(|ix| &tree.manifest.tasks[*ix]) else { return Ok(()) };
@@ -89,7 +89,7 @@ impl Play {
         if !steps.iter().all(|step| step.surely(Verdict::Fresh)) {
             return Ok(());
         }
-        log.push(format!("path {} in {}", task.name, tree.name));
+        log.say(format_args!("path {} in {}", task.name, tree.name));
         let (code, out, err) = self.rig.ask(tree, &self.common, &format!("path {}", task.name));
         if code != Some(0) || out != format!("{}/{path}\n", tree.path) || !err.contains(" 0 restored, 0 ran") {
             return Err(format!("path {} ended with {code:?}: {out}{err}", task.name));
@@ -98,9 +98,9 @@ impl Play {
         Ok(())
     }
 
-    pub fn collect(&mut self, at: usize, random: &mut Random, log: &mut Vec<String>) -> Result<(), Lie> {
+    pub fn collect(&mut self, at: usize, random: &mut Random, log: &mut Log) -> Result<(), Lie> {
         let words = ["cache gc", "cache verify", "cache clean --yes", "clean", "cache verify"][random.below(5)];
-        log.push(format!("{words} in {}", self.trees[at].name));
+        log.say(format_args!("{words} in {}", self.trees[at].name));
         if words == "clean" && selected(&self.trees[at].manifest, &Request::default()).is_empty() {
             return Ok(());
         }

@@ -64,9 +64,22 @@ pub struct Played {
     pub moves: usize,
 }
 
+/// What was done, each line with the number of its move.
+#[derive(Default)]
+pub struct Log {
+    number: usize,
+    lines: Vec<String>,
+}
+
+impl Log {
+    pub fn say(&mut self, what: impl std::fmt::Display) {
+        self.lines.push(format!("{}: {what}", self.number));
+    }
+}
+
 /// Plays the moves of a seed, but for those that are left out, until `edits` were made or something is wrong.
 pub fn play(seed: u64, edits: usize, moves: &dyn Fn(usize) -> bool) -> Played {
-    let mut log = Vec::new();
+    let mut log = Log::default();
     let mut play = Play::new(seed);
     let mut made = 0;
     let end = edits * 4;
@@ -77,12 +90,13 @@ pub fn play(seed: u64, edits: usize, moves: &dyn Fn(usize) -> bool) -> Played {
             continue;
         }
         let mut random = Random::new(seed ^ (number as u64 + 1).wrapping_mul(0xd134_2543_de82_ef95));
-        if let Err(lie) = play.make_move(&mut random, &format!("{number}"), &mut log) {
-            return Played { score: play.score, log, lie: Some(lie), moves: made };
+        log.number = number;
+        if let Err(lie) = play.make_move(&mut random, &mut log) {
+            return Played { score: play.score, log: log.lines, lie: Some(lie), moves: made };
         }
     }
     let lie = if seed.is_multiple_of(4) { play.compare_with_clean().err() } else { None };
-    Played { score: play.score, log, lie, moves: made }
+    Played { score: play.score, log: log.lines, lie, moves: made }
 }
 
 /// Most kills come between two changes of files, since timing alone seldom finds the narrow places.
@@ -169,11 +183,11 @@ impl Play {
         sources
     }
 
-    fn make_move(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
+    fn make_move(&mut self, random: &mut Random, log: &mut Log) -> Result<(), Lie> {
         if random.chance(72) {
             if let Some(said) = self.edit(random) {
                 self.score.edits += 1;
-                log.push(format!("{number}: {said}"));
+                log.say(said);
             }
             return Ok(());
         }
@@ -182,26 +196,26 @@ impl Play {
             0 => self.collect(at, random, log),
             1..4 => {
                 let request = self.draw_request(at, random);
-                log.push(format!("{number}: plan {} {request:?}", self.trees[at].name));
+                log.say(format_args!("plan {} {request:?}", self.trees[at].name));
                 self.plan(at, &request, random)
             }
-            4..6 => self.build_meddled(at, random, number, log),
-            9 => self.build_both(random, number, log),
-            10 => self.build_hammered(at, random, number, log),
+            4..6 => self.build_meddled(at, random, log),
+            9 => self.build_both(random, log),
+            10 => self.build_hammered(at, random, log),
             6..9 => {
                 let request = self.draw_request(at, random);
                 let how = How { kill: Some(draw_kill(random)), ..How::draw(random) };
-                log.push(format!("{number}: build {} {request:?} {how:?}", self.trees[at].name));
+                log.say(format_args!("build {} {request:?} {how:?}", self.trees[at].name));
                 self.build(at, &request, &how, None)?;
                 if random.chance(20) { self.verify(at) } else { Ok(()) }
             }
             _ => {
                 let request = self.draw_request(at, random);
                 let how = How::draw(random);
-                log.push(format!("{number}: build {} {request:?} {how:?}", self.trees[at].name));
+                log.say(format_args!("build {} {request:?} {how:?}", self.trees[at].name));
                 self.build(at, &request, &how, None)?;
                 if random.chance(30) {
-                    log.push(format!("{number}: once more"));
+                    log.say("once more");
                     let again = Request { force_all: false, forced: Vec::new(), ..request };
                     self.build(at, &again, &how, None)?;
                 }

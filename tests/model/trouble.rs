@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use crate::oracle::{Doubt, Key, Request, Step, Verdict, is_forced};
-use crate::play::Play;
+use crate::play::{Log, Play};
 use crate::random::Random;
 use crate::rig::{How, Lie, Told, look_at_sources};
 use crate::step::Word;
@@ -55,7 +55,7 @@ impl Play {
     }
 
     /// Two builds at once: what both need is made once.
-    pub fn build_both(&mut self, random: &mut Random, number: &str, log: &mut Vec<String>) -> Result<(), Lie> {
+    pub fn build_both(&mut self, random: &mut Random, log: &mut Log) -> Result<(), Lie> {
         let request = Request { keep_going: true, ..Request::default() };
         for tree in &self.trees {
             // What one build finds may be known to the other already.
@@ -72,7 +72,7 @@ impl Play {
             step.allowed.insert(Verdict::Restored);
         }
         let how = How::draw(random);
-        log.push(format!("{number}: build in both worktrees at once, {how:?}"));
+        log.say(format_args!("build in both worktrees at once, {how:?}"));
         self.score.builds += 2;
         let told = self.rig.build_both([&self.trees[0], &self.trees[1]], &self.common, &request, &how);
         let mut ran = BTreeSet::new();
@@ -89,13 +89,7 @@ impl Play {
     }
 
     /// Somebody edits an input while its step runs.
-    pub fn build_meddled(
-        &mut self,
-        at: usize,
-        random: &mut Random,
-        number: &str,
-        log: &mut Vec<String>,
-    ) -> Result<(), Lie> {
+    pub fn build_meddled(&mut self, at: usize, random: &mut Random, log: &mut Log) -> Result<(), Lie> {
         let request = Request::default();
         let steps = self.common.foresee(&self.trees[at], &request);
         let manifest = &self.trees[at].manifest;
@@ -110,7 +104,7 @@ impl Play {
         let Some((name, path)) = random.one(&may).cloned() else { return Ok(()) };
         let text = format!("blue text {}", random.below(100));
         let when = ["before", "after"][random.below(2)];
-        log.push(format!("{number}: build {}, and {path} is edited {when} it is read", self.trees[at].name));
+        log.say(format_args!("build {}, and {path} is edited {when} it is read", self.trees[at].name));
         let order = self.rig.at("meddle").join(format!("{name}.{when}.{}", self.rig.next_build()));
         fs::write(order, format!("{path}\n{text}")).expect("it is written");
         let mut edited = self.trees[at].sources.clone();
@@ -136,13 +130,7 @@ impl Play {
 
     /// Somebody writes one of two texts into a file, again and again for some ticks of the clock that stamps files: between
     /// two looks at it within one tick only the bytes tell. What that build makes nobody can say; the next one is right.
-    pub fn build_hammered(
-        &mut self,
-        at: usize,
-        random: &mut Random,
-        number: &str,
-        log: &mut Vec<String>,
-    ) -> Result<(), Lie> {
+    pub fn build_hammered(&mut self, at: usize, random: &mut Random, log: &mut Log) -> Result<(), Lie> {
         let sources = self.trees[at].sources.clone();
         let plain = sources.0.iter().filter_map(|(path, node)| match node {
             Node::File { bytes, mode } if !path.starts_with("fork/") && bytes.get(3..8) == Some(b" text") => {
@@ -167,10 +155,7 @@ impl Play {
         });
         let [from, length] =
             [random.below(40), 1 + random.below(12)].map(|millis| Duration::from_millis(millis as u64));
-        log.push(format!(
-            "{number}: build {}, and {path} is written after {from:?}, for {length:?}",
-            self.trees[at].name
-        ));
+        log.say(format_args!("build {}, and {path} is written after {from:?}, for {length:?}", self.trees[at].name));
         let file = fs::File::options().write(true).open(self.rig.disk(&self.trees[at].name).at(path));
         let hammer = std::thread::spawn(move || {
             let file = file.expect("it is there");

@@ -181,7 +181,8 @@ run = '{ran} gen; {gate before}; sh ./part.sh > b; cat in/* a 2>/dev/null >> b |
 ";
 
 /// bazelbuild/bazel#3360: an edit after the inputs were hashed and before they were read made an entry whose key is of the
-/// old text and whose bytes are of the new one, and everybody got it: the next look finds the file as it was, and with it the key. ccache/ccache#1378: the same of one source.
+/// old text and whose bytes are of the new one, and everybody got it: the next look finds the file as it was, and with it
+/// the key. ccache/ccache#1378: the same of one source.
 /// ninja-build/ninja#1753, rust-lang/cargo#2426: the output came out newer than the edit, and so was clean.
 #[test]
 fn what_was_made_while_an_input_was_edited_answers_to_nobody() {
