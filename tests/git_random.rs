@@ -290,7 +290,15 @@ fn consistent(seed: u64, count: usize) -> usize {
         fs::create_dir_all(repo.at("lib")).unwrap();
         for step in 0..30 {
             for _ in 0..=random.below(3) {
-                if random.below(2) == 0 { odd_edit(&mut random, &repo) } else { edit(&mut random, &repo) }
+                if random.below(2) == 0 {
+                    odd_edit(&mut random, &repo)
+                } else {
+                    edit(&mut random, &repo)
+                }
+                if random.one_in(8) {
+                    // What was looked at is old enough to be believed, by git and by us.
+                    std::thread::sleep(std::time::Duration::from_millis(25));
+                }
             }
             for (dir, paths) in
                 [(".", &[][..]), (".", &["lib/", "a*", "!**/x.o"]), ("lib", &[]), (".", &["**/*.c", "b"])]

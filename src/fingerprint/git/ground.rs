@@ -22,12 +22,6 @@ pub struct Ground {
     pub index: Index,
     /// Rules of the user and of the repository.
     pub ignores: Chain,
-    pub filters: Chain,
-    /// When the last of the settings and attributes changed that hold in all of it: what git has seen of a file before that
-    /// may have gone through another filter.
-    pub since: i64,
-    /// Git may keep any file in another form.
-    pub converts: bool,
 }
 
 /// Where the user's own files are.
@@ -63,36 +57,19 @@ impl Ground {
             config
                 .extend(in_home.map_or_else(|| dirs.iter().map(|dir| dir.join(include)).collect(), |path| vec![path]));
         }
-        let mut since = i64::MIN;
         for path in config {
-            let fact = read(path.as_os_str().as_bytes(), &path)?.0;
-            since = since.max(fact.changed());
-            facts.push(fact);
+            facts.push(read(path.as_os_str().as_bytes(), &path)?.0);
         }
         let excludes = settings.excludes.or_else(|| homes.in_xdg("ignore"));
         let ignores = [excludes, Some(copy.common.join("info/exclude"))];
-        let attributes = settings.attributes.or_else(|| homes.in_xdg("attributes"));
-        let filters = [Some("/etc/gitattributes".into()), attributes, Some(copy.common.join("info/attributes"))];
         let before = look(&index::place(&copy.gitdir))?;
         let index = copy.index()?;
         facts.push(index_fact(&copy, &index, before, below));
-        let mut ground = Self {
-            copy,
-            index,
-            ignores: Chain::default(),
-            filters: Chain::default(),
-            since,
-            converts: settings.converts,
-        };
+        let mut ground = Self { copy, index, ignores: Chain::default() };
         for path in ignores.into_iter().flatten() {
             let (fact, text) = read(path.as_os_str().as_bytes(), &path)?;
             facts.push(fact);
             ground.ignores = ground.ignores.with(Rules::ignoring(&text, 0));
-        }
-        for path in filters.into_iter().flatten() {
-            let (fact, text) = read(b"", &path)?;
-            ground.since = ground.since.max(fact.changed());
-            ground.filters = ground.filters.with(Rules::filtering(&text, 0));
         }
         Ok(ground)
     }

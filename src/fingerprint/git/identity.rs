@@ -141,7 +141,7 @@ fn head(snapshot: &Snapshot) -> Option<Oid> {
 
 /// The digest of the identity that a snapshot is of. `None` where it holds no file.
 pub(super) fn digest(snapshot: &Snapshot) -> Option<Digest> {
-    let mut hasher = Hasher::new("bcache git tree 1");
+    let mut hasher = Hasher::new("bcache git tree 2");
     hasher.bytes(&snapshot.tree()?.0);
     match head(snapshot) {
         None => hasher.number(0),

@@ -1,4 +1,4 @@
-//! The index of a repository: which paths git tracks, and what it knows of their files.
+//! The index of a repository: which paths git tracks. What it knows of their files is not asked.
 //!
 //! Read here and not by libgit2, which refuses the extensions of split and sparse ones and makes an object of each
 //! entry. Versions 2 to 4 are read; what has extensions that change the meaning of the entries is asked of the git
@@ -21,18 +21,6 @@ pub struct Entry {
     path: Range<usize>,
     pub mode: Mode,
     pub oid: Oid,
-    stamps: Stamps,
-    /// In the middle of a merge, to be added, or an entry of ours without stamps: its id is not that of a file.
-    is_unsure: bool,
-}
-
-/// What git wrote down of a file; seconds and nanoseconds, other numbers cut to 32 bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Stamps {
-    ctime: (u32, u32),
-    mtime: (u32, u32),
-    ino: u32,
-    size: u32,
 }
 
 #[derive(Default)]
@@ -90,7 +78,7 @@ impl Index {
             let start = index.names.len();
             index.names.extend_from_slice(&path);
             let path = start..index.names.len();
-            index.entries.push(Entry { path, mode, oid, stamps: Stamps::default(), is_unsure: true });
+            index.entries.push(Entry { path, mode, oid });
         }
         let names = &index.names;
         index.entries.sort_by(|a, b| names[a.path.clone()].cmp(&names[b.path.clone()]));
@@ -181,18 +169,6 @@ impl Index {
         self.entries.binary_search_by(|entry| self.path(entry).cmp(path)).is_ok()
     }
 
-    /// The id of a file's bytes where git can be believed: it looks just as git has seen it, and git looked long
-    /// enough after its last change. (Ours is a stricter rule than git's, which asks for a difference at all.)
-    pub fn oid_of(&self, at: usize, stat: &Stat, mode: Mode) -> Option<Oid> {
-        let (entry, written) = (&self.entries[at], self.written?.0);
-        let is_file = |mode| matches!(mode, Mode::File | Mode::Executable);
-        let same_kind = entry.mode == mode || is_file(entry.mode) && is_file(mode);
-        let alike = same_kind && entry.stamps == Stamps::of(stat) && !entry.is_unsure;
-        // Git sets the size of entries to nothing that it doubts.
-        let sure = stat.size > 0 || entry.oid == Oid::of("blob", b"");
-        (alike && sure && stat.is_settled(Instant(written.mtime))).then_some(entry.oid)
-    }
-
     /// A digest over which paths below `dir` are tracked, and which are other repositories.
     pub fn tracked_digest(&self, dir: &[u8]) -> Digest {
         let mut hasher = Hasher::new("bcache git tracked 1");
@@ -215,13 +191,6 @@ pub struct Children {
     pub dirs: Vec<(Range<usize>, Range<usize>)>,
 }
 
-impl Stamps {
-    fn of(stat: &Stat) -> Self {
-        let parts = |nanos: i64| (nanos.div_euclid(1_000_000_000) as u32, nanos.rem_euclid(1_000_000_000) as u32);
-        Self { ctime: parts(stat.ctime), mtime: parts(stat.mtime), ino: stat.ino as u32, size: stat.size as u32 }
-    }
-}
-
 struct Reader<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -231,9 +200,7 @@ struct Reader<'b> {
 }
 
 const EXTENDED: u16 = 0x4000;
-const STAGE: u16 = 0x3000;
 const LENGTH: u16 = 0x0fff;
-const INTENT_TO_ADD: u16 = 0x2000;
 
 impl Reader<'_> {
     fn entry(&mut self, previous: Option<&Entry>) -> Result<Entry, Unread> {
@@ -242,10 +209,7 @@ impl Reader<'_> {
         let word = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let flags = u16::from_be_bytes([fixed[60], fixed[61]]);
         self.at += 62;
-        let mut more = 0;
         if flags & EXTENDED != 0 {
-            let bytes = self.bytes.get(self.at..self.at + 2).ok_or(Unread::Damaged)?;
-            more = u16::from_be_bytes([bytes[0], bytes[1]]);
             self.at += 2;
         }
         let mode = match word(24) {
@@ -259,9 +223,7 @@ impl Reader<'_> {
         };
         let path = if self.version == 4 { self.shortened(previous)? } else { self.whole(start, flags)? };
         let oid = Oid(fixed[40..60].try_into().expect("BUG: twenty bytes"));
-        let stamps = Stamps { ctime: (word(0), word(4)), mtime: (word(8), word(12)), ino: word(20), size: word(36) };
-        let is_unsure = flags & STAGE != 0 || more & INTENT_TO_ADD != 0;
-        Ok(Entry { path, mode, oid, stamps, is_unsure })
+        Ok(Entry { path, mode, oid })
     }
 
     /// A path with one to eight NULs after it, up to a multiple of eight bytes.

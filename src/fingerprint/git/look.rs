@@ -13,7 +13,7 @@ use crate::base::digest::Hasher;
 use crate::base::stat::{Instant, Kind, Stat};
 
 use super::ground::short;
-use super::index::{Index, mode_of};
+use super::index::mode_of;
 use super::object::{self, Mode, Oid};
 use super::repository::GitError;
 use super::snapshot::{Short, Snapshot};
@@ -84,32 +84,13 @@ pub struct Seen {
     pub oid: Oid,
 }
 
-/// Where an index may know a file's bytes.
-pub struct Trusted<'i> {
-    pub index: &'i Index,
-    pub entry: usize,
-    /// What changed before this moment may have gone through a filter that is no more.
-    pub since: i64,
-}
-
-impl Trusted<'_> {
-    fn oid(&self, stat: &Stat, mode: Mode) -> Option<Oid> {
-        if stat.ctime > self.since { self.index.oid_of(self.entry, stat, mode) } else { None }
-    }
-}
-
-/// Looks at a file or link. `None` where there is neither. `trusted` is where an index knows it, unless git may keep
-/// it in another form.
-pub fn observe(path: &Path, trusted: Option<Trusted>) -> Result<Option<Seen>, GitError> {
+/// Looks at a file or link. `None` where there is neither.
+pub fn observe(path: &Path) -> Result<Option<Seen>, GitError> {
     let failed = |error| GitError::Read { path: path.to_owned(), error };
     for _ in 0..3 {
         let now = Instant::now();
         let before = Stat::read(path).map_err(failed)?;
         let Some((stat, mode)) = before.and_then(|stat| Some((stat, mode_of(&stat)?))) else { return Ok(None) };
-        let seen = |oid| Seen { stat, settled: stat.is_settled(now), mode, oid };
-        if let Some(oid) = trusted.as_ref().and_then(|trusted| trusted.oid(&stat, mode)) {
-            return Ok(Some(seen(oid)));
-        }
         let read = match mode {
             Mode::Link => object::blob_of_link(path).map(Some),
             Mode::File | Mode::Executable | Mode::Commit | Mode::Dir => object::blob_of_file(path, stat.size),
@@ -129,7 +110,7 @@ pub fn observe(path: &Path, trusted: Option<Trusted>) -> Result<Option<Seen>, Gi
             Err(e) => return Err(failed(e)),
         };
         if Stat::read(path).map_err(failed)? == before {
-            return Ok(Some(seen(oid)));
+            return Ok(Some(Seen { stat, settled: stat.is_settled(now), mode, oid }));
         }
     }
     Err(GitError::Unstable { path: path.to_owned() })

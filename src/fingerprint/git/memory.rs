@@ -22,10 +22,10 @@ use super::scope::{Filter, Reach, Scope};
 use super::snapshot::Snapshot;
 use super::walk::{Known, MustListAll, Walk};
 
-const FORMAT: Format = Format { magic: b"bc-git1\n", version: 1 };
+const FORMAT: Format = Format { magic: b"bc-git1\n", version: 2 };
 /// Files of memories that are kept, one or two to a scope.
 const KEPT: usize = 512;
-const PATCHES: Format = Format { magic: b"bc-gitp\n", version: 1 };
+const PATCHES: Format = Format { magic: b"bc-gitp\n", version: 2 };
 /// How often a working copy that changes while it is looked at is looked at again.
 const TRIES: usize = 5;
 
@@ -326,7 +326,7 @@ fn check_files(real: &Path, known: &mut Snapshot, doubtful: &[u32], moved: &mut 
     let found = look::in_chunks(doubtful.len(), |range, found: &mut Vec<_>| {
         for at in &doubtful[range] {
             let path = look::place(real, &known.path_of(&known.files[*at as usize]));
-            found.push((*at, look::observe(&path, None)));
+            found.push((*at, look::observe(&path)));
         }
     });
     for (at, seen) in found.into_iter().flatten() {

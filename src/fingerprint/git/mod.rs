@@ -23,14 +23,12 @@
 //! directory with its stat record. The next look is one `lstat` each ([`look`]), on two threads where there are many;
 //! git's own files are opened only when something moved. A file that moved is hashed; a directory that moved is
 //! listed; where its names are others, its part is made anew ([`walk`]), and trees of all that did not move are taken
-//! over. In the first look the index is believed: a fresh clone hashes nothing.
+//! over. The first look reads every file.
 //!
-//! **What is believed.** A record of ours by the rule of [`crate::base::stat`]; one of the index if the file looks
-//! as git has seen it and was settled when the index was written, which is stricter than git's own rule for racy
-//! entries; and if no attributes or settings that could have let git keep it in another form changed after it did.
+//! **What is believed.** A record of ours, by the rule of [`crate::base::stat`]. The index says which paths are tracked, and never
+//! what is in a file: its id may be of another form of it, by attributes that are no more.
 //!
-//! **Known limits.** A file that was checked out or added under filter attributes whose file was removed in a commit since, and
-//! that nobody has touched after, counts as git keeps it in a first look. Repositories with SHA-256 names are an error.
+//! **Known limits.** Repositories with SHA-256 names are an error.
 
 #[cfg(any(test, fuzzing))]
 pub mod any_bytes;

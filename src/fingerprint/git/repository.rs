@@ -64,14 +64,10 @@ pub struct WorkingCopy {
     repository: Repository,
 }
 
-/// What of the configuration has a say in which files count, and how git keeps them.
+/// What of the configuration has a say in which files count.
 pub struct Settings {
     /// `core.excludesFile`, where it is set.
     pub excludes: Option<PathBuf>,
-    /// `core.attributesFile`, where it is set.
-    pub attributes: Option<PathBuf>,
-    /// `core.autocrlf`: any file may be kept in another form.
-    pub converts: bool,
     /// Files that these were read from, and that could be there, as the configuration names them.
     pub includes: Vec<PathBuf>,
 }
@@ -127,8 +123,6 @@ impl WorkingCopy {
     pub fn settings(&self) -> Result<Settings, GitError> {
         let config = self.repository.config().and_then(|mut config| config.snapshot()).map_err(|e| self.failed(e))?;
         let path = |name| config.get_path(name).ok().filter(|path| !path.as_os_str().is_empty());
-        let converts =
-            config.get_str("core.autocrlf").is_ok_and(|value| !matches!(value, "false" | "no" | "off" | "0"));
         let mut includes = Vec::new();
         let mut entries = config.entries(Some("include(if)?\\.")).map_err(|e| self.failed(e))?;
         while let Some(Ok(entry)) = entries.next() {
@@ -136,12 +130,7 @@ impl WorkingCopy {
                 includes.push(PathBuf::from(OsStr::from_bytes(value.as_bytes())));
             }
         }
-        Ok(Settings {
-            excludes: path("core.excludesfile"),
-            attributes: path("core.attributesfile"),
-            converts,
-            includes,
-        })
+        Ok(Settings { excludes: path("core.excludesfile"), includes })
     }
 
     /// The index, also where only git itself can read it.

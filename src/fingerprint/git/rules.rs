@@ -1,11 +1,10 @@
-//! Which files git ignores, and which it may keep in another form than they lie there: the lines of `.gitignore`,
-//! `.gitattributes` and their kin, and who of them has the last word.
+//! Which files git ignores: the lines of `.gitignore` and its kin, and who of them has the last word.
 
 use std::rc::Rc;
 
 use gix_glob::wildmatch;
 
-/// One line: which paths it means.
+/// One line: which paths it matches.
 struct Glob {
     how: How,
     /// Means nothing but directories.
@@ -63,7 +62,7 @@ fn matches(pattern: &[u8], text: &[u8], mode: wildmatch::Mode) -> bool {
     gix_glob::wildmatch(pattern.into(), text.into(), mode)
 }
 
-/// The lines of one file of rules: each with whether it *means* (ignores, filters) what it matches.
+/// The lines of one file of rules: each with whether it ignores what it matches.
 pub struct Rules {
     lines: Vec<(Glob, bool)>,
     /// Length of the directory that the paths are relative to, within the working copy, with its slash.
@@ -86,31 +85,6 @@ impl Rules {
             }
         }
         Self { lines, base }
-    }
-
-    /// Of a file of attributes: lines that let git keep a file in another form. What takes attributes away again is
-    /// passed over: a file too many is read, no more.
-    pub fn filtering(text: &[u8], base: usize) -> Self {
-        let mut lines = Vec::new();
-        for line in text.split(|byte| *byte == b'\n') {
-            let line = line.trim_ascii();
-            if line.is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            let (pattern, attributes) = first_word(line);
-            if !attributes.split(u8::is_ascii_whitespace).any(is_filter) {
-                continue;
-            }
-            if !pattern.starts_with(b"[attr]") {
-                lines.push((Glob::new(&pattern), true));
-            }
-        }
-        Self { lines, base }
-    }
-
-    /// As if a file had one line that means everything.
-    pub fn everything(base: usize) -> Self {
-        Self { lines: vec![(Glob::new(b"*"), true)], base }
     }
 
     fn verdict(&self, path: &[u8], name: &[u8], is_dir: bool) -> Option<bool> {
@@ -137,41 +111,6 @@ fn trimmed(line: &[u8]) -> &[u8] {
     &line[..kept]
 }
 
-/// The pattern of a line of attributes, which may stand in quotes, and what follows it.
-fn first_word(line: &[u8]) -> (Vec<u8>, &[u8]) {
-    if let Some(quoted) = line.strip_prefix(b"\"") {
-        let mut word = Vec::new();
-        let mut at = 0;
-        while at < quoted.len() && quoted[at] != b'"' {
-            at += usize::from(quoted[at] == b'\\');
-            word.extend(quoted.get(at));
-            at += 1;
-        }
-        return (word, quoted.get(at + 1..).unwrap_or_default());
-    }
-    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-    (line[..end].to_vec(), &line[end..])
-}
-
-/// Attributes that leave the bytes as they are. Any other may be a name for several.
-const HARMLESS: [&[u8]; 10] = [
-    b"binary",
-    b"conflict-marker-size",
-    b"delta",
-    b"diff",
-    b"encoding",
-    b"export-ignore",
-    b"export-subst",
-    b"merge",
-    b"whitespace",
-    b"",
-];
-
-fn is_filter(word: &[u8]) -> bool {
-    let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
-    !HARMLESS.contains(&name) && !name.starts_with(b"-") && !name.starts_with(b"!") && !name.starts_with(b"linguist-")
-}
-
 /// Files of rules from a directory up to the root of its working copy, and those that are meant everywhere: the
 /// nearest has the first word.
 #[derive(Clone, Default)]
@@ -187,10 +126,6 @@ impl Chain {
         if rules.lines.is_empty() { self.clone() } else { Self(Some(Rc::new(Link { rules, above: self.clone() }))) }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// The nearest line that matches. `path` is relative to the working copy.
     pub fn means(&self, path: &[u8], is_dir: bool) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
@@ -198,23 +133,6 @@ impl Chain {
         while let Some(link) = next {
             if let Some(means) = link.rules.verdict(path, name, is_dir) {
                 return means;
-            }
-            next = &link.above.0;
-        }
-        false
-    }
-
-    /// Does any line match, or mean a directory above?
-    pub fn touches(&self, path: &[u8]) -> bool {
-        let mut next = &self.0;
-        while let Some(link) = next {
-            let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-            for end in ends.chain([path.len()]) {
-                let part = &path[..end];
-                let name = part.rsplit(|byte| *byte == b'/').next().unwrap_or(part);
-                if link.rules.verdict(part, name, end < path.len()).is_some() {
-                    return true;
-                }
             }
             next = &link.above.0;
         }
@@ -273,16 +191,5 @@ mod tests {
         assert!(ignores("a  \r\n", "a", false));
         assert!(ignores("a\\ \n", "a ", false) && !ignores("a\\ \n", "a", false));
         assert!(!ignores("# a\n#a\n", "#a", false) && ignores("\\#a\n", "#a", false) && ignores("\\!a\n", "!a", false));
-    }
-
-    #[test]
-    fn lines_that_may_filter_are_found_through_macros_and_quotes() {
-        let touches = |text: &str, path: &str| {
-            Chain::default().with(Rules::filtering(text.as_bytes(), 0)).touches(path.as_bytes())
-        };
-        assert!(touches("*.txt text\n", "a/b.txt") && !touches("*.txt diff -text\n", "a/b.txt"));
-        assert!(touches("[attr]mine filter=x\nbig/** mine\n", "big/a"));
-        assert!(touches("\"a b\" eol=crlf\n", "a b"));
-        assert!(touches("*.bin filter=lfs diff=lfs merge=lfs -text\n", "x.bin"));
     }
 }

@@ -72,18 +72,6 @@ pub struct Fact {
     pub index: Option<IndexOf>,
 }
 
-impl Fact {
-    /// When it last changed; the earliest time there is for what is not there.
-    pub fn changed(&self) -> i64 {
-        self.stat.map_or(i64::MIN, |stat| stat.ctime)
-    }
-
-    /// Of what is not there.
-    pub fn absent(path: Vec<u8>) -> Self {
-        Self { path, stat: None, settled: true, digest: Short::default(), index: None }
-    }
-}
-
 /// Whose index a fact is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IndexOf {

@@ -13,7 +13,7 @@ use crate::fingerprint::env::Outside;
 
 use super::ground::{self, Ground};
 use super::index::Children;
-use super::look::{self, Listed, Seen, Trusted};
+use super::look::{self, Listed, Seen};
 use super::object::{Mode, Oid};
 use super::repository::{GitError, WorkingCopy};
 use super::rules::{Chain, Rules};
@@ -43,14 +43,13 @@ impl Known<'_> {
     }
 }
 
+const IGNORE: &str = ".gitignore";
+
 /// The walk must begin anew, and list everything: rules came or went.
 pub struct MustListAll;
 
 /// Is told of working copies whose index only git can read.
 pub type Notes<'w> = &'w dyn Fn(&Path);
-
-/// Which ground, which entry of its index, and the moment from which that is believed.
-type InIndex = (usize, usize, i64);
 
 pub struct Walk<'w> {
     pub root: &'w Path,
@@ -62,8 +61,8 @@ pub struct Walk<'w> {
     pub out: Snapshot,
     /// Directories of `out` whose trees are known.
     planted: Vec<bool>,
-    /// Files of `out` that must be looked at: each with the place where an index can be believed.
-    pending: Vec<(usize, Option<InIndex>)>,
+    /// Files of `out` that must be looked at.
+    pending: Vec<usize>,
     must_list_all: bool,
     old_facts: HashSet<Vec<u8>>,
 }
@@ -98,14 +97,20 @@ struct Place {
     ground: usize,
     entries: Range<usize>,
     ignores: Chain,
-    filters: Chain,
-    /// As of [`Ground::since`], with the attributes of the directories above.
-    since: i64,
     is_ignored: bool,
     reach: Reach,
     old: Option<usize>,
     /// The commit, where the index has another repository here.
     commit: Option<Oid>,
+}
+
+impl Place {
+    /// What a file of rules in the directory itself says. Git does not follow a link to one.
+    fn add_rules(&mut self, fact: &Fact, text: &[u8]) {
+        if fact.stat.is_some_and(|stat| stat.kind == Kind::File) {
+            self.ignores = self.ignores.with(Rules::ignoring(text, self.inner.len()));
+        }
+    }
 }
 
 impl<'w> Walk<'w> {
@@ -151,8 +156,6 @@ impl<'w> Walk<'w> {
             path: Vec::new(),
             entries: self.grounds[ground].index.below(&inner),
             ignores: self.grounds[ground].ignores.clone(),
-            filters: self.grounds[ground].filters.clone(),
-            since: self.grounds[ground].since,
             inner: Vec::new(),
             ground,
             is_ignored: false,
@@ -197,12 +200,10 @@ impl<'w> Walk<'w> {
         let copy = self.grounds[place.ground].copy.root.clone();
         for end in inner.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at + 1) {
             let above = copy.join(OsStr::from_bytes(&place.inner));
-            for (name, is_ignore) in [(".gitignore", true), (".gitattributes", false)] {
-                let path = above.join(name);
-                let (fact, text) = ground::read(path.as_os_str().as_bytes(), &path)?;
-                self.add_rules(place, &fact, &text, is_ignore);
-                self.out.facts.extend(is_ignore.then_some(fact));
-            }
+            let path = above.join(IGNORE);
+            let (fact, text) = ground::read(path.as_os_str().as_bytes(), &path)?;
+            place.add_rules(&fact, &text);
+            self.out.facts.push(fact);
             place.inner = inner[..end].to_vec();
             if end < inner.len() {
                 // A repository that comes to be nearer than ours.
@@ -212,24 +213,6 @@ impl<'w> Walk<'w> {
             place.is_ignored = place.is_ignored || place.ignores.means(&inner[..end - 1], true);
         }
         Ok(())
-    }
-
-    /// What a file of rules in the directory itself says. Git does not follow a link to one.
-    fn add_rules(&mut self, place: &mut Place, fact: &Fact, text: &[u8], is_ignore: bool) {
-        let (ground, base) = (&self.grounds[place.ground], place.inner.len());
-        let is_file = fact.stat.is_some_and(|stat| stat.kind == Kind::File);
-        let is_tracked = || ground.index.tracks(&[&place.inner, &b".gitattributes"[..]].concat());
-        if !is_ignore {
-            place.since = place.since.max(fact.changed());
-        }
-        if is_ignore && is_file {
-            place.ignores = place.ignores.with(Rules::ignoring(text, base));
-        } else if is_file {
-            place.filters = place.filters.with(Rules::filtering(text, base));
-        } else if !is_ignore && (fact.stat.is_some() || is_tracked()) {
-            // Taken away from the working copy, they may still have made the files what they are.
-            place.filters = place.filters.with(Rules::everything(base));
-        }
     }
 
     /// Adds a directory and all below it. Paths may be deeper than a stack.
@@ -307,10 +290,10 @@ impl<'w> Walk<'w> {
             let named = |(listed, is): &(OsString, Kind)| listed == name && kind.is_none_or(|kind| *is == kind);
             listed.names.iter().any(named)
         };
-        let had_rules = self.old_facts.contains(&join(&place.path, b".gitignore"));
+        let had_rules = self.old_facts.contains(&join(&place.path, IGNORE.as_bytes()));
         let was_repository = self.known.snapshot.dirs[old].repository != Repository::No;
         let is_root = place.path.is_empty();
-        if has(".gitignore", Some(Kind::File)) != had_rules || !is_root && (was_repository || has(".git", None)) {
+        if has(IGNORE, Some(Kind::File)) != had_rules || !is_root && (was_repository || has(".git", None)) {
             self.must_list_all = true;
         }
     }
@@ -338,8 +321,6 @@ impl<'w> Walk<'w> {
                 ground,
                 entries: 0..inside.index.entries().len(),
                 ignores: inside.ignores.clone(),
-                filters: inside.filters.clone(),
-                since: inside.since,
                 is_ignored: false,
                 reach: place.reach,
                 old: place.old,
@@ -356,16 +337,12 @@ impl<'w> Walk<'w> {
 
     /// Reads the rules that lie in the directory itself.
     fn rules_in(&mut self, place: &mut Place, listed: Option<&Listed>) -> Result<(), GitError> {
-        for (name, is_ignore) in [(".gitignore", true), (".gitattributes", false)] {
-            let is_named = |listed: &Listed| listed.names.iter().any(|(listed, _)| listed == name);
-            let named = join(&place.path, name.as_bytes());
-            let (fact, text) = if listed.is_none_or(is_named) {
-                ground::read(&named, &look::place(self.root, &named))?
-            } else {
-                (Fact::absent(named), Vec::new())
-            };
-            self.add_rules(place, &fact, &text, is_ignore);
-            let is_new = is_ignore && listed.is_some() && fact.stat.is_some_and(|stat| stat.kind == Kind::File);
+        let is_named = |listed: &Listed| listed.names.iter().any(|(name, _)| name == IGNORE);
+        if listed.is_none_or(is_named) {
+            let named = join(&place.path, IGNORE.as_bytes());
+            let (fact, text) = ground::read(&named, &look::place(self.root, &named))?;
+            place.add_rules(&fact, &text);
+            let is_new = listed.is_some() && fact.stat.is_some_and(|stat| stat.kind == Kind::File);
             self.out.facts.extend(is_new.then_some(fact));
         }
         Ok(())
@@ -406,7 +383,9 @@ impl<'w> Walk<'w> {
         for (name, kind) in names.iter().filter(|(name, _)| name != ".git") {
             let name = name.as_bytes();
             match kind {
-                Kind::File | Kind::Symlink => self.file(place, at, name, tracked_file(&ground, &children, name)),
+                Kind::File | Kind::Symlink => {
+                    self.file(place, at, name, tracked_file(&ground, &children, name).is_some())
+                }
                 Kind::Dir => below.extend(self.below(place, name, &ground, &children)),
                 Kind::Other => {}
             }
@@ -415,28 +394,25 @@ impl<'w> Walk<'w> {
         Ok(below)
     }
 
-    fn file(&mut self, place: &Place, at: usize, name: &[u8], tracked: Option<usize>) {
+    fn file(&mut self, place: &Place, at: usize, name: &[u8], is_tracked: bool) {
         let path = join(&place.path, name);
         if place.reach == Reach::None || !self.filter.file(&path, place.reach) {
             return;
         }
         let inner = || [&place.inner, name].concat();
-        if tracked.is_none() && (place.is_ignored || place.ignores.means(&inner(), false)) {
+        if !is_tracked && (place.is_ignored || place.ignores.means(&inner(), false)) {
             return;
         }
         let old = place.old.and_then(|dir| self.known.snapshot.find_file(dir, name));
         let known = old.filter(|old| !self.known.gone.contains(&(*old as u32)));
         let interned = self.out.intern(name);
-        let (dir, is_tracked) = (at as u32, tracked.is_some());
+        let dir = at as u32;
         if let Some(known) = known {
             let seen = self.known.snapshot.files[known].clone();
             self.out.files.push(FileSeen { name: interned, dir, is_tracked, ..seen });
             return;
         }
-        let ground = &self.grounds[place.ground];
-        let is_raw = || !ground.converts && (place.filters.is_empty() || !place.filters.touches(&inner()));
-        let trusted = tracked.filter(|_| is_raw()).map(|entry| (place.ground, entry, place.since));
-        self.pending.push((self.out.files.len(), trusted));
+        self.pending.push(self.out.files.len());
         let stat = self.out.dirs[at].stat;
         self.out.files.push(FileSeen {
             name: interned,
@@ -471,8 +447,6 @@ impl<'w> Walk<'w> {
             ground: place.ground,
             entries,
             ignores: place.ignores.clone(),
-            filters: place.filters.clone(),
-            since: place.since,
             is_ignored,
             reach,
             commit,
@@ -509,8 +483,6 @@ impl<'w> Walk<'w> {
                 inner,
                 ground: place.ground,
                 ignores: place.ignores.clone(),
-                filters: place.filters.clone(),
-                since: place.since,
                 is_ignored: seen.is_ignored,
                 old: Some(child),
                 commit: None,
@@ -521,14 +493,11 @@ impl<'w> Walk<'w> {
 
     /// Looks at the files that are not known.
     fn look(&mut self) -> Result<(), GitError> {
-        let (out, root, grounds) = (&self.out, self.root, &self.grounds);
-        let indexes: Vec<_> = grounds.iter().map(|ground| &ground.index).collect();
-        let pending = &self.pending;
+        let (out, root, pending) = (&self.out, self.root, &self.pending);
         let found = look::in_chunks(pending.len(), |range, found: &mut Vec<(usize, Result<Seen, GitError>)>| {
-            for (at, trusted) in &pending[range] {
+            for at in &pending[range] {
                 let path = look::place(root, &out.path_of(&out.files[*at]));
-                let trusted = trusted.map(|(ground, entry, since)| Trusted { index: indexes[ground], entry, since });
-                let seen = look::observe(&path, trusted);
+                let seen = look::observe(&path);
                 found.push((*at, seen.and_then(|seen| seen.ok_or(GitError::Unstable { path }))));
             }
         });
