@@ -33,12 +33,12 @@ impl Play {
             .filter_map(|line| {
                 let mut words = line.split_whitespace();
                 let verdict = words.next()?;
-                Some((words.next()?.strip_suffix("@host")?, verdict))
+                Some((words.next()?, verdict))
             })
             .collect();
+        let id = |step: &Step| self.trees[at].manifest.tasks[step.task].id();
         for step in &steps {
-            let word =
-                *said.get(step.name.as_str()).ok_or_else(|| format!("plan is silent about {}:\n{out}", step.name))?;
+            let word = *said.get(&*id(step)).ok_or_else(|| format!("plan is silent about {}:\n{out}", step.name))?;
             let fits = match word {
                 "fresh" => step.allowed.contains(&Verdict::Fresh),
                 "cached" => step.allowed.contains(&Verdict::Restored),
@@ -46,7 +46,7 @@ impl Play {
                 "unknown" => {
                     let tasks = &self.trees[at].manifest.tasks;
                     let needs = self.trees[at].manifest.needs(step.task);
-                    needs.iter().any(|need| said.get(tasks[*need].name.as_str()) != Some(&"fresh"))
+                    needs.iter().any(|need| said.get(&*tasks[*need].id()) != Some(&"fresh"))
                 }
                 _ => false,
             };
@@ -56,24 +56,24 @@ impl Play {
         }
         match random.one(&steps) {
             // What another request has planned may be forced there.
-            Some(step) if !request.force_all && random.chance(30) => self.why(at, &step.name, said[step.name.as_str()]),
+            Some(step) if !request.force_all && random.chance(30) => self.why(at, &id(step), said[&*id(step)]),
             _ => Ok(()),
         }
     }
 
     /// `why` says the same as `plan`.
-    fn why(&self, at: usize, name: &str, planned: &str) -> Result<(), Lie> {
-        let (code, out, err) = self.rig.ask(&self.trees[at], &self.common, &format!("why {name}"));
+    fn why(&self, at: usize, id: &str, planned: &str) -> Result<(), Lie> {
+        let (code, out, err) = self.rig.ask(&self.trees[at], &self.common, &format!("why {id}"));
         let headline = match planned {
             "fresh" => "is fresh",
             "cached" => "would be restored now",
             "stale" => "would run now",
             _ => "can't be judged yet",
         };
-        if code == Some(0) && out.starts_with(&format!("{name}@host {headline}")) {
+        if code == Some(0) && out.starts_with(&format!("{id} {headline}")) {
             return Ok(());
         }
-        Err(format!("{name} is {planned} to plan, and why says: {out}{err}"))
+        Err(format!("{id} is {planned} to plan, and why says: {out}{err}"))
     }
 
     /// `path` says where the output of a fresh step is, and runs nothing.

@@ -133,7 +133,8 @@ impl Play {
             1..5 => {
                 let names: Vec<String> = tree.records.keys().cloned().collect();
                 let name = random.one(&names)?.clone();
-                let path = disk.at(&format!(".bcache/records/{name}@host"));
+                let task = tree.manifest.tasks.iter().find(|task| task.name == name)?;
+                let path = disk.at(&format!(".bcache/records/{}", task.id()));
                 if random.chance(50) {
                     fs::remove_file(&path).ok()?;
                 } else {

@@ -8,7 +8,7 @@ use crate::play::Play;
 use crate::random::Random;
 use crate::step::{Out, POISON};
 use crate::tree::{Node, is_at_or_below};
-use crate::world::{Need, PASSED, TOOLS};
+use crate::world::{Need, PASSED, TOOLS, TRIPLES};
 
 /// What a file's stamp is after an edit.
 #[derive(Clone, Copy, Debug)]
@@ -343,7 +343,7 @@ impl Play {
         let manifest = &mut self.trees[at].manifest;
         let task = &mut manifest.tasks[ix];
         let fixed = task.fixed;
-        let said = match random.below(16) {
+        let said = match random.below(17) {
             0 => {
                 task.desc = format!("described {}", random.below(100));
                 "another description"
@@ -396,6 +396,15 @@ impl Play {
             14 | 15 if !fixed => {
                 task.hides ^= true;
                 "declares its last output, or not"
+            }
+            16 => {
+                let target = &mut manifest.targets[random.below(2)];
+                if random.chance(50) {
+                    target.triple = TRIPLES[random.below(TRIPLES.len())];
+                } else {
+                    target.value = format!("value {}", random.below(3));
+                }
+                "another target"
             }
             13 if self.kind.views && random.chance(30) => {
                 manifest.relocatable ^= true;

@@ -167,12 +167,13 @@ impl Common {
     ) -> Step {
         let (manifest, task) = (&tree.manifest, &tree.manifest.tasks[ix]);
         let words = manifest.words(ix, PREFIX);
+        let env = manifest.env(ix);
         let visible = layers(manifest, ix, before);
         let around = Around {
             look: ideal,
             prefix: &visible,
             place: &tree.path,
-            env: &|name| task.env.get(name).or_else(|| self.env.get(name)).cloned(),
+            env: &|name| env.get(name).or_else(|| self.env.get(name)).cloned(),
             tool: &|name| self.tool(name).cloned().unwrap_or_default(),
         };
         let seen = look_around(&words, &around);
@@ -267,7 +268,8 @@ impl Common {
     fn lines(&self, tree: &Worktree, ix: usize, words: &[Word], before: &BTreeMap<usize, Step>) -> Vec<String> {
         let (manifest, task) = (&tree.manifest, &tree.manifest.tasks[ix]);
         let mut lines = vec![format!("command {} {} {words:?}", task.shell, task.name)];
-        lines.extend(task.env.iter().map(|(name, value)| format!("env {name}={value}")));
+        lines.extend(manifest.env(ix).iter().map(|(name, value)| format!("env {name}={value}")));
+        lines.extend(manifest.target(ix).map(|target| format!("triple {}", target.triple)));
         lines.extend(task.pass.iter().map(|name| format!("env {name} is {:?}", self.env.get(name))));
         lines.extend(task.tools.iter().map(|name| format!("tool {name} {:?}", self.tool(name))));
         lines.extend(manifest.depfile(ix).map(|path| format!("depfile {path}")));
@@ -277,7 +279,7 @@ impl Common {
         }
         lines.push(format!("outputs {:?} {}", manifest.declared(ix), task.sysroot));
         let needs = manifest.needs(ix);
-        let of = |need: usize| (&before[&need].name, hash(&before[&need].made));
+        let of = |need: usize| (manifest.tasks[need].id(), hash(&before[&need].made));
         lines.extend(needs.iter().map(|need| format!("need {:?}", of(*need))));
         if manifest.has_view(ix) {
             let others = manifest.all_needs(ix).into_iter().filter(|need| !needs.contains(need));

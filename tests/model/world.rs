@@ -14,6 +14,19 @@ pub const PASSED: [&str; 2] = ["MODEL_A", "MODEL_B"];
 pub const TOOLS: [&str; 2] = ["toola", "toolb"];
 /// Where the shared prefix lies in a worktree.
 pub const PREFIX: &str = "prefix";
+/// Targets that are declared.
+const TARGETS: [&str; 2] = ["one", "two"];
+/// Each step at one of them has this variable, where its task does not say otherwise.
+const OF_TARGET: &str = "V0";
+
+/// What a manifest says of a target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    pub triple: &'static str,
+    pub value: String,
+}
+
+pub const TRIPLES: [&str; 3] = ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-musl", "x86_64-pc-windows-gnu"];
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Task {
@@ -41,9 +54,16 @@ pub struct Task {
     pub is_removed: bool,
     /// Its last output is not declared, where it has others.
     pub hides: bool,
+    /// Where not the host's: which one of the manifest's.
+    pub target: Option<usize>,
 }
 
 impl Task {
+    /// The name of its step.
+    pub fn id(&self) -> String {
+        format!("{}@{}", self.name, self.target.map_or("host", |target| TARGETS[target]))
+    }
+
     /// What it makes and declares.
     pub fn declared_outs(&self) -> &[Out] {
         let is_output = |out: &Out| !matches!(out, Out::Install | Out::Depfile(_));
@@ -71,6 +91,7 @@ pub struct Manifest {
     pub relocatable: bool,
     /// Do installed packages count?
     pub host: bool,
+    pub targets: [Target; TARGETS.len()],
 }
 
 impl Manifest {
@@ -110,6 +131,17 @@ impl Manifest {
         self.tasks[ix].sysroot || self.all_needs(ix).iter().any(|need| self.tasks[*need].sysroot)
     }
 
+    /// The target that it is at, unless that is the host.
+    pub fn target(&self, ix: usize) -> Option<&Target> {
+        self.tasks[ix].target.map(|target| &self.targets[target])
+    }
+
+    /// What it and its target say of variables.
+    pub fn env(&self, ix: usize) -> BTreeMap<String, String> {
+        let of_target = self.target(ix).map(|target| (OF_TARGET.to_owned(), target.value.clone()));
+        of_target.into_iter().chain(self.tasks[ix].env.clone()).collect()
+    }
+
     /// What it declares: its own inputs, then outputs of others that it reads.
     pub fn inputs(&self, ix: usize) -> Vec<Word> {
         let task = &self.tasks[ix];
@@ -135,7 +167,7 @@ impl Manifest {
         let mut words = vec![Word::Say(task.say.clone())];
         if !task.fixed {
             words.extend(self.inputs(ix));
-            words.extend(task.env.keys().chain(&task.pass).cloned().map(Word::Env));
+            words.extend(self.env(ix).into_keys().chain(task.pass.iter().cloned()).map(Word::Env));
             words.extend(task.tools.iter().cloned().map(Word::Tool));
             words.extend(task.follow.iter().cloned().map(Word::Follow));
             // Without a sysroot of its own it has no name for a prefix that is elsewhere.
@@ -177,10 +209,14 @@ impl Manifest {
         if self.tasks.iter().any(|task| task.sysroot) {
             write!(text, "\n[sysroots.main]\npath = \"{PREFIX}\"\nrelocatable = {}\n", self.relocatable).unwrap();
         }
+        for (name, Target { triple, value }) in TARGETS.iter().zip(&self.targets) {
+            let env = format!("{{ {OF_TARGET} = {} }}", quoted(value));
+            write!(text, "\n[targets.{name}]\ntriple = {}\nenv = {env}\n", quoted(triple)).unwrap();
+        }
         for ix in self.order.iter().copied().filter(|ix| !self.tasks[*ix].is_removed) {
             self.write_task(ix, world, &mut text);
         }
-        let names: Vec<String> = self.present().map(|ix| quoted(&self.tasks[ix].name)).collect();
+        let names: Vec<String> = self.present().map(|ix| quoted(&self.tasks[ix].id())).collect();
         write!(text, "\n[tasks.all]\nneeds = [{}]\n", names.join(", ")).unwrap();
         text
     }
@@ -206,8 +242,11 @@ impl Manifest {
         if !self.host {
             text.push_str("host = false\n");
         }
+        if let Some(target) = task.target {
+            writeln!(text, "targets = [{}]", quoted(TARGETS[target])).unwrap();
+        }
         let needs = task.needs.iter().filter(|need| need.is_declared && !self.tasks[need.task].is_removed);
-        let needs: Vec<String> = needs.map(|need| quoted(&self.tasks[need.task].name)).collect();
+        let needs: Vec<String> = needs.map(|need| quoted(&self.tasks[need.task].id())).collect();
         let inputs: Vec<String> = if task.fixed { Vec::new() } else { self.inputs(ix).iter().map(input).collect() };
         let list = |of: &[String]| of.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
         writeln!(text, "needs = [{}]\ninputs = [{}]", needs.join(", "), inputs.join(", ")).unwrap();
@@ -302,6 +341,7 @@ impl Manifest {
             order: (0..kind.tasks).collect(),
             relocatable: random.chance(40),
             host: kind.host,
+            targets: [0, 1].map(|n| Target { triple: TRIPLES[n], value: "of a target".to_owned() }),
         };
         for ix in 0..kind.tasks {
             let task = draw_task(ix, &manifest.tasks, kind, random);
@@ -331,14 +371,19 @@ fn draw_task(ix: usize, earlier: &[Task], kind: &Kind, random: &mut Random) -> T
         style: random.below(4),
         is_removed: false,
         hides: false,
+        target: None,
         name,
     };
     draw_outs(&mut task, random);
+    // One prefix is for one target.
+    if !kind.views && random.chance(20) {
+        task.target = Some(random.below(TARGETS.len()));
+    }
     if random.chance(25) {
         task.follow = Some(format!("inc/{}.h", task.name));
         task.outs.push(Out::Depfile(format!("out/{}.d", task.name)));
     } else if random.chance(10) && !task.sysroot {
-        (task.fixed, task.shell) = (true, false);
+        (task.fixed, task.shell, task.target) = (true, false, None);
         task.needs.clear();
         task.inputs.clear();
         task.tools.clear();
