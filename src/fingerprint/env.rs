@@ -19,8 +19,38 @@ const SOURCE_DATE_EPOCH: &str = "315532800";
 pub const SYSTEM_PATH: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 
 /// Passed to every step and never in the key: how the network is reached.
-const PLUMBING: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
-const PLUMBING_PREFIXES: &[&str] = &["PIP_", "CARGO_HTTP_"];
+const PLUMBING: &[&str] = &[
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    // Of pip's those that say whence, how long and how loud. What `PIP_CONSTRAINT` or `PIP_NO_BINARY` says is another result.
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_NO_INDEX",
+    "PIP_TRUSTED_HOST",
+    "PIP_PROXY",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_KEYRING_PROVIDER",
+    "PIP_TIMEOUT",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_RETRIES",
+    "PIP_CACHE_DIR",
+    "PIP_NO_CACHE_DIR",
+    "PIP_NO_INPUT",
+    "PIP_DISABLE_PIP_VERSION_CHECK",
+    "PIP_BREAK_SYSTEM_PACKAGES",
+    "PIP_ROOT_USER_ACTION",
+    "PIP_PROGRESS_BAR",
+    "PIP_NO_COLOR",
+    "PIP_QUIET",
+    "PIP_VERBOSE",
+];
+const PLUMBING_PREFIXES: &[&str] = &["CARGO_HTTP_"];
+/// Before `_proxy`, in either case.
+const PROXIES: &[&str] = &["http", "https", "ftp", "all", "no", "rsync", "socks", "npm_config", "npm_config_https"];
 
 /// What cargo and its tools are told by, passed to what cargo builds and part of its key.
 const CARGO: &[&str] = &[
@@ -224,7 +254,7 @@ fn join(dirs: impl Iterator<Item = PathBuf>) -> OsString {
 pub fn is_plumbing(name: &str) -> bool {
     PLUMBING.contains(&name)
         || PLUMBING_PREFIXES.iter().any(|p| name.starts_with(p))
-        || name.to_ascii_lowercase().ends_with("_proxy")
+        || name.to_ascii_lowercase().strip_suffix("_proxy").is_some_and(|of| PROXIES.contains(&of))
 }
 
 /// Declared variables as parts of the key; `mark` replaces the workspace's path.

@@ -15,7 +15,7 @@ use crate::tree::{Disk, Look, Node, Noticed, Tree, glob, see};
 /// Content that makes a step fail.
 pub const POISON: &str = "FAIL";
 /// Says which build a step is of. Variables that begin so are passed to every step, and are in no key.
-pub const BUILD: &str = "PIP_MODEL_BUILD";
+pub const BUILD: &str = "CARGO_HTTP_MODEL_BUILD";
 /// Bytes of a large output: more than what results hold themselves.
 const LARGE: usize = 80 << 10;
 

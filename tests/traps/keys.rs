@@ -233,8 +233,27 @@ const NOISE: &[(&str, [&str; 2])] = &[
     ("SSH_AUTH_SOCK", ["/tmp/one", "/tmp/two"]),
     ("XDG_RUNTIME_DIR", ["/run/one", "/run/two"]),
     ("https_proxy", ["", "http://proxy:3128"]),
+    ("PIP_INDEX_URL", ["", "http://index"]),
     ("BCACHE_JOBS", ["1", "3"]),
 ];
+
+/// What is passed and in no key must not choose what is made.
+#[test]
+fn a_variable_that_only_sounds_like_the_network_is_not_passed() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks(
+        "
+[tasks.t]
+outputs = ['out']
+run = 'echo ${PIP_NO_BINARY-unset} ${PIP_CONSTRAINT-unset} ${USE_PROXY-unset} ${no_proxy-unset} ${PIP_INDEX_URL-unset} > out'
+",
+    );
+    for name in ["PIP_NO_BINARY", "PIP_CONSTRAINT", "USE_PROXY", "no_proxy", "PIP_INDEX_URL"] {
+        sandbox.env(name, "set");
+    }
+    sandbox.run("build t").success();
+    assert_eq!(sandbox.read("out"), "unset unset unset set set\n");
+}
 
 /// mozilla/sccache#193: `CARGO_MAKEFLAGS` was in the key, with the numbers of descriptors in it: nothing hit any more.
 /// mozilla/sccache#1828, mozilla/sccache#2494: nor where a job puts the time of its start into a variable.
