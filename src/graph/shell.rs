@@ -25,11 +25,42 @@ const BUILTINS: &[&str] = &[
     "set", "shift", "source", "test", "times", "trap", "true", "type", "ulimit", "umask", "unalias", "unset", "wait",
 ];
 
-/// Commands whose first operand is a command too.
-const WRAPPERS: &[&str] = &["command", "env", "exec", "nice", "nohup", "time", "xargs"];
+/// Commands that start the one in their operands: with the flags that take a word of their own, and how many operands come
+/// before it.
+const WRAPPERS: &[(&str, &[&str], usize)] = &[
+    ("ccache", &[], 0),
+    ("chrt", &["-T", "-P", "-D"], 1),
+    ("command", &[], 0),
+    ("distcc", &[], 0),
+    ("doas", &["-u", "-C"], 0),
+    ("eatmydata", &[], 0),
+    ("env", &["-u", "-C"], 0),
+    ("exec", &["-a"], 0),
+    ("fakeroot", &["-l", "-s", "-i", "-b"], 0),
+    ("flock", &["-w", "-E"], 1),
+    ("icecc", &[], 0),
+    ("ionice", &["-c", "-n"], 0),
+    ("nice", &["-n"], 0),
+    ("nohup", &[], 0),
+    ("sccache", &[], 0),
+    ("setarch", &[], 1),
+    ("setsid", &[], 0),
+    ("stdbuf", &["-i", "-o", "-e"], 0),
+    ("strace", &["-o", "-e", "-s", "-u", "-E"], 0),
+    ("sudo", &["-u", "-g", "-h", "-p", "-C", "-D", "-T"], 0),
+    ("taskset", &[], 1),
+    ("time", &["-f", "-o"], 0),
+    ("timeout", &["-k", "-s"], 1),
+    ("unshare", &[], 0),
+    ("xargs", &["-n", "-P", "-I", "-L", "-d", "-a", "-s", "-E"], 0),
+    ("xvfb-run", &["-n", "-s", "-f", "-e", "-p", "-w"], 0),
+];
 
 /// Programs that take a script as their first operand.
 const INTERPRETERS: &[&str] = &["bash", "dash", "node", "perl", "python", "python3", "ruby", "sh", "zsh"];
+
+/// After these `find` has a command.
+const FIND_STARTS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
 
 /// Nobody writes more substitutions one in another.
 const MAX_DEPTH: usize = 50;
@@ -47,11 +78,18 @@ pub fn programs(words: &[Option<String>]) -> Vec<&str> {
         if !BUILTINS.contains(&name) {
             found.push(name);
         }
-        let operand = operands.iter().position(|w| w.as_deref().is_none_or(|w| !w.starts_with('-')));
-        if WRAPPERS.contains(&name) {
-            rest = operand.map_or(&[], |at| &operands[at..]);
+        let last = name.rsplit('/').next().unwrap_or(name);
+        if let Some((_, flags, before)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == last) {
+            rest = wrapped(operands, flags, *before);
             continue;
         }
+        if last == "find" {
+            let starts = |word: &Option<String>| word.as_deref().is_some_and(|word| FIND_STARTS.contains(&word));
+            for at in operands.iter().enumerate().filter(|(_, word)| starts(word)).map(|(at, _)| at + 1) {
+                found.extend(programs(&operands[at..]));
+            }
+        }
+        let operand = operands.iter().position(|w| w.as_deref().is_none_or(|w| !w.starts_with('-')));
         if INTERPRETERS.contains(&name) || name == "." || name == "source" {
             let inline = operands.iter().flatten().take_while(|w| w.starts_with('-')).any(|w| is_inline_flag(name, w));
             if let (false, Some(Some(script))) = (inline, operand.map(|at| &operands[at])) {
@@ -61,6 +99,23 @@ pub fn programs(words: &[Option<String>]) -> Vec<&str> {
         break;
     }
     found
+}
+
+/// What follows the flags and the first operands of a wrapper.
+fn wrapped<'w>(operands: &'w [Option<String>], flags: &[&str], before: usize) -> &'w [Option<String>] {
+    let (mut rest, mut before) = (operands, before);
+    while let Some((word, others)) = rest.split_first() {
+        rest = match word.as_deref() {
+            Some(flag) if flags.contains(&flag) => others.get(1..).unwrap_or_default(),
+            Some(flag) if flag.starts_with('-') => others,
+            _ if before > 0 => {
+                before -= 1;
+                others
+            }
+            _ => return rest,
+        };
+    }
+    rest
 }
 
 /// The text in `sh -c TEXT`, where an argv command is that.
@@ -484,6 +539,13 @@ mod tests {
     fn wrappers_and_interpreters_lead_to_what_they_start() {
         assert_eq!(found("env A=1 nice -n5 make"), ["env", "nice", "make"]);
         assert_eq!(found("env A=1 make"), ["env", "make"]);
+        assert_eq!(found("env -u B -i A=1 make"), ["env", "make"]);
+        assert_eq!(found("nice -n 5 timeout -k 1m 60 make -j2"), ["nice", "timeout", "make"]);
+        assert_eq!(found("/usr/bin/timeout 60 ccache gcc -c a.c"), ["/usr/bin/timeout", "ccache", "gcc"]);
+        assert_eq!(found("ls | xargs -n 1 -P 2 install -m 644"), ["ls", "xargs", "install"]);
+        assert_eq!(found("flock lock stdbuf -o L sh a.sh"), ["flock", "stdbuf", "sh", "a.sh"]);
+        assert_eq!(found("find . -name '*.c' -exec indent {} \\; -exec ls {} +"), ["find", "indent", "ls"]);
+        assert_eq!(found("sudo"), ["sudo"]);
         assert_eq!(found("python3 gen.py x"), ["python3", "gen.py"]);
         assert_eq!(found("python3 -c 'import x' y"), ["python3"]);
         assert_eq!(found("sh -eu build.sh"), ["sh", "build.sh"]);
