@@ -16,6 +16,8 @@ use crate::tree::{Disk, Look, Node, Noticed, Tree, glob, see};
 pub const POISON: &str = "FAIL";
 /// Says which build a step is of. Variables that begin so are passed to every step, and are in no key.
 pub const BUILD: &str = "CARGO_HTTP_MODEL_BUILD";
+/// Bytes of a report that are shown: steps that read many outputs of others would make more and more.
+const LONG: usize = 32 << 10;
 /// Bytes of a large output: more than what results hold themselves.
 const LARGE: usize = 80 << 10;
 
@@ -166,7 +168,11 @@ pub fn look_around(words: &[Word], around: &Around) -> Seen {
         seen.poisoned |= what.contains(POISON);
         writeln!(said, "{path} {what}").expect("a string takes all");
     }
-    seen.report = if words.contains(&Word::Brief) { briefly(&said) } else { said };
+    seen.report = match words.contains(&Word::Brief) {
+        true => briefly(&said),
+        false if said.len() > LONG => format!("{} bytes, {:x}\n", said.len(), hash(&said)),
+        false => said,
+    };
     seen
 }
 
