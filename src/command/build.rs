@@ -25,6 +25,7 @@ use crate::execute::view::hiding;
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
+use crate::fingerprint::looker::Looker;
 use crate::fingerprint::proof::{self, Answer};
 use crate::graph::{Class, Step};
 use crate::manifest::model::HostChoice;
@@ -417,18 +418,21 @@ fn facts(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
         }
     }
     outputs.extend(installed(opened)?);
-    // What this build made looks different after it; of anything else, steps have seen two states.
-    let made: HashSet<&Path> = outputs.iter().map(|(path, _)| path.as_path()).collect();
-    let steps = || opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
-    let is_made = |path: &Path| {
-        made.contains(path) || steps().any(|step| step.outputs.iter().any(|output| output.pattern.covers(path)))
-    };
-    if opened.files.wavered().iter().any(|path| !is_made(path)) {
+    if opened.files.wavered().iter().any(|(path, before)| !is_seen_after(opened, path, *before)) {
         return None;
     }
     let mut all = opened.files.account();
     all.extend(outputs);
     proof::united(all)
+}
+
+/// Of a path that changed: did nobody judge by what it was before but the step that makes it? Who needs that step looked after
+/// it; who does not has seen another state than the proof would hold.
+fn is_seen_after(opened: &Opened, path: &Path, before: Looker) -> bool {
+    match before {
+        Looker::Step(ix) => opened.graph.step(ix).outputs.iter().any(|output| output.pattern.covers(path)),
+        Looker::Many => false,
+    }
 }
 
 /// What lies in the prefixes, the directories that it is reached through, and the files that several steps wrote.
