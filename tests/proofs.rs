@@ -2,6 +2,8 @@
 
 mod sandbox;
 
+use std::process::{Command, Stdio};
+
 use sandbox::Sandbox;
 
 const ALL_FRESH: &str = "2 fresh, 0 restored, 0 ran";
@@ -142,4 +144,37 @@ run = 'cat o/*.o dl/x > last'
         assert_eq!(proofs(&sandbox), 1, "{text}");
         sandbox.run("build last").counts("5 fresh, 0 restored, 0 ran").success();
     }
+}
+
+#[test]
+fn what_was_made_without_namespaces_is_proven_only_where_there_are_still_none() {
+    const WITHOUT: &str = "echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$@\"";
+    let can =
+        |args: &[&str]| Command::new("unshare").args(args).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !rustix::process::geteuid().is_root()
+        || !can(&["-m", "true"])
+        || !can(&["-rUm", "sh", "-c", WITHOUT, "sh", "true"])
+    {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox
+        .file("in", "1")
+        .tasks("[sysroots.s]\npath = 'p'\n[tasks.t]\nsysroot = 's'\ninputs = ['in']\nrun = 'cp in p/x'\n");
+    let without = || {
+        let inner = sandbox.command("build t");
+        let mut outer = Command::new("unshare");
+        outer.args(["-rUm", "sh", "-c", WITHOUT, "sh"]).arg(inner.get_program()).args(inner.get_args()).env_clear();
+        outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(sandbox.work());
+        let output = outer.output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(without().contains("0 fresh, 0 restored, 1 ran"));
+    for _ in 0..2 {
+        assert!(without().contains("1 fresh, 0 restored, 0 ran"));
+    }
+    sandbox.run("build t").counts("0 fresh, 0 restored, 1 ran").success();
+    sandbox.run("build t").counts("1 fresh, 0 restored, 0 ran").success();
+    // What was made with them is as good here.
+    assert!(without().contains("1 fresh, 0 restored, 0 ran"));
 }

@@ -22,6 +22,7 @@ use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
 use crate::execute::view::hiding;
+use crate::execute::view::probe::{Availability, Views};
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
@@ -88,7 +89,12 @@ impl Context {
     pub(super) fn proven(&self, request: Option<&ProofOf>) -> Option<Answer> {
         // What a killed build left may write at any moment.
         let request = request.filter(|request| !has_killed_build(&request.root))?;
-        proof::check(&request.proof, &self.outside)
+        let answer = proof::check(&request.proof, &self.outside)?;
+        if answer.without_namespaces {
+            let views = Views::new(self.wanted_views().ok()?, request.root.join(".bcache/work"));
+            return views.is_exclusive().then_some(answer);
+        }
+        Some(answer)
     }
 
     /// What was proven before is said again.
@@ -362,7 +368,8 @@ impl Context {
         let (Some(paths), Some(git)) = (facts(opened), opened.bench.git.account()) else { return };
         let fresh = judged.filter(|class| *class != Class::Group).count();
         let (label, outputs) = (label(opened), outputs_of(opened));
-        let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs };
+        let without_namespaces = matches!(opened.views.found(), Some(Availability::Not(_)));
+        let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs, without_namespaces };
         // A convenience for the next run: without it, it thinks again.
         let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths, &git);
     }

@@ -23,7 +23,7 @@ use super::env::Outside;
 use super::files::{Observation, still_holds};
 use super::git;
 
-pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 2 };
+pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 3 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.
@@ -39,6 +39,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What `path` can be asked for, where one step was named.
     pub outputs: Vec<OsString>,
+    /// It holds only where there are still no namespaces, which no fact can tell.
+    pub without_namespaces: bool,
 }
 
 #[derive(Serialize)]
