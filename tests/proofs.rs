@@ -178,3 +178,23 @@ fn what_was_made_without_namespaces_is_proven_only_where_there_are_still_none() 
     // What was made with them is as good here.
     assert!(without().contains("1 fresh, 0 restored, 0 ran"));
 }
+
+#[test]
+fn what_somebody_puts_where_an_optional_output_was_not_made_is_seen() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.t]
+inputs = ['in']
+outputs = ['out', { path = 'map', optional = true }, { path = 'gen/', optional = true }]
+run = 'rmdir gen; cp in out'
+";
+    sandbox.tasks(tasks).file("in", "1");
+    let fresh = "1 fresh, 0 restored, 0 ran";
+    for stray in ["map", "gen/f"] {
+        sandbox.run("build t").success();
+        sandbox.run("build t").counts(fresh).success();
+        sandbox.file(stray, "foreign").run("build t").counts("0 fresh, 1 restored, 0 ran").success();
+        assert!(!sandbox.exists(stray), "{stray}");
+        sandbox.run("build t").counts(fresh).success();
+    }
+}
