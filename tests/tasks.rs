@@ -352,6 +352,26 @@ fn an_output_with_a_checksum_is_made_once_whatever_else_changes() {
 }
 
 #[test]
+fn an_output_with_a_checksum_is_as_executable_as_it_was_made() {
+    let sandbox = Sandbox::new();
+    let reader = "[tasks.reader]\ninputs = ['dl/x']\noutputs = ['out']\nrun = 'if test -x dl/x; then echo program; else echo text; fi > out'\n";
+    sandbox.tasks(&format!("{}{reader}", FETCH.replace("> dl/x'", "> dl/x; chmod 755 dl/x'")));
+    for _ in 0..2 {
+        sandbox.run("build reader").success();
+    }
+    for mode in [0o600, 0o644] {
+        sandbox.chmod("dl/x", mode).run("build reader").counts("1 fresh, 1 restored, 0 ran").success();
+        assert_eq!(sandbox.read("out"), "program\n");
+        sandbox.run("build reader").counts("2 fresh, 0 restored, 0 ran").success();
+    }
+    assert_eq!(sandbox.tree("dl"), ["/ 755", "x 755 foo"]);
+    // Who made it is not known any more: it is as it lies there.
+    sandbox.chmod("dl/x", 0o644).remove(".bcache").run("build reader").success();
+    assert_eq!(sandbox.read("out"), "text\n");
+    sandbox.ran_times("fetch", 1);
+}
+
+#[test]
 fn an_output_with_a_checksum_that_is_there_already_needs_no_run() {
     let sandbox = Sandbox::new();
     sandbox.tasks(FETCH).file("dl/x", "foo").run("build fetch").counts("1 fresh, 0 restored, 0 ran").success();

@@ -22,9 +22,11 @@ use crate::execute::explain;
 use crate::execute::jobserver::Jobserver;
 use crate::execute::ownership::strays;
 use crate::execute::view::hiding;
+use crate::execute::view::probe::{Availability, Views};
 use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
+use crate::fingerprint::looker::Looker;
 use crate::fingerprint::proof::{self, Answer};
 use crate::graph::{Class, Step};
 use crate::manifest::model::HostChoice;
@@ -87,7 +89,12 @@ impl Context {
     pub(super) fn proven(&self, request: Option<&ProofOf>) -> Option<Answer> {
         // What a killed build left may write at any moment.
         let request = request.filter(|request| !has_killed_build(&request.root))?;
-        proof::check(&request.proof, &self.outside)
+        let answer = proof::check(&request.proof, &self.outside)?;
+        if answer.without_namespaces {
+            let views = Views::new(self.wanted_views().ok()?, request.root.join(".bcache/work"));
+            return views.is_exclusive().then_some(answer);
+        }
+        Some(answer)
     }
 
     /// What was proven before is said again.
@@ -361,7 +368,8 @@ impl Context {
         let (Some(paths), Some(git)) = (facts(opened), opened.bench.git.account()) else { return };
         let fresh = judged.filter(|class| *class != Class::Group).count();
         let (label, outputs) = (label(opened), outputs_of(opened));
-        let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs };
+        let without_namespaces = matches!(opened.views.found(), Some(Availability::Not(_)));
+        let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs, without_namespaces };
         // A convenience for the next run: without it, it thinks again.
         let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths, &git);
     }
@@ -417,18 +425,23 @@ fn facts(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
         }
     }
     outputs.extend(installed(opened)?);
-    // What this build made looks different after it; of anything else, steps have seen two states.
-    let made: HashSet<&Path> = outputs.iter().map(|(path, _)| path.as_path()).collect();
-    let steps = || opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
-    let is_made = |path: &Path| {
-        made.contains(path) || steps().any(|step| step.outputs.iter().any(|output| output.pattern.covers(path)))
-    };
-    if opened.files.wavered().iter().any(|path| !is_made(path)) {
+    if opened.files.wavered().iter().any(|(path, before)| !is_seen_after(opened, path, *before)) {
         return None;
     }
     let mut all = opened.files.account();
     all.extend(outputs);
-    proof::united(all)
+    let mut all = proof::united(all)?;
+    all.extend(opened.files.pinned_young());
+    Some(all)
+}
+
+/// Of a path that changed: did nobody judge by what it was before but the step that makes it? Who needs that step looked after
+/// it; who does not has seen another state than the proof would hold.
+fn is_seen_after(opened: &Opened, path: &Path, before: Looker) -> bool {
+    match before {
+        Looker::Step(ix) => opened.graph.step(ix).outputs.iter().any(|output| output.pattern.covers(path)),
+        Looker::Many => false,
+    }
 }
 
 /// What lies in the prefixes, the directories that it is reached through, and the files that several steps wrote.

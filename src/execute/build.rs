@@ -18,6 +18,7 @@ use crate::base::paths::escaped;
 use crate::base::text::with_causes;
 use crate::event::{Counts, Event, Failure, Listener, Why};
 use crate::fingerprint::assemble::Workbench;
+use crate::fingerprint::looker::{Looker, looking_as};
 use crate::graph::{Class, Graph, Selection, Step};
 use crate::plan::Reason;
 use crate::store::{
@@ -210,6 +211,10 @@ impl Build<'_> {
     }
 
     pub(super) fn try_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
+        looking_as(Looker::Step(ix), || self.try_as_step(ix, company))
+    }
+
+    fn try_as_step(&self, ix: StepIx, company: Company) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         if self.lacks_token(ix)? {
             return Ok(Attempt::Later(Wait::Token));

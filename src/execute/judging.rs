@@ -294,7 +294,7 @@ impl Judge<'_> {
         Ok(action)
     }
 
-    /// Are the files there with their sums? That is all there is to it.
+    /// Are the files there with their sums, and with the modes in which they were made where that is known?
     fn judge_fixed(
         &self,
         step: &Step,
@@ -303,11 +303,16 @@ impl Judge<'_> {
         forced: Option<&str>,
     ) -> Result<Judged, JudgeError> {
         let mut reasons: Vec<Reason> = forced.map(|by| Reason::Forced { by: by.to_owned() }).into_iter().collect();
+        let key = self.like_recorded(step, &assembled.action, record.as_ref())?.key();
+        let recorded = record.as_ref().filter(|record| record.origin != Origin::Begun && record.key == key);
         for output in &step.outputs {
             let path = output.pattern.shown.clone();
             match self.bench.files.sha256(&output.pattern.path)? {
                 None => reasons.push(Reason::OutputMissing { path }),
                 Some(sum) if Some(&sum) != output.sha256.as_ref() => reasons.push(Reason::OutputModified { path }),
+                Some(_) if self.has_another_mode(recorded, &output.pattern.path)? => {
+                    reasons.push(Reason::OutputModified { path });
+                }
                 Some(_) => {}
             }
         }
@@ -317,6 +322,14 @@ impl Judge<'_> {
             Err(reasons)
         };
         Ok(Judged { assembled, record, fresh })
+    }
+
+    /// Has somebody changed the mode of a file since the run or restore that this is the record of?
+    fn has_another_mode(&self, record: Option<&Arc<StepRecord>>, path: &Path) -> Result<bool, FileError> {
+        let inner = path.strip_prefix(&self.graph().root).unwrap_or(path);
+        let made = record.and_then(|record| record.made.as_ref());
+        let Some(Node::File { mode, .. }) = made.and_then(|made| made.outputs.get(inner)) else { return Ok(false) };
+        Ok(self.bench.files.observe(path)?.stat.is_some_and(|stat| stat.mode != *mode))
     }
 
     /// Are the outputs and the installed files the recorded ones? Young stamps are looked behind.

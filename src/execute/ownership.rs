@@ -49,8 +49,10 @@ pub fn strays(
     let is_glob = output.pattern.is_glob();
     let paths = if is_glob { matching(files, graph, output)? } else { vec![output.pattern.path.clone()] };
     for path in paths {
-        if let Some(stat) = stat_of(&path)? {
-            search.add(&path, stat.kind, &mut found)?;
+        match stat_of(&path)? {
+            Some(stat) => search.add(&path, stat.kind, &mut found)?,
+            // An output that was not made, since it need not be: that it is absent is a fact.
+            None => files.look(&path).map(drop)?,
         }
     }
     found.dedup_by(|inner, outer| inner.starts_with(outer));

@@ -4,7 +4,7 @@
 //! settled when it was made (see [`crate::base::stat`]); else the file is read again. A file that changes
 //! while it is read is read again, three times at most.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -20,6 +20,8 @@ use crate::base::paths::escaped;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::{Instant, Kind, Stat};
+
+use super::looker::{self, Looker};
 
 pub(super) const FORMAT: Format = Format { magic: b"bcfiles\n", version: 1 };
 /// Saves that an entry survives without being used.
@@ -80,17 +82,27 @@ pub(super) struct Entry {
     /// Of more interest than its contents: see [`Files::pin`].
     #[serde(skip)]
     pinned: bool,
+    /// Who of this process has looked at it as it is here.
+    #[serde(skip)]
+    looker: Looker,
 }
 
 impl Entry {
     fn new(observation: Observation, listing: Option<Listing>) -> Self {
         let listing = listing.map(Arc::new);
-        Self { observation, sha256: None, age: 0, listing, current: true, pinned: false }
+        Self { observation, sha256: None, age: 0, listing, current: true, pinned: false, looker: looker::current() }
     }
 
-    /// What was seen, for an account: of what is pinned the stat record is all that counts.
+    /// Seen once more as it is here.
+    fn seen_again(&mut self) {
+        let looker = looker::current();
+        self.looker = if self.current { self.looker.and(looker) } else { looker };
+        self.current = true;
+    }
+
+    /// What was seen, for an account: of what is pinned the stat record is all that counts, once it may be believed.
     fn fact(&self) -> Observation {
-        let digest = self.observation.digest.filter(|_| !self.pinned);
+        let digest = self.observation.digest.filter(|_| !(self.pinned && self.observation.settled));
         Observation { digest, ..self.observation }
     }
 }
@@ -99,8 +111,8 @@ impl Entry {
 pub struct Files {
     shards: [Mutex<HashMap<PathBuf, Entry>>; SHARDS],
     hasher: RandomState,
-    /// Paths that looked different from one look of this process to the next.
-    wavered: Mutex<BTreeSet<PathBuf>>,
+    /// Paths that looked different from one look of this process to the next, and who saw them as they are no more.
+    wavered: Mutex<BTreeMap<PathBuf, Looker>>,
 }
 
 impl Files {
@@ -141,15 +153,35 @@ impl Files {
         seen
     }
 
-    /// Paths that changed while this process looked at them: who judged by the first look and who judged
-    /// by the last one saw two worlds, and [`Files::account`] holds the last.
-    pub fn wavered(&self) -> BTreeSet<PathBuf> {
+    /// The stat records of what is pinned and was too young to be believed: facts beside those of its contents.
+    pub fn pinned_young(&self) -> Vec<(PathBuf, Observation)> {
+        let mut seen = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let young = shard.iter().filter(|(_, e)| e.current && e.pinned && !e.observation.settled);
+            seen.extend(young.map(|(p, e)| (p.clone(), Observation { digest: None, ..e.observation })));
+        }
+        seen
+    }
+
+    /// Paths that changed while this process looked at them, and who looked before: who judged by the first look and who
+    /// judged by the last one saw two worlds, and [`Files::account`] holds the last.
+    pub fn wavered(&self) -> BTreeMap<PathBuf, Looker> {
         lock(&self.wavered).clone()
     }
 
-    fn compare(&self, path: &Path, before: &Entry, now: &Observation) {
-        if before.current && !is_alike(&before.observation, now) {
-            lock(&self.wavered).insert(path.to_owned());
+    /// What is known of a path from `before` joins what was seen `now`.
+    fn compare(&self, path: &Path, before: &Entry, now: &mut Entry) {
+        now.pinned = before.pinned;
+        if !before.current {
+            return;
+        }
+        if is_alike(&before.observation, &now.observation) {
+            now.looker = before.looker.and(now.looker);
+        } else {
+            let mut wavered = lock(&self.wavered);
+            let known = wavered.entry(path.to_owned()).or_insert(before.looker);
+            *known = known.and(before.looker);
         }
     }
 
@@ -164,14 +196,12 @@ impl Files {
         let stat = read_stat(path)?;
         let mut shard = self.shard(path);
         match shard.get_mut(path) {
-            Some(entry) if entry.observation.stat == stat => entry.current = true,
+            Some(entry) if entry.observation.stat == stat => entry.seen_again(),
             known => {
                 let observation = Observation { stat, settled: stat.is_none_or(|s| s.is_settled(now)), digest: None };
-                if let Some(known) = known {
-                    self.compare(path, known, &observation);
-                }
-                let pinned = shard.get(path).is_some_and(|before| before.pinned);
-                shard.insert(path.to_owned(), Entry { pinned, ..Entry::new(observation, None) });
+                let mut entry = Entry::new(observation, None);
+                known.into_iter().for_each(|known| self.compare(path, known, &mut entry));
+                shard.insert(path.to_owned(), entry);
             }
         }
         Ok(stat)
@@ -219,23 +249,16 @@ impl Files {
         let known = entry.observation;
         let complete = known.digest.is_some() || stat.is_none();
         if known.stat == stat && known.settled && complete {
-            entry.current = true;
+            entry.seen_again();
             return Some(known);
         }
         None
     }
 
     fn keep(&self, path: &Path, observation: Observation, listing: Option<Listing>) {
-        let mut shard = self.shard(path);
-        let before = shard.insert(path.to_owned(), Entry::new(observation, listing));
-        if let Some(before) = before {
-            if before.pinned
-                && let Some(entry) = shard.get_mut(path)
-            {
-                entry.pinned = true;
-            }
-            self.compare(path, &before, &observation);
-        }
+        let (mut shard, mut entry) = (self.shard(path), Entry::new(observation, listing));
+        shard.get(path).into_iter().for_each(|before| self.compare(path, before, &mut entry));
+        shard.insert(path.to_owned(), entry);
     }
 
     /// Something rests on this very file, and not on its bytes alone: a program that is installed anew, byte for

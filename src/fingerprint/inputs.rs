@@ -207,7 +207,10 @@ impl<'a> Walk<'a> {
     /// Notes that `dir` is being walked; not a second time inside itself (links may lead upwards).
     fn enters(&self, dir: &Path, above: &mut Vec<PathBuf>) -> Result<bool, InputError> {
         let Ok(real) = std::fs::canonicalize(dir) else {
-            self.files.look(dir)?;
+            // A link that leads nowhere may lead somewhere one day.
+            if self.files.look(dir)?.is_some_and(|s| s.kind == Kind::Symlink) {
+                self.files.search(dir)?;
+            }
             return Ok(false);
         };
         if above.contains(&real) {

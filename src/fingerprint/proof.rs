@@ -23,7 +23,7 @@ use super::env::Outside;
 use super::files::{Observation, still_holds};
 use super::git;
 
-pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 2 };
+pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 3 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.
@@ -39,6 +39,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What `path` can be asked for, where one step was named.
     pub outputs: Vec<OsString>,
+    /// It holds only where there are still no namespaces, which no fact can tell.
+    pub without_namespaces: bool,
 }
 
 #[derive(Serialize)]
@@ -204,6 +206,7 @@ fn one(path: &Path, seen: &Observation) -> Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fingerprint::files::Files;
 
     fn seen(name: &str, digest: Option<&str>) -> (PathBuf, Observation) {
         let digest = digest.map(|text| Digest::of(text.as_bytes()));
@@ -214,6 +217,31 @@ mod tests {
     fn of_a_path_that_was_looked_at_and_read_the_content_counts() {
         let united = united(vec![seen("b", None), seen("a", None), seen("b", Some("bytes"))]);
         assert_eq!(united, Some(vec![seen("a", None), seen("b", Some("bytes"))]));
+    }
+
+    #[test]
+    fn a_pinned_program_with_young_stamps_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, file) = (dir.path().join("program"), dir.path().join("proofs/x"));
+        std::fs::create_dir(dir.path().join("proofs")).unwrap();
+        std::fs::write(&program, "one").unwrap();
+        let stat = Stat::read(&program).unwrap().unwrap();
+        let answer = Answer {
+            label: String::new(),
+            fresh: 1,
+            warnings: Vec::new(),
+            outputs: Vec::new(),
+            without_namespaces: false,
+        };
+        // Written twice within a tick, and read in between.
+        for (read, is_as_read) in [("one", true), ("two", false)] {
+            let files = Files::default();
+            files.learn(&program, stat, false, Digest::of(read.as_bytes()));
+            files.pin(&program);
+            write(&file, &answer, &[], &files.account(), &[]).unwrap();
+            let outside = Outside::new(std::iter::empty());
+            assert_eq!(check(&file, &outside), is_as_read.then(|| answer.clone()), "{read}");
+        }
     }
 
     #[test]

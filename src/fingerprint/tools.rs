@@ -27,6 +27,7 @@ use crate::manifest::model::Tool;
 
 use super::env::Outside;
 use super::files::{FileError, Files, Observation};
+use super::looker::{Looker, looking_as};
 
 pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 1 };
 /// A program that has not said its version by then is known by its content alone.
@@ -111,6 +112,13 @@ impl<'a> Tools<'a> {
         if let Some(known) = lock(&self.found).get(&key) {
             return Ok(known.clone());
         }
+        // The answer is given to others too, who don't look again.
+        let place = looking_as(Looker::Many, || self.look_for(name, dirs))?;
+        lock(&self.found).insert(key, place.clone());
+        Ok(place)
+    }
+
+    fn look_for(&self, name: &str, dirs: &[PathBuf]) -> Result<Option<Place>, ToolError> {
         let path = if name.contains('/') {
             which::which(name).ok()
         } else {
@@ -125,12 +133,10 @@ impl<'a> Tools<'a> {
             }
             self.files.search(&candidate)?;
         }
-        let place = match path {
+        Ok(match path {
             None => None,
             Some(path) => Some(Place { real: self.files.resolve(&path)?, path }),
-        };
-        lock(&self.found).insert(key, place.clone());
-        Ok(place)
+        })
     }
 
     /// The identity of a program that was found.
