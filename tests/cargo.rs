@@ -268,6 +268,24 @@ fn what_lies_above_the_real_place_of_a_workspace_behind_a_link_counts() {
 }
 
 #[test]
+fn a_file_outside_of_the_packages_is_reached_through_a_link_that_is_turned() {
+    let sandbox = workspace();
+    sandbox
+        .file("ws/part/v1/word.txt", "one")
+        .file("ws/part/v2/word.txt", "two")
+        .link("ws/cur", "part/v1")
+        .file("ws/part/src/lib.rs", "pub const WORD: &str = include_str!(\"../../cur/word.txt\");\n");
+    make_old(&sandbox.at("ws/part/v2/word.txt"));
+    assert_eq!(says(&sandbox, RAN), "hello one\n");
+    assert_eq!(says(&sandbox, FRESH), "hello one\n");
+    sandbox.remove("ws/cur").link("ws/cur", "part/v2");
+    assert_eq!(says(&sandbox, RAN), "hello two\n");
+    assert_eq!(says(&sandbox, FRESH), "hello two\n");
+    sandbox.remove("ws/cur").link("ws/cur", "part/v1");
+    assert_eq!(says(&sandbox, RESTORED), "hello one\n");
+}
+
+#[test]
 fn the_targets_of_a_task_are_built_side_by_side_and_forced_one_by_one() {
     let sandbox = workspace();
     let triple = triple();

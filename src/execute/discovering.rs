@@ -15,16 +15,16 @@ use crate::base::ids::StepIx;
 use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::discovered::{self, components, link_name_of, name_of};
+use crate::fingerprint::discovered::{self, DepfileError, components, link_name_of, name_of};
 use crate::graph::Step;
 use crate::graph::pattern::Pattern;
 use crate::store::remove_tree;
 
 use super::build::{Build, StepError};
-use super::cargo::Built;
 use super::judging::JudgeError;
 use super::known::Known;
 use super::moment::Clock;
+use super::runner::Finished;
 
 /// So many absent names are kept of a step: one that names another temporary file in each run would never end.
 const MOST_GONE: usize = 256;
@@ -73,12 +73,13 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
-        built: &[Built],
+        finished: Option<&Finished>,
         start: Option<Instant>,
     ) -> Result<Discovered, StepError> {
         let step = self.graph.step(ix);
         let Some(start) = start else { return Ok(Discovered::default()) };
-        let mut paths: Vec<PathBuf> = built.iter().map(|built| built.depfile.clone()).collect();
+        let built = finished.iter().flat_map(|finished| &finished.built);
+        let mut paths: Vec<PathBuf> = built.map(|built| built.depfile.clone()).collect();
         for pattern in &step.depfiles {
             let found = depfiles(pattern)?;
             if found.is_empty() {
@@ -87,8 +88,14 @@ impl Build<'_> {
             }
             paths.extend(found);
         }
-        let named =
-            discovered::named(&paths, &step.cwd).map_err(|error| self.plain_failure(step, error.to_string()))?;
+        let no_rule = |error: DepfileError| self.plain_failure(step, error.to_string());
+        let mut named = discovered::named(&paths, &step.cwd).map_err(no_rule)?;
+        if let (Some(finished), Some(sources)) = (finished, &assembled.cargo) {
+            let by_compilers = discovered::named(&finished.rules, &sources.workspace.root).map_err(no_rule)?;
+            // All others cargo names too.
+            let is_behind_link = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|real| real != *path);
+            named.extend(by_compilers.into_iter().filter(is_behind_link));
+        }
         self.digest(ix, assembled, really(step, named), start)
     }
 
