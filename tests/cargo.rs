@@ -230,6 +230,62 @@ fn cargo_s_configuration_counts_wherever_it_lies() {
 }
 
 #[test]
+fn a_workspace_behind_a_link_is_the_one_that_it_leads_to() {
+    let sandbox = workspace();
+    fs::rename(sandbox.at("ws"), sandbox.at("fork1")).unwrap();
+    let copied = std::process::Command::new("cp").args(["-a", "fork1", "fork2"]).current_dir(sandbox.work()).status();
+    assert!(copied.unwrap().success());
+    sandbox.edit("fork2/part/src/lib.rs", "one", "two").link("ws", "fork1");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(says(&sandbox, RAN), "hello one\n");
+    assert_eq!(says(&sandbox, FRESH), "hello one\n");
+    assert_eq!(says(&sandbox, FRESH), "hello one\n");
+    sandbox.remove("ws").link("ws", "fork2");
+    assert_eq!(says(&sandbox, RAN), "hello two\n");
+    assert_eq!(says(&sandbox, FRESH), "hello two\n");
+    sandbox.remove("ws").link("ws", "fork1").remove(".bcache/proofs");
+    assert_eq!(says(&sandbox, RESTORED), "hello one\n");
+    // A directory where the link was.
+    sandbox.remove("ws");
+    fs::rename(sandbox.at("fork2"), sandbox.at("ws")).unwrap();
+    assert_eq!(says(&sandbox, RAN), "hello two\n");
+}
+
+#[test]
+fn what_lies_above_the_real_place_of_a_workspace_behind_a_link_counts() {
+    let sandbox = workspace();
+    fs::create_dir(sandbox.root().join("else")).unwrap();
+    fs::rename(sandbox.at("ws"), sandbox.root().join("else/fork")).unwrap();
+    let quiet = "pub const WORD: &str = if cfg!(loud) { \"LOUD\" } else { \"quiet\" };\n";
+    sandbox.file("../else/fork/part/src/lib.rs", quiet).link("ws", "../else/fork");
+    assert_eq!(says(&sandbox, RAN), "hello quiet\n");
+    assert_eq!(says(&sandbox, FRESH), "hello quiet\n");
+    sandbox.file("../else/.cargo/config.toml", "[build]\nrustflags = ['--cfg', 'loud']\n");
+    assert_eq!(says(&sandbox, RAN), "hello LOUD\n");
+    // Cargo looks for none above the link.
+    sandbox.file(".cargo/config.toml", "[build]\nrustflags = []\n");
+    assert_eq!(says(&sandbox, FRESH), "hello LOUD\n");
+}
+
+#[test]
+fn a_file_outside_of_the_packages_is_reached_through_a_link_that_is_turned() {
+    let sandbox = workspace();
+    sandbox
+        .file("ws/part/v1/word.txt", "one")
+        .file("ws/part/v2/word.txt", "two")
+        .link("ws/cur", "part/v1")
+        .file("ws/part/src/lib.rs", "pub const WORD: &str = include_str!(\"../../cur/word.txt\");\n");
+    make_old(&sandbox.at("ws/part/v2/word.txt"));
+    assert_eq!(says(&sandbox, RAN), "hello one\n");
+    assert_eq!(says(&sandbox, FRESH), "hello one\n");
+    sandbox.remove("ws/cur").link("ws/cur", "part/v2");
+    assert_eq!(says(&sandbox, RAN), "hello two\n");
+    assert_eq!(says(&sandbox, FRESH), "hello two\n");
+    sandbox.remove("ws/cur").link("ws/cur", "part/v1");
+    assert_eq!(says(&sandbox, RESTORED), "hello one\n");
+}
+
+#[test]
 fn the_targets_of_a_task_are_built_side_by_side_and_forced_one_by_one() {
     let sandbox = workspace();
     let triple = triple();

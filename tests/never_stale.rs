@@ -544,3 +544,33 @@ fn a_link_to_a_directory_that_a_glob_matches_counts_by_its_text() {
     assert_eq!(fs::read_link(sandbox.at("o")).unwrap(), std::path::Path::new("../two"));
     sandbox.ran_times("copy", 2);
 }
+
+#[test]
+fn an_included_manifest_in_a_directory_behind_a_link_that_is_turned_is_read_anew() {
+    let sandbox = Sandbox::new();
+    let task =
+        |word: &str| format!("[tasks.copy]\ninputs = ['in']\noutputs = ['o']\nrun = 'echo {word} $(cat in) > o'\n");
+    sandbox
+        .tasks("include = ['first/a/more.toml']\n[bcache]\nversion = 1\n")
+        .file("v1/more.toml", task("one"))
+        .file("v2/more.toml", task("two"))
+        // The same bytes, and other files beside them.
+        .file("v3/more.toml", task("two"))
+        .link("first", ".")
+        .link("a", "cur")
+        .link("cur", "v1");
+    for v in ["v1", "v2", "v3"] {
+        sandbox.file(format!("{v}/in"), v);
+    }
+    let turn = |to: &str| sandbox.remove("cur").link("cur", to);
+    settled(&sandbox, "copy");
+    for (to, wanted) in [("v2", "two v2\n"), ("v3", "two v3\n"), ("v1", "one v1\n")] {
+        turn(to);
+        sandbox.run("build copy").success();
+        assert_eq!(sandbox.read(format!("{to}/o")), wanted);
+        settled(&sandbox, "copy");
+    }
+    // A directory in the place of the link, with the same bytes.
+    sandbox.remove("cur").file("cur/more.toml", task("one")).file("cur/in", "dir").run("build copy").success();
+    assert_eq!(sandbox.read("cur/o"), "one dir\n");
+}

@@ -405,6 +405,22 @@ fn a_changed_patch_runs_the_step_and_going_back_restores_it() {
 }
 
 #[test]
+fn a_patch_that_is_a_link_is_applied_once_and_counts_by_what_it_leads_to() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(SOURCE)
+        .file("hello/text", "hello\n")
+        .file("others/it", PATCH)
+        .link("patches/1.patch", "../others/it");
+    sandbox.run("build hello").counts("0 fresh, 0 restored, 2 ran").success();
+    assert_eq!(sandbox.read("prefix/share/hello"), "goodbye\n");
+    sandbox.run("build hello").counts("2 fresh, 0 restored, 0 ran").success();
+    sandbox.edit("others/it", "goodbye", "farewell").run("why hello").answers("patches/1.patch changed").success();
+    sandbox.run("build hello").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("prefix/share/hello"), "farewell\n");
+}
+
+#[test]
 fn a_patch_that_does_not_apply_or_matches_no_file_fails_the_step() {
     let sandbox = Sandbox::new();
     sandbox.tasks(SOURCE).file("hello/text", "other\n").file("patches/1.patch", PATCH);

@@ -29,7 +29,8 @@ use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::looker::Looker;
 use crate::fingerprint::proof::{self, Answer};
 use crate::graph::{Class, Step};
-use crate::manifest::model::HostChoice;
+use crate::manifest::load::canonical;
+use crate::manifest::model::{HostChoice, Include};
 use crate::store::{Layers, has_killed_build};
 
 use super::Context;
@@ -396,6 +397,15 @@ fn facts(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
         let seen = opened.files.observe(&file.path).ok()?;
         // Edited since it was read: the next run must read it.
         if seen.digest != Some(Digest::of(file.text.as_bytes())) {
+            return None;
+        }
+    }
+    for Include { written, place } in &opened.workspace.manifest.includes {
+        opened.files.links_to(written).ok()?;
+        opened.files.observe(written).ok()?;
+        // The same bytes elsewhere are another file: its paths start there.
+        opened.files.pin(written);
+        if canonical(written).ok().as_ref() != Some(place) {
             return None;
         }
     }

@@ -62,6 +62,7 @@ impl Build<'_> {
         self.bench.git.has_run();
         self.tally.running.fetch_sub(1, Ordering::SeqCst);
         let mut finished = finished?;
+        finished.rules = messages.as_ref().map(Messages::rules_of_units).unwrap_or_default();
         finished.built = messages.map(Messages::built).unwrap_or_default();
         if let Some(cargo) = cargo {
             finished.trust = cargo.end(&finished.ending)?;

@@ -2,30 +2,29 @@
 //!
 //! Left out is what the key knows already (inputs, the source, outputs of needs, layers in the step's views) and what
 //! the run itself made: its outputs, and all in its own directories. Everything else that is named counts, wherever it
-//! lies. What changed since the run began may have been read in another state than it has now: then the
+//! lies; of a known file each link on the way to it that no key holds ([`super::known`]). What changed since the run began may have been read in another state than it has now: then the
 //! result is not stored.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::action::{ABSENT, Action, Component, Kind};
 use crate::base::ids::StepIx;
 use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::discovered::{self, components, name_of};
-use crate::fingerprint::git;
+use crate::fingerprint::discovered::{self, DepfileError, components, link_name_of, name_of};
+use crate::graph::Step;
 use crate::graph::pattern::Pattern;
-use crate::graph::{OutputPattern, Step};
 use crate::store::remove_tree;
 
 use super::build::{Build, StepError};
-use super::cargo::Built;
 use super::judging::JudgeError;
+use super::known::Known;
 use super::moment::Clock;
+use super::runner::Finished;
 
 /// So many absent names are kept of a step: one that names another temporary file in each run would never end.
 const MOST_GONE: usize = 256;
@@ -74,12 +73,13 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
-        built: &[Built],
+        finished: Option<&Finished>,
         start: Option<Instant>,
     ) -> Result<Discovered, StepError> {
         let step = self.graph.step(ix);
         let Some(start) = start else { return Ok(Discovered::default()) };
-        let mut paths: Vec<PathBuf> = built.iter().map(|built| built.depfile.clone()).collect();
+        let built = finished.iter().flat_map(|finished| &finished.built);
+        let mut paths: Vec<PathBuf> = built.map(|built| built.depfile.clone()).collect();
         for pattern in &step.depfiles {
             let found = depfiles(pattern)?;
             if found.is_empty() {
@@ -88,8 +88,14 @@ impl Build<'_> {
             }
             paths.extend(found);
         }
-        let named =
-            discovered::named(&paths, &step.cwd).map_err(|error| self.plain_failure(step, error.to_string()))?;
+        let no_rule = |error: DepfileError| self.plain_failure(step, error.to_string());
+        let mut named = discovered::named(&paths, &step.cwd).map_err(no_rule)?;
+        if let (Some(finished), Some(sources)) = (finished, &assembled.cargo) {
+            let by_compilers = discovered::named(&finished.rules, &sources.workspace.root).map_err(no_rule)?;
+            // All others cargo names too.
+            let is_behind_link = |path: &PathBuf| fs::canonicalize(path).is_ok_and(|real| real != *path);
+            named.extend(by_compilers.into_iter().filter(is_behind_link));
+        }
         self.digest(ix, assembled, really(step, named), start)
     }
 
@@ -150,17 +156,22 @@ impl Build<'_> {
         let known = Known::of(self, ix, assembled);
         // Where things are, not where the step saw them.
         let elsewhere = &self.graph.step(ix).elsewhere;
-        let named: BTreeSet<PathBuf> =
-            named.iter().map(|path| elsewhere.real(path)).filter(|path| !known.has(path)).collect();
+        let (mut links, mut files) = (BTreeSet::new(), BTreeSet::new());
+        for way in named.iter().map(|path| known.way(&elsewhere.real(path))) {
+            links.extend(way.links);
+            files.extend(way.file);
+        }
         let root = &self.graph.root;
         let watches = |path: &Path| self.graph.step(ix).cargo.is_some() && path.is_dir();
-        let mut looked = named.clone();
-        for dir in named.iter().filter(|path| watches(path)) {
+        let mut looked = files.clone();
+        for dir in files.iter().filter(|path| watches(path)) {
             looked.extend(discovered::below(self.bench.files, dir).map_err(JudgeError::from)?);
         }
-        let moved = discovered::moved_since(&looked, start).map(|path| self.graph.shown(path));
+        let moved = discovered::moved_since(&looked, start).or_else(|| discovered::turned_since(&links, start));
+        let moved = moved.map(|path| self.graph.shown(path));
         let name = |path: &PathBuf| name_of(root, path) + if watches(path) { "/" } else { "" };
-        let names: BTreeSet<String> = named.iter().map(name).collect();
+        let mut names: BTreeSet<String> = files.iter().map(name).collect();
+        names.extend(links.iter().map(|path| link_name_of(root, path)));
         let components = components(self.bench.files, root, names.iter().map(String::as_str));
         Ok(Discovered { components: components.map_err(JudgeError::from)?, moved })
     }
@@ -212,45 +223,6 @@ fn really(step: &Step, named: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         return named;
     }
     named.into_iter().map(|path| step.elsewhere.real(&path)).collect()
-}
-
-/// What a step's key holds without its depfiles, and what the step made.
-struct Known<'a> {
-    seen: HashSet<&'a Path>,
-    git: &'a [Arc<git::Identity>],
-    /// Own directories, and prefixes in views.
-    below: Vec<&'a Path>,
-    /// Own outputs and those of needs.
-    outputs: Vec<&'a OutputPattern>,
-    depfiles: &'a [Pattern],
-}
-
-impl<'a> Known<'a> {
-    fn of(build: &'a Build, ix: StepIx, assembled: &'a Assembled) -> Self {
-        let (graph, step) = (build.graph, build.graph.step(ix));
-        let mut below = vec![step.work.as_path(), assembled.tmp.as_path()];
-        if step.has_views() {
-            below.extend(graph.prefixes.iter().flat_map(|prefix| [prefix.path.as_path(), prefix.seen()]));
-        }
-        let needs = graph.flat_needs(ix).into_iter().map(|need| graph.step(need));
-        let outputs = needs.chain([step]).flat_map(|s| &s.outputs).collect();
-        below.extend(step.cargo.iter().flat_map(|cargo| [cargo.target_dir.as_path(), &cargo.out]));
-        let seen = assembled.seen.iter().map(|(path, _)| path.as_path()).collect();
-        Self { seen, git: &assembled.git, below, outputs, depfiles: &step.depfiles }
-    }
-
-    /// By the name that it goes by here, or behind links.
-    fn has(&self, path: &Path) -> bool {
-        self.holds(path) || fs::canonicalize(path).is_ok_and(|real| real != *path && self.holds(&real))
-    }
-
-    fn holds(&self, path: &Path) -> bool {
-        self.seen.contains(path)
-            || self.git.iter().any(|identity| identity.holds_bytes(path))
-            || self.below.iter().any(|dir| path.starts_with(dir))
-            || self.outputs.iter().any(|output| output.pattern.covers(path))
-            || self.depfiles.iter().any(|depfile| depfile.matches(path))
-    }
 }
 
 /// Depfiles that lie neither in the build directory nor in outputs: these are emptied whole, or stay whole.

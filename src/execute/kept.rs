@@ -131,7 +131,7 @@ impl Build<'_> {
         let mut clock = self.clock(assembled)?;
         let ended = clock.now().map_err(StepError::write(&assembled.tmp))?;
         let found = match ending {
-            Ending::Success => Some(self.discover(ix, assembled, &[], start)?),
+            Ending::Success => Some(self.discover(ix, assembled, None, start)?),
             // So a shell says that a command of it was killed.
             Ending::Code { code: 129.., .. } => None,
             Ending::Code { .. } => self.discover_of_failed(ix, assembled, start)?,

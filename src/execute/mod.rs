@@ -13,6 +13,7 @@
 //! | [`explain`] | reasons in words |
 //! | [`cargo`] | what is different where cargo builds |
 //! | `discovering` | depfiles, before and after a run |
+//! | `known` | what a key knows of a name in a depfile, and what of the links on the way |
 //! | `kept` | what a step left for its next run, and whether that may build on it |
 //! | `memory` | who waits for memory |
 //! | `moment` | the clock of file stamps |
@@ -52,6 +53,7 @@ mod installing;
 pub mod jobserver;
 pub mod judging;
 mod kept;
+mod known;
 pub mod log;
 mod memory;
 mod moment;

@@ -109,6 +109,8 @@ pub struct Finished {
     pub removed: Vec<(PathBuf, PathBuf)>,
     /// What cargo says that it built.
     pub built: Vec<Built>,
+    /// What compilers said of what they have read for it.
+    pub rules: Vec<PathBuf>,
     /// What its target directory is to remember.
     pub trust: Option<Trust>,
 }
@@ -156,6 +158,7 @@ fn finished(ending: Ending, took: Duration, report: Option<Report>, written: Wri
         log: written.file,
         removed: removed.into_iter().map(|(at, path)| (at.into(), path.into())).collect(),
         built: Vec::new(),
+        rules: Vec::new(),
         trust: None,
     }
 }

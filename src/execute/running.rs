@@ -163,7 +163,7 @@ impl Build<'_> {
         let (snapshot, capture) = self.captured(ix, upper.as_deref(), finished)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.check_sums(step)?;
-        let mut found = self.discover(ix, assembled, &finished.built, start)?;
+        let mut found = self.discover(ix, assembled, Some(finished), start)?;
         self.warn_discovered(ix, &found);
         self.join_gone(ix, &assembled.action, &mut found)?;
         let moved = self.moved(ix, assembled)?.or(found.moved);

@@ -7,7 +7,8 @@
 //!
 //! A file counts by what opening it gives: kind, executable bit and bytes behind all links. A directory counts by
 //! being one, and a file that is not there by its absence. A name that ends in a slash is of a directory that counts by all
-//! that lies in it: so cargo's build scripts watch theirs.
+//! that lies in it: so cargo's build scripts watch theirs. One that ends in `/.` is of a link that counts by its text alone:
+//! it is on the way to a file that the key knows by another name.
 //!
 //! **Known limit.** A header that appears *earlier* on the include path than the one that was read is in no
 //! depfile. That it is absent is in the key only where a run has read it before.
@@ -25,6 +26,9 @@ use crate::base::stat::{Instant, Kind, Stat};
 use super::depfile::{self, NoRule};
 use super::files::{FileError, Files, Observation};
 use super::inputs;
+
+/// The end of a name that no path has.
+const BY_TEXT: &str = "/.";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DepfileError {
@@ -67,8 +71,13 @@ pub fn name_of(root: &Path, path: &Path) -> String {
     escaped(path.strip_prefix(root).unwrap_or(path))
 }
 
+/// The name of a link that counts by its text alone.
+pub fn link_name_of(root: &Path, link: &Path) -> String {
+    name_of(root, link) + BY_TEXT
+}
+
 pub fn path_of(root: &Path, name: &str) -> Option<PathBuf> {
-    unescaped(name).map(|path| root.join(path))
+    unescaped(name.strip_suffix(BY_TEXT).unwrap_or(name)).map(|path| root.join(path))
 }
 
 /// The named files as they are now, in the order of the names. A name that nobody gives counts as absent.
@@ -82,6 +91,7 @@ pub fn components<'n>(
             return tree(files, name, &path_of(root, dir).unwrap_or_default());
         }
         let seen = match path_of(root, name) {
+            Some(path) if name.ends_with(BY_TEXT) => text_of(files, &path)?,
             Some(path) => look(files, &path)?,
             None => Observation { stat: None, settled: true, digest: None },
         };
@@ -136,6 +146,22 @@ fn look(files: &Files, path: &Path) -> Result<Observation, FileError> {
         Err(FileError::LinkLoop { .. } | FileError::Read { .. }) => Ok(of_kind(None)),
         other => other,
     }
+}
+
+/// A link itself. Of what stands in its place now only that it is no link.
+fn text_of(files: &Files, path: &Path) -> Result<Observation, FileError> {
+    match files.look(path) {
+        Ok(Some(stat)) if stat.kind == Kind::Symlink => files.observe(path),
+        Ok(stat) => Ok(Observation { stat, settled: true, digest: None }),
+        Err(FileError::Read { .. }) => Ok(Observation { stat: None, settled: true, digest: None }),
+        Err(e) => Err(e),
+    }
+}
+
+/// The first of these links that was turned since a moment, or could have been.
+pub fn turned_since(links: &BTreeSet<PathBuf>, start: Instant) -> Option<&Path> {
+    let stat = |path: &Path| Stat::read(path).ok().flatten();
+    links.iter().map(PathBuf::as_path).find(|link| stat(link).is_some_and(|stat| is_young(&stat, start)))
 }
 
 /// The first of the files that changed since a moment, or could have: what was read is then not known. `ctime`

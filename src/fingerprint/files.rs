@@ -320,6 +320,30 @@ impl Files {
         Err(FileError::LinkLoop { path: path.to_owned() })
     }
 
+    /// Every link on the way to `path`, itself too: where one is turned, the same words mean another place.
+    pub fn links_to(&self, path: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
+        let parts = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
+        let (mut at, mut rest, mut links) = (PathBuf::new(), parts(path), Vec::new());
+        while let Some(part) = rest.pop() {
+            if part == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(part);
+            if read_stat(&at)?.is_none_or(|stat| stat.kind != Kind::Symlink) {
+                continue;
+            }
+            if links.len() == 40 {
+                return Err(FileError::LinkLoop { path: path.to_owned() });
+            }
+            links.push((at.clone(), self.observe(&at)?));
+            let target = std::fs::read_link(&at).map_err(|error| FileError::Read { path: at.clone(), error })?;
+            at.pop();
+            rest.extend(parts(&target));
+        }
+        Ok(links)
+    }
+
     /// What is at `path` behind its links, looked at alone. `None` for nothing, and for links in a circle.
     pub fn look_behind(&self, path: &Path) -> Result<Option<Stat>, FileError> {
         let stat = self.look(path)?;

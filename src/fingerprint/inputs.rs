@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::action::{Component, Kind as Part};
 use crate::base::digest::Hasher;
+use crate::base::paths::escaped;
 use crate::base::stat::Kind;
 use crate::graph::pattern::Pattern;
 use crate::graph::{Graph, InputPattern, OutputPattern, Step};
@@ -22,6 +23,11 @@ pub enum InputError {
     File(#[from] FileError),
     #[error("input `{pattern}` matches nothing")]
     NoMatch { pattern: String },
+    #[error(
+        "input `{pattern}` is written with `..` after the link `{}`: commands find another file there",
+        escaped(link)
+    )]
+    BehindLink { pattern: String, link: PathBuf },
 }
 
 /// Paths that were found, each with what was seen there.
@@ -93,6 +99,7 @@ impl<'a> Walk<'a> {
 
     /// Paths of one pattern; says whether it matched at all.
     pub fn add(&self, pattern: &Pattern, found: &mut Found) -> Result<bool, InputError> {
+        self.check_way(pattern)?;
         if !pattern.is_glob() {
             let Some(stat) = self.files.look(&pattern.path)? else { return Ok(false) };
             if stat.kind == Kind::Dir {
@@ -106,6 +113,19 @@ impl<'a> Walk<'a> {
         let start = pattern.fixed_part();
         self.glob(&start, pattern, &mut Vec::new(), found, &mut any)?;
         Ok(any)
+    }
+
+    /// A pattern goes by its text alone, a command by the links too: do they lead to the same?
+    fn check_way(&self, pattern: &Pattern) -> Result<(), InputError> {
+        let Some(way) = &pattern.way else { return Ok(()) };
+        let links = self.files.links_to(way)?;
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        match links.into_iter().next() {
+            Some((link, _)) if real(way) != real(&pattern.fixed_part()) => {
+                Err(InputError::BehindLink { pattern: pattern.shown.clone(), link })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn glob(

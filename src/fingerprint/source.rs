@@ -72,13 +72,15 @@ fn patches(
         if !Walk::new(files, graph, step).add(pattern, &mut found)? {
             return Err(InputError::NoMatch { pattern: pattern.shown.clone() });
         }
-        for (path, _) in found {
-            let seen = files.observe(&files.resolve(&path)?)?;
+        // What a link among them leads to is found too.
+        for path in found.into_keys().filter(|path| pattern.covers(path)) {
+            let real = files.resolve(&path)?;
+            let seen = files.observe(&real)?;
             if described.patches.contains(&path) || seen.stat.is_none_or(|s| s.kind != Kind::File) {
                 continue;
             }
             described.components.push(inputs::component(Part::Patch, graph.shown(&path), &seen));
-            described.seen.push((path.clone(), files.observe(&path)?));
+            described.seen.extend([(path.clone(), files.observe(&path)?), (real, seen)]);
             described.patches.push(path);
         }
     }

@@ -221,6 +221,8 @@ impl<'a> Tools<'a> {
         directory: &Path,
         more: &dyn Fn(&str) -> Vec<PathBuf>,
     ) -> Result<Option<String>, ToolError> {
+        let directory = self.place_of(place, directory)?;
+        let directory = directory.as_path();
         let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
         self.files.observe(&place.real)?;
         self.files.pin(&place.real);
@@ -255,6 +257,15 @@ impl<'a> Tools<'a> {
         Ok(said)
     }
 
+    /// What chooses by files above the directory goes by its real place.
+    fn place_of(&self, place: &Place, directory: &Path) -> Result<PathBuf, ToolError> {
+        if !is_rustup(place) && !is_shim(place) {
+            return Ok(directory.to_owned());
+        }
+        self.files.links_to(directory)?;
+        Ok(directory.canonicalize().unwrap_or_else(|_| directory.to_owned()))
+    }
+
     fn holds(&self, version: &Version) -> Result<bool, ToolError> {
         for (path, seen) in &version.files {
             let now = self.files.observe(Path::new(path))?;
@@ -278,7 +289,7 @@ impl<'a> Tools<'a> {
         let mut paths = vec![place.real.clone()];
         paths.extend(interpreter(&place.real).map(|p| self.files.resolve(&p)).transpose()?);
         let home = self.outside.home().unwrap_or_default();
-        if place.real.file_name().is_some_and(|n| n == "rustup") {
+        if is_rustup(place) {
             let rustup = self.outside.get("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
             paths.push(rustup.join("settings.toml"));
             paths.push(rustup.join("toolchains"));
@@ -291,7 +302,7 @@ impl<'a> Tools<'a> {
                 paths.extend([dir.join("rust-toolchain"), dir.join("rust-toolchain.toml")]);
             }
         }
-        if place.path.components().any(|c| c.as_os_str() == "shims") {
+        if is_shim(place) {
             let pyenv = self.outside.get("PYENV_ROOT").map_or_else(|| home.join(".pyenv"), PathBuf::from);
             paths.extend([pyenv.join("version"), pyenv.join("versions")]);
             paths.extend(directory.ancestors().map(|dir| dir.join(".python-version")));
@@ -359,6 +370,14 @@ impl<'a> Tools<'a> {
         output.take(VERSION_BYTES as u64).read_to_end(&mut text).ok()?;
         Some(String::from_utf8_lossy(&text).trim_end().to_owned())
     }
+}
+
+fn is_rustup(place: &Place) -> bool {
+    place.real.file_name().is_some_and(|name| name == "rustup")
+}
+
+fn is_shim(place: &Place) -> bool {
+    place.path.components().any(|part| part.as_os_str() == "shims")
 }
 
 /// Variables that choose what a proxy starts.

@@ -17,6 +17,8 @@ pub struct Pattern {
     pub path: PathBuf,
     /// `None` for a plain path.
     glob: Option<Wild>,
+    /// What stands before its wildcards, where a `..` in it comes after a name: that may be a link, and commands go by it.
+    pub way: Option<PathBuf>,
     /// Written with a `/` at its end.
     pub is_dir: bool,
     pub span: Span,
@@ -63,13 +65,13 @@ impl Pattern {
         if is_dir {
             shown.push('/');
         }
-        Ok(Self { shown, path, glob, is_dir, span })
+        Ok(Self { shown, path, glob, way: way(text, base), is_dir, span })
     }
 
     /// A path that stands in no manifest.
     pub fn of_path(path: &Path) -> Self {
         let span = Span { file: crate::base::span::FileId(0), start: 0, end: 0 };
-        Self { shown: path.display().to_string(), path: path.to_owned(), glob: None, is_dir: false, span }
+        Self { shown: path.display().to_string(), path: path.to_owned(), glob: None, way: None, is_dir: false, span }
     }
 
     pub fn is_glob(&self) -> bool {
@@ -152,6 +154,13 @@ impl Wild {
         let lower: Vec<String> = parts(between).into_iter().chain(lower.parts.iter().cloned()).collect();
         globs_meet(&upper.parts, &lower)
     }
+}
+
+fn way(text: &str, base: &Path) -> Option<PathBuf> {
+    let is_plain = |part: &Component| part.as_os_str().to_str().is_some_and(|name| !is_glob(name));
+    let fixed: PathBuf = Path::new(text).components().take_while(is_plain).collect();
+    let mut named = fixed.components().skip_while(|part| !matches!(part, Component::Normal(_)));
+    named.any(|part| part == Component::ParentDir).then(|| base.join(fixed))
 }
 
 fn compile(text: &str) -> Result<Glob, globset::Error> {

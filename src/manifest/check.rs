@@ -16,7 +16,8 @@ pub fn resolve(root: &Path, files: Vec<SourceFile>, raw: Raw, problems: &mut Vec
     let tasks = merge::tasks(&raw, problems);
     let Raw { settings, vars, targets, sysroots, templates, warnings, .. } = raw;
     let vars = vars.into_iter().map(|(name, var)| (name, var.value)).collect();
-    let manifest = Manifest { root: root.to_owned(), files, settings, vars, targets, sysroots, tasks, warnings };
+    let (root, includes) = (root.to_owned(), Vec::new());
+    let manifest = Manifest { root, files, includes, settings, vars, targets, sysroots, tasks, warnings };
     let mut check = Check { manifest: &manifest, problems };
     check.default_task();
     for template in templates.values() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{Errors, Problem};
-use super::model::Manifest;
+use super::model::{Include, Manifest};
 use super::raw::Raw;
 use super::read::{self, Role};
 use super::{check, document};
@@ -37,13 +37,14 @@ pub fn find(start: &Path) -> Option<PathBuf> {
 pub fn load(path: &Path) -> Result<Manifest, Errors> {
     let mut loader = Loader::default();
     loader.first(path);
-    let Loader { files, raw, mut problems, root, .. } = loader;
+    let Loader { files, includes, raw, mut problems, root, .. } = loader;
     if let Some(version) = problems.iter().find(|p| p.code == "bcache::manifest::version") {
         // In another version of the format all else may be right.
         return Err(Errors::new(vec![version.clone()], files));
     }
     let mut found_later = Vec::new();
-    let manifest = check::resolve(&root, files, raw, &mut found_later);
+    let mut manifest = check::resolve(&root, files, raw, &mut found_later);
+    manifest.includes = includes;
     drop_consequences(&mut problems, &mut found_later);
     problems.append(&mut found_later);
     if problems.is_empty() { Ok(manifest) } else { Err(Errors::new(problems, manifest.files)) }
@@ -72,6 +73,7 @@ fn drop_consequences(problems: &mut Vec<Problem>, found_later: &mut Vec<Problem>
 struct Loader {
     root: PathBuf,
     files: Vec<SourceFile>,
+    includes: Vec<Include>,
     /// Files read, by their paths without links.
     seen: HashMap<PathBuf, FileId>,
     /// The files being read, each included by the one before it.
@@ -133,6 +135,7 @@ impl Loader {
                 return self.problems.push(Problem::new("bcache::manifest::io", message, include.span));
             }
         };
+        self.includes.push(Include { written, place: path.clone() });
         let key = path.canonicalize().unwrap_or_else(|_| path.clone());
         match self.seen.get(&key) {
             Some(id) if self.open.contains(id) => self.say_circle(*id, include),
@@ -163,7 +166,7 @@ impl Loader {
 
 /// Absolute and without links in its directory; the file itself may be a link, which stays: the workspace
 /// is where the link lies.
-fn canonical(path: &Path) -> io::Result<PathBuf> {
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     std::fs::metadata(&path)?;
     match (path.parent(), path.file_name()) {

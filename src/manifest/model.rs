@@ -18,6 +18,8 @@ pub struct Manifest {
     pub root: PathBuf,
     /// All files read, the first one first.
     pub files: Vec<SourceFile>,
+    /// In the order in which they were met, also of files that were read before.
+    pub includes: Vec<Include>,
     pub settings: Settings,
     pub vars: Vars,
     pub targets: IndexMap<String, Target>,
@@ -32,6 +34,15 @@ impl Manifest {
     pub fn dir_of(&self, file: FileId) -> &std::path::Path {
         self.files[usize::from(file.0)].path.parent().expect("BUG: a file lies in a directory")
     }
+}
+
+/// A file that another one includes.
+#[derive(Clone, Debug)]
+pub struct Include {
+    /// Absolute, with the links on the way: these may be turned elsewhere.
+    pub written: PathBuf,
+    /// Where it led when it was read.
+    pub place: PathBuf,
 }
 
 #[derive(Clone, Debug)]

@@ -134,3 +134,42 @@ error: could not make `[ROOT]/store/v1/results`
         .exit(5);
     sandbox.chmod("../store", 0o755);
 }
+
+#[test]
+fn an_input_that_goes_back_from_where_a_link_leads_is_no_input() {
+    let sandbox = Sandbox::new();
+    let task = |input: &str| {
+        format!("[tasks.copy]\ninputs = ['{input}']\noutputs = ['o']\nrun = ': {input}; cat link/../f > o'\n")
+    };
+    sandbox
+        .tasks(&task("link/../f"))
+        .file("f", "near")
+        .file("far/f", "far")
+        .file("far/inner/x", "")
+        .dir("plain")
+        .link("link", "far/inner")
+        .run("build copy")
+        .stderr(
+            "
+error: copy@host failed: input `f` is written with `..` after the link `[ROOT]/work/link`: commands find another file there
+      Failed copy@host in [TIME]: 0 fresh, 0 restored, 0 ran, 1 failed, 0 skipped
+",
+        )
+        .exit(1);
+    sandbox.tasks(&task("link/../*")).run("build copy").says("`..` after the link `[ROOT]/work/link`").exit(1);
+    // To commands these are the same.
+    for input in ["plain/../f", "gone/../f", "far/../f", "plain/../*"] {
+        sandbox.tasks(&task(input)).run("build copy").success();
+    }
+    sandbox.remove("link").link("link", "plain").tasks(&task("link/../f")).run("build copy").success();
+    assert_eq!(sandbox.read("o"), "near");
+    for _ in 0..2 {
+        sandbox.run("build copy").counts("1 fresh, 0 restored, 0 ran").success();
+    }
+    sandbox
+        .remove("link")
+        .link("link", "far/inner")
+        .run("build copy")
+        .says("`..` after the link `[ROOT]/work/link`")
+        .exit(1);
+}

@@ -4,7 +4,9 @@
 //! stderr; the rest is taken out of the log. Its lines of progress stay in the log and are nothing that is shown once a step has
 //! run: people have our progress line.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cargo_metadata::{Artifact, CrateType, Message, TargetKind};
@@ -28,6 +30,8 @@ pub struct Messages<'a> {
     cargo: &'a Cargo,
     /// The package, as messages name it.
     package: &'a str,
+    /// All that it is made from and whose sources are local.
+    local: Vec<&'a str>,
     listener: &'a dyn Listener,
     heard: Mutex<Heard>,
 }
@@ -36,12 +40,27 @@ struct Heard {
     done: u32,
     total: u32,
     built: Vec<Built>,
+    /// Of local packages, each file that a compiler made.
+    units: Vec<PathBuf>,
 }
 
 impl<'a> Messages<'a> {
     pub fn new(step: &'a StepId, cargo: &'a Cargo, package: &'a str, total: u32, listener: &'a dyn Listener) -> Self {
-        let heard = Mutex::new(Heard { done: 0, total, built: Vec::new() });
-        Self { step, cargo, package, listener, heard }
+        let heard = Mutex::new(Heard { done: 0, total, built: Vec::new(), units: Vec::new() });
+        Self { step, cargo, package, local: Vec::new(), listener, heard }
+    }
+
+    pub fn with_local(self, local: Vec<&'a str>) -> Self {
+        Self { local, ..self }
+    }
+
+    /// Make's rules as the compiler wrote them. Cargo's own ones name files where they are behind their links.
+    pub fn rules_of_units(&self) -> Vec<PathBuf> {
+        let units = self.lock().units.clone();
+        let mut rules: Vec<PathBuf> = units.iter().filter_map(|file| rule_of(file)).collect();
+        rules.sort();
+        rules.dedup();
+        rules
     }
 
     fn lock(&self) -> MutexGuard<'_, Heard> {
@@ -63,7 +82,12 @@ impl<'a> Messages<'a> {
         let text = match message {
             Message::CompilerMessage(message) => message.message.rendered.unwrap_or_default(),
             Message::CompilerArtifact(artifact) => {
-                self.tell(|heard| heard.built.extend(self.wanted(&artifact)));
+                let is_local = self.local.contains(&artifact.package_id.repr.as_str());
+                let files = artifact.filenames.iter().filter(|_| is_local).map(|path| path.as_std_path().to_owned());
+                self.tell(|heard| {
+                    heard.built.extend(self.wanted(&artifact));
+                    heard.units.extend(files);
+                });
                 String::new()
             }
             Message::BuildScriptExecuted(_) => {
@@ -106,4 +130,20 @@ impl<'a> Messages<'a> {
         let files = files.filter(|path| self.cargo.lib || path.extension().is_none_or(|ending| ending != "rlib"));
         files.map(|path| Built { path: path.to_owned(), depfile: path.with_extension("d") }).collect()
     }
+}
+
+/// The rule beside a file that a compiler made, or beside the one that cargo has linked it from.
+fn rule_of(file: &Path) -> Option<PathBuf> {
+    let dir = file.parent()?;
+    let beside = |made: &Path| {
+        let stem = made.file_stem()?.to_str()?;
+        let names = [Some(stem), stem.strip_prefix("lib")].into_iter().flatten();
+        names.map(|name| made.with_file_name(format!("{name}.d"))).find(|rule| rule.is_file())
+    };
+    if dir.ends_with("deps") {
+        return beside(file);
+    }
+    let ino = fs::metadata(file).ok()?.ino();
+    let linked = [dir.join("deps"), dir.to_owned()].into_iter().flat_map(fs::read_dir).flatten().flatten();
+    linked.filter(|entry| entry.ino() == ino && entry.path() != file).find_map(|entry| beside(&entry.path()))
 }

@@ -162,7 +162,8 @@ impl<'a> Begun<'a> {
 
     pub fn messages<'b>(&'b self, build: &'b Build, step: &'b Step) -> Messages<'b> {
         let workspace = &self.sources.workspace;
-        Messages::new(&step.id, self.cargo, &workspace.id, workspace.units, build.listener)
+        let local = workspace.packages.iter().map(|package| package.id.as_str()).collect();
+        Messages::new(&step.id, self.cargo, &workspace.id, workspace.units, build.listener).with_local(local)
     }
 
     /// After the run: what cargo saw is to be remembered, unless it was stopped in the middle. After a good one it is given

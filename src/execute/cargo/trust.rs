@@ -71,6 +71,12 @@ impl Surroundings {
     pub fn of(sources: &Sources, action: &Action, cargo: &Cargo, root: &Path) -> Self {
         let mut hasher = Hasher::new("bcache surroundings of cargo 2");
         hasher.digest(&sources.configuration);
+        // Cargo knows its packages by their places in the workspace, and would take those of another one for them.
+        if !sources.workspace.root.starts_with(&cargo.workspace)
+            && !cargo.workspace.starts_with(&sources.workspace.root)
+        {
+            hasher.bytes(sources.workspace.root.as_os_str().as_encoded_bytes());
+        }
         // Words of configuration among them may set variables.
         for word in cargo.args.iter().filter(|_| cargo.args.iter().any(|word| word.starts_with("--config"))) {
             hasher.text(word);

@@ -112,6 +112,8 @@ pub struct Memory {
 /// Whom to ask, and in which environment.
 pub struct Asked<'a> {
     pub cargo: &'a Cargo,
+    /// The real place of the workspace: cargo goes by that.
+    pub place: &'a Path,
     pub program: &'a Path,
     pub host_triple: &'a str,
     pub environment: &'a [(OsString, OsString)],
@@ -185,9 +187,10 @@ impl Entry {
 
 impl Asked<'_> {
     fn digest(&self) -> Digest {
-        let mut hasher = Hasher::new("bcache cargo question 2");
+        let mut hasher = Hasher::new("bcache cargo question 3");
         hasher.bytes(self.program.as_os_str().as_encoded_bytes());
         hasher.bytes(self.cargo.workspace.as_os_str().as_encoded_bytes());
+        hasher.bytes(self.place.as_os_str().as_encoded_bytes());
         hasher.text(&self.cargo.package).text(self.cargo.rust_triple().unwrap_or_default()).text(self.host_triple);
         hasher.number(self.cargo.bins.len() as u64);
         self.cargo.bins.iter().for_each(|bin| {
@@ -341,7 +344,7 @@ impl Asked<'_> {
         facts.insert(workspace.root.join("Cargo.lock"));
         facts.insert(workspace.root.join("Cargo.toml"));
         // A workspace may appear around this one.
-        facts.extend(self.cargo.workspace.ancestors().map(|dir| dir.join("Cargo.toml")));
+        facts.extend(self.place.ancestors().map(|dir| dir.join("Cargo.toml")));
         for manifest in &manifests {
             // What a glob in `members` lists.
             let beside = manifest.parent().and_then(Path::parent);

@@ -23,7 +23,7 @@ use crate::manifest::cargo_config::{self, Choices};
 use crate::manifest::model::Tool;
 
 use super::assemble::{AssembleError, Workbench};
-use super::files::{FileError, Observation};
+use super::files::{FileError, Files, Observation};
 use super::git::{self, GitError, Scope};
 use super::inputs::{self, Found, Walk};
 use metadata::{Asked, Workspace};
@@ -71,7 +71,8 @@ pub fn describe(
     environment: &[(OsString, OsString)],
 ) -> Result<Described, AssembleError> {
     let environment = asking(bench, step, environment);
-    let mut parts = Parts { bench, step, cargo, environment: &environment, components: Vec::new(), seen: Vec::new() };
+    let (place, seen) = place(bench.files, &cargo.workspace)?;
+    let mut parts = Parts { bench, step, cargo, place, environment: &environment, components: Vec::new(), seen };
     let config = parts.configuration()?;
     parts.compiler(&config)?;
     parts.chosen_programs(&config)?;
@@ -86,6 +87,16 @@ pub fn describe(
         components,
         seen,
     })
+}
+
+/// Where cargo finds itself: the real place of its workspace, and the links that lead there.
+fn place(files: &Files, workspace: &Path) -> Result<(PathBuf, Vec<(PathBuf, Observation)>), FileError> {
+    let links = files.links_to(workspace)?;
+    // A directory can become a link to another one, with the same bytes in it.
+    let manifest = workspace.join("Cargo.toml");
+    files.look(&manifest)?;
+    files.pin(&manifest);
+    Ok((workspace.canonicalize().unwrap_or_else(|_| workspace.to_owned()), links))
 }
 
 /// What there is of a kind: all programs that were chosen, by configuration or environment; all files of configuration.
@@ -124,6 +135,7 @@ struct Parts<'a> {
     bench: &'a Workbench<'a>,
     step: &'a Step,
     cargo: &'a Cargo,
+    place: PathBuf,
     environment: &'a [(OsString, OsString)],
     components: Vec<Component>,
     seen: Vec<(PathBuf, Observation)>,
@@ -136,7 +148,7 @@ impl Parts<'_> {
     }
 
     fn configuration(&mut self) -> Result<Configuration, FileError> {
-        let mut open: Vec<PathBuf> = self.cargo.workspace.ancestors().map(|dir| dir.join(".cargo")).collect();
+        let mut open: Vec<PathBuf> = self.place.ancestors().map(|dir| dir.join(".cargo")).collect();
         open.extend(self.variable("CARGO_HOME").map(PathBuf::from));
         let mut open: Vec<PathBuf> =
             open.iter().flat_map(|dir| [dir.join("config"), dir.join("config.toml")]).rev().collect();
@@ -188,7 +200,7 @@ impl Parts<'_> {
         let program = self.variable("RUSTC").map(str::to_owned).or(chosen).unwrap_or_else(|| "rustc".to_owned());
         let asked = compiler::Asked {
             program: &self.absolute(program),
-            directory: &self.cargo.workspace,
+            directory: &self.place,
             search: &self.bench.search_path(self.step),
             environment: self.environment,
             host_triple: self.bench.host_triple,
@@ -206,7 +218,7 @@ impl Parts<'_> {
         if !program.contains('/') || program.starts_with('/') {
             return program;
         }
-        self.cargo.workspace.join(&program).to_string_lossy().into_owned()
+        self.place.join(&program).to_string_lossy().into_owned()
     }
 
     /// Compiler wrappers and linkers: who they are, wherever they were chosen.
@@ -246,6 +258,7 @@ impl Parts<'_> {
         };
         let asked = Asked {
             cargo: self.cargo,
+            place: &self.place,
             program: &place.path,
             host_triple: self.bench.host_triple,
             environment: self.environment,
