@@ -324,7 +324,7 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
             let name = &used.tool.name.value;
             if opened
                 .bench
-                .find_tool(name, &search)
+                .find_tool(step, name, &search)
                 .map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?
                 .is_some()
             {

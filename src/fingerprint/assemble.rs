@@ -191,14 +191,15 @@ impl Workbench<'_> {
     }
 
     /// Where a program is that a step names; zig may be one of Python's modules.
-    pub fn find_tool(&self, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
-        match self.tools.find(name, search)? {
+    pub fn find_tool(&self, step: &Step, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
+        let directory = step.elsewhere.real(&step.cwd);
+        match self.tools.find(name, search, &directory)? {
             None if name == PROGRAM => zig::of_python(self.tools, self.files, search, &self.graph.root),
             // Cargo looks there too.
             None if name.starts_with("cargo-") => {
                 let home = self.outside.get("CARGO_HOME").map(PathBuf::from);
                 let home = home.or_else(|| Some(self.outside.home()?.join(".cargo")));
-                home.map_or(Ok(None), |home| self.tools.find(name, &[home.join("bin")]))
+                home.map_or(Ok(None), |home| self.tools.find(name, &[home.join("bin")], &directory))
             }
             found => Ok(found),
         }
@@ -212,7 +213,7 @@ impl Workbench<'_> {
         let known = located.iter().find(|(name, _)| name == PROGRAM).map(|(_, place)| place.clone());
         let place = match (known, step.class) {
             // One that always runs may do without.
-            (None, Class::Plain | Class::Fixed) => self.find_tool(PROGRAM, &self.search_path(step))?,
+            (None, Class::Plain | Class::Fixed) => self.find_tool(step, PROGRAM, &self.search_path(step))?,
             (known, Class::Plain | Class::Fixed | Class::Cached | Class::Group) => known,
         };
         place.map(|place| Zig::at(&place, self.files, self.zig_caches)).transpose()
@@ -259,7 +260,7 @@ impl Workbench<'_> {
         for (name, place) in located.iter().filter(|(name, _)| !name.contains('/')) {
             let is_there = reach.iter().any(|dir| place.path.parent() == Some(dir));
             // The person's PATH may hold the same directories in another order.
-            if !is_there || self.tools.find(name, &reach)?.is_none_or(|found| found.real != place.real) {
+            if !is_there || self.tools.find(name, &reach, &step.cwd)?.is_none_or(|found| found.real != place.real) {
                 links.push((name.clone(), place.path.clone()));
             }
         }
@@ -388,7 +389,7 @@ impl Parts<'_> {
             if step.has_views() && layers.iter().any(|l| self.brings(l, name)) {
                 continue;
             }
-            match bench.find_tool(name, &search)? {
+            match bench.find_tool(step, name, &search)? {
                 Some(place) => {
                     if step.class != Class::Fixed {
                         parts.push(bench.tools.component(&used.tool, &place, &search, &step.cwd)?);

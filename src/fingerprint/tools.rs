@@ -104,21 +104,20 @@ impl<'a> Tools<'a> {
         if versions.changed { publish(memory, &FORMAT.seal(&versions.known)) } else { Ok(()) }
     }
 
-    /// The first program of this name in `dirs`. Places that were passed over are seen, so that a
-    /// program which appears there is noticed.
-    pub fn find(&self, name: &str, dirs: &[PathBuf]) -> Result<Option<Place>, ToolError> {
+    /// The first program of this name in `dirs`; one with a slash lies where it does for who starts it in `directory`.
+    /// Places that were passed over are seen, so that a program which appears there is noticed.
+    pub fn find(&self, name: &str, dirs: &[PathBuf], directory: &Path) -> Result<Option<Place>, ToolError> {
+        if name.contains('/') {
+            return self.at(directory.join(name).components().collect());
+        }
         let key = (name.to_owned(), dirs.to_vec());
         if let Some(known) = lock(&self.found).get(&key) {
             return Ok(known.clone());
         }
-        let path = if name.contains('/') {
-            which::which(name).ok()
-        } else {
-            let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':')))
-                .unwrap_or_default();
-            which::which_in_global(name, Some(list)).ok().and_then(|mut found| found.next())
-        };
-        for dir in dirs.iter().take_while(|_| !name.contains('/')) {
+        let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':')))
+            .unwrap_or_default();
+        let path = which::which_in_global(name, Some(list)).ok().and_then(|mut found| found.next());
+        for dir in dirs {
             let candidate = dir.join(name);
             if path.as_ref() == Some(&candidate) {
                 break;
@@ -131,6 +130,12 @@ impl<'a> Tools<'a> {
         };
         lock(&self.found).insert(key, place.clone());
         Ok(place)
+    }
+
+    /// The program at a path, if there is one.
+    fn at(&self, path: PathBuf) -> Result<Option<Place>, ToolError> {
+        let is_program = self.files.search(&path)?.is_some_and(|stat| stat.kind == Kind::File && stat.is_executable());
+        is_program.then(|| Ok(Place { real: self.files.resolve(&path)?, path })).transpose()
     }
 
     /// The identity of a program that was found.
@@ -172,7 +177,7 @@ impl<'a> Tools<'a> {
 
     /// What `program --version` says, where it can be asked.
     pub fn version_of(&self, program: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
-        let place = self.find(program, search).ok()??;
+        let place = self.find(program, search, directory).ok()??;
         self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), search, directory)
             .ok()?
     }
@@ -360,8 +365,8 @@ const FACT_VARS: &[&str] = &["RUSTUP_TOOLCHAIN", "PYENV_VERSION"];
 
 /// What makes a program say its version.
 fn version_command(name: &str, place: &Place) -> String {
-    if name == PROGRAM {
-        // It may lie where no PATH leads.
+    if name == PROGRAM || name.contains('/') {
+        // It may lie where no PATH leads, or the step's directory may not be there yet.
         return format!("{} version", crate::base::text::shell_quote(&place.path.to_string_lossy()));
     }
     format!("{} --version", crate::base::text::shell_quote(name))

@@ -43,7 +43,7 @@ pub fn of_python(
     directory: &Path,
 ) -> Result<Option<Place>, ToolError> {
     for name in PYTHONS {
-        let Some(python) = tools.find(name, search)? else { continue };
+        let Some(python) = tools.find(name, search, directory)? else { continue };
         let command = format!("{} -c {}", shell_quote(&python.path.to_string_lossy()), shell_quote(ASK));
         let said = tools.ask_remembered(&python, &command, search, directory, &looked_into)?;
         let Some(module) = said.as_deref().and_then(|said| said.lines().next()).filter(|dir| !dir.is_empty()) else {

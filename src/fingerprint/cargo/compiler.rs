@@ -65,8 +65,8 @@ pub struct Compiler {
 impl Asked<'_> {
     pub fn identify(&self, files: &Files, tools: &Tools) -> Result<Compiler, CompilerError> {
         let program = || self.program.to_owned();
-        let place =
-            tools.find(self.program, self.search)?.ok_or_else(|| CompilerError::Missing { program: program() })?;
+        let place = tools.find(self.program, self.search, self.directory)?;
+        let place = place.ok_or_else(|| CompilerError::Missing { program: program() })?;
         let said = tools.version(&place, &self.question(), self.search, self.directory)?;
         let said = said.ok_or_else(|| CompilerError::Silent { program: program() })?;
         let (version, sysroot) = said.rsplit_once('\n').ok_or_else(|| CompilerError::Silent { program: program() })?;

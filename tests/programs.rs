@@ -1,0 +1,51 @@
+//! Programs, as keys hold them: which file is meant, whether it can be started, and what its version rests on.
+
+mod sandbox;
+
+use sandbox::Sandbox;
+
+const FRESH: &str = "1 fresh, 0 restored, 0 ran";
+const RESTORED: &str = "0 fresh, 1 restored, 0 ran";
+const RAN: &str = "0 fresh, 0 restored, 1 ran";
+
+/// Made by a script, of which the key knows only its own bytes.
+fn scripted(task: &str, script: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let task = format!("[tasks.make]\n{task}\ninputs = ['make.sh']\noutputs = ['out']\nrun = 'sh make.sh > out'\n");
+    sandbox.tasks(&task).file("make.sh", script);
+    sandbox
+}
+
+#[track_caller]
+fn makes(sandbox: &Sandbox, counts: &str, made: &str) {
+    sandbox.run("build make").counts(counts).success();
+    assert_eq!(sandbox.read("out"), made);
+    for _ in 0..2 {
+        sandbox.run("build make").counts(FRESH).success();
+    }
+}
+
+#[test]
+fn a_tool_that_is_named_with_a_slash_is_that_of_the_steps_directory_wherever_the_person_is() {
+    let sandbox = scripted("tools = ['./bin/tool']", "./bin/tool");
+    let program = |path: &str, says: &str| {
+        sandbox.file(path, format!("#!/bin/sh\necho {says}\n")).chmod(path, 0o755);
+    };
+    program("bin/tool", "one");
+    program("sub/bin/tool", "another");
+    sandbox.below("sub");
+    makes(&sandbox, RAN, "one\n");
+    program("bin/tool", "two");
+    makes(&sandbox, RAN, "two\n");
+    program("sub/bin/tool", "different");
+    sandbox.below("").run("build make").counts(FRESH).success();
+    sandbox.remove("sub/bin").below("sub");
+    program("bin/tool", "one");
+    makes(&sandbox, RESTORED, "one\n");
+    sandbox.remove("bin/tool").run("build make").says("a tool is missing: `./bin/tool`").exit(4);
+    sandbox.edit("tasks.toml", "run =", "cwd = 'sub'\nrun =");
+    sandbox.edit("tasks.toml", "sh make.sh > out", "sh ../make.sh > ../out");
+    program("sub/bin/tool", "another");
+    sandbox.below("").run("build make").success();
+    assert_eq!(sandbox.read("out"), "another\n");
+}
