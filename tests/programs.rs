@@ -49,3 +49,26 @@ fn a_tool_that_is_named_with_a_slash_is_that_of_the_steps_directory_wherever_the
     sandbox.below("").run("build make").success();
     assert_eq!(sandbox.read("out"), "another\n");
 }
+
+#[test]
+fn a_program_in_path_that_may_not_be_executed_is_none() {
+    let sandbox = scripted("path = ['bin']", "helper 2>/dev/null || echo none");
+    sandbox.file("bin/helper", "#!/bin/sh\necho helped\n").chmod("bin/helper", 0o755);
+    makes(&sandbox, RAN, "helped\n");
+    sandbox.chmod("bin/helper", 0o644);
+    makes(&sandbox, RAN, "none\n");
+    sandbox.chmod("bin/helper", 0o755);
+    makes(&sandbox, RESTORED, "helped\n");
+    sandbox.link("bin/other", "helper").run("build make").counts(RAN).success();
+    sandbox.chmod("bin/helper", 0o644);
+    makes(&sandbox, RAN, "none\n");
+}
+
+#[test]
+fn a_file_in_path_that_shells_read_counts_though_it_is_no_program() {
+    let sandbox = scripted("path = ['bin']", ". settings; echo $WORD");
+    sandbox.file("bin/settings", "WORD=one\n");
+    makes(&sandbox, RAN, "one\n");
+    sandbox.file("bin/settings", "WORD=two\n");
+    makes(&sandbox, RAN, "two\n");
+}

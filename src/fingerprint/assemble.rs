@@ -469,8 +469,12 @@ impl Parts<'_> {
             let mut hasher = Hasher::new("bcache path directory 1");
             for (name, _) in files.list(dir)?.iter() {
                 let real = files.resolve(&dir.join(name)).unwrap_or_else(|_| dir.join(name));
-                if files.look(&real)?.is_some_and(|s| s.kind == Kind::File) {
+                if let Some(stat) = files.look(&real)?.filter(|s| s.kind == Kind::File) {
                     let seen = files.observe(&real)?;
+                    // No program, but `.` of a shell finds it there. No name has a slash.
+                    if !stat.is_executable() {
+                        hasher.text("/");
+                    }
                     hasher.bytes(name.as_encoded_bytes()).digest(&seen.digest.unwrap_or_else(|| Digest::of(b"")));
                     self.seen.push((real, seen));
                 }
