@@ -10,7 +10,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
 use crate::graph::toolchain::PROGRAM;
-use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step, ToolUse, placeholder};
+use crate::graph::{Class, Command, Elsewhere, Graph, PrefixIx, Step, ToolUse, placeholder};
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
 
@@ -22,6 +22,7 @@ use super::files::{FileError, Files, Observation};
 use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
+use super::marks;
 use super::source;
 use super::tools::{Place, ToolError, Tools, is_program};
 use super::zig::{self, Zig};
@@ -160,22 +161,9 @@ impl Workbench<'_> {
         })
     }
 
-    /// Text as it is in a key: the workspace's own path is a marker, the number of jobs too.
+    /// Text as it is in a key.
     fn mark(&self, text: &str) -> String {
-        let text = text.replace(JOBS_MARKER, "{jobs}");
-        let Some(root) = self.graph.root.to_str() else { return text };
-        let mut marked = String::with_capacity(text.len());
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find(root) {
-            let (before, found) = rest.split_at(at);
-            let after = &found[root.len()..];
-            let whole = !after.starts_with(|c: char| c.is_alphanumeric() || "._-+".contains(c));
-            marked.push_str(before);
-            marked.push_str(if whole { "{workspace}" } else { root });
-            rest = after;
-        }
-        marked.push_str(rest);
-        marked
+        marks::marked(text, self.graph.root.to_str())
     }
 
     fn mark_path(&self, path: &Path) -> String {

@@ -16,6 +16,7 @@ pub mod files;
 pub mod git;
 pub mod host;
 pub mod inputs;
+mod marks;
 pub mod proof;
 pub mod source;
 pub mod tools;
