@@ -2,6 +2,8 @@
 
 mod sandbox;
 
+use std::fs;
+
 use sandbox::Sandbox;
 
 const FRESH: &str = "1 fresh, 0 restored, 0 ran";
@@ -71,4 +73,29 @@ fn a_file_in_path_that_shells_read_counts_though_it_is_no_program() {
     makes(&sandbox, RAN, "one\n");
     sandbox.file("bin/settings", "WORD=two\n");
     makes(&sandbox, RAN, "two\n");
+}
+
+#[test]
+fn a_version_command_that_failed_is_asked_again() {
+    let sandbox = scripted("tools = [{ name = 'teller', version = 'teller --version' }]", "teller");
+    let answer = sandbox.root().join("answer");
+    sandbox.tool("teller", &format!("cat {}", answer.display()));
+    for _ in 0..2 {
+        sandbox.run("build make").says("the version command of tool `teller`, failed").exit(1);
+    }
+    fs::write(&answer, "one\n").unwrap();
+    makes(&sandbox, RAN, "one\n");
+}
+
+#[test]
+fn no_proof_rests_on_a_version_command_that_was_killed() {
+    let sandbox = scripted("tools = ['teller']", "teller");
+    let answer = sandbox.root().join("answer");
+    sandbox.tool("teller", &format!("cat {} || kill -9 $$", answer.display()));
+    sandbox.edit("make.sh", "teller", "teller 2>&1 || true");
+    for counts in [RAN, FRESH, FRESH] {
+        sandbox.run("build make").counts(counts).success();
+    }
+    fs::write(&answer, "one\n").unwrap();
+    makes(&sandbox, RAN, "one\n");
 }

@@ -12,6 +12,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::manifest::model::Tool;
 use super::env::Outside;
 use super::files::{FileError, Files, Observation};
 
-pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 1 };
+pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 2 };
 /// A program that has not said its version by then is known by its content alone.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More than any version text; a program that prints its help instead is cut here.
@@ -61,6 +62,8 @@ pub struct Tools<'a> {
     /// Contents that are scripts, and those that are not.
     scripts: Mutex<HashMap<Digest, bool>>,
     versions: Mutex<Versions>,
+    /// Was a question left without an answer that another time may have one?
+    is_unsure: AtomicBool,
 }
 
 /// A name and the directories that it was looked for in.
@@ -82,7 +85,7 @@ pub(super) struct Version {
     directory: PathBuf,
     files: Vec<(OsString, Observation)>,
     vars: Vec<(String, Option<Digest>)>,
-    /// `None`: it failed.
+    /// `None`: it failed. That counts for as long as this process lives.
     said: Option<String>,
 }
 
@@ -96,12 +99,19 @@ impl<'a> Tools<'a> {
             found: Mutex::default(),
             scripts: Mutex::default(),
             versions: Mutex::new(Versions { known, changed: false }),
+            is_unsure: AtomicBool::new(false),
         }
     }
 
     pub fn save(&self, memory: &Path) -> std::io::Result<()> {
         let versions = lock(&self.versions);
-        if versions.changed { publish(memory, &FORMAT.seal(&versions.known)) } else { Ok(()) }
+        let told: Vec<&Version> = versions.known.iter().filter(|version| version.said.is_some()).collect();
+        if versions.changed { publish(memory, &FORMAT.seal(&told)) } else { Ok(()) }
+    }
+
+    /// May others rest on what was found out about programs?
+    pub fn is_sure(&self) -> bool {
+        !self.is_unsure.load(Ordering::Relaxed)
     }
 
     /// The first program of this name in `dirs`; one with a slash lies where it does for who starts it in `directory`.
@@ -234,7 +244,11 @@ impl<'a> Tools<'a> {
             .iter()
             .map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref()))))
             .collect();
-        let said = self.ask(command, search, directory);
+        let answer = self.ask(command, search, directory);
+        if answer.is_none() {
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
+        let said = answer.flatten();
         for path in said.as_deref().map(more).unwrap_or_default() {
             let seen = self.files.observe(&path)?;
             files.push((path.into(), seen));
@@ -248,9 +262,10 @@ impl<'a> Tools<'a> {
             said: said.clone(),
         };
         let mut versions = lock(&self.versions);
+        let before = versions.known.len();
         versions.known.retain(|v| !same(v));
+        versions.changed |= said.is_some() || versions.known.len() < before;
         versions.known.push(version);
-        versions.changed = true;
         Ok(said)
     }
 
@@ -303,8 +318,9 @@ impl<'a> Tools<'a> {
         Ok(facts)
     }
 
-    /// Runs a version command in a plain environment, with a limit on time and output.
-    fn ask(&self, command: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
+    /// Runs a version command in a plain environment, with a limit on time and output. `None` where it was not let to
+    /// its end, or did not begin; an inner one where it ended with an error.
+    fn ask(&self, command: &str, search: &[PathBuf], directory: &Path) -> Option<Option<String>> {
         let mut output = tempfile::tempfile().ok()?;
         let mut path = std::env::join_paths(search).ok()?;
         for dir in super::env::SYSTEM_PATH {
@@ -350,13 +366,14 @@ impl<'a> Tools<'a> {
             waited += step;
         };
         if !status.success() {
-            return None;
+            // The shell says of a signal what it is said to itself, or a number above 128.
+            return status.code().filter(|code| *code <= 128).map(|_| None);
         }
         use std::io::Seek;
         output.rewind().ok()?;
         let mut text = Vec::new();
         output.take(VERSION_BYTES as u64).read_to_end(&mut text).ok()?;
-        Some(String::from_utf8_lossy(&text).trim_end().to_owned())
+        Some(Some(String::from_utf8_lossy(&text).trim_end().to_owned()))
     }
 }
 
