@@ -3,6 +3,8 @@
 mod sandbox;
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use sandbox::Sandbox;
 
@@ -98,4 +100,60 @@ fn no_proof_rests_on_a_version_command_that_was_killed() {
     }
     fs::write(&answer, "one\n").unwrap();
     makes(&sandbox, RAN, "one\n");
+}
+
+/// Starts the program of the toolchain that the settings name, by the name that it was called with.
+const RUSTUP: &str = r#"
+home="${RUSTUP_HOME:-$HOME/.rustup}"
+toolchain="${RUSTUP_TOOLCHAIN:-$(cat "$home/settings.toml")}"
+exec "$home/toolchains/$toolchain/bin/${0##*/}" "$@""#;
+
+fn rustup() -> Sandbox {
+    let sandbox = scripted("tools = ['rustc']", "rustc --version");
+    sandbox.tool("rustup", RUSTUP).env("RUSTUP_HOME", sandbox.root().join("one"));
+    for home in ["one", "two"] {
+        fs::create_dir_all(sandbox.root().join(home).join("toolchains/dev/bin")).unwrap();
+        fs::write(sandbox.root().join(home).join("settings.toml"), "dev").unwrap();
+        compiler(&sandbox, &format!("{home}/toolchains/dev/bin/rustc"), home);
+    }
+    sandbox
+}
+
+fn compiler(sandbox: &Sandbox, path: &str, version: &str) {
+    let path = format!("../{path}");
+    sandbox.file(&path, format!("#!/bin/sh\necho rustc {version}\n")).chmod(&path, 0o755);
+}
+
+#[test]
+fn the_compiler_behind_rustups_name_is_that_of_its_home_and_of_the_toolchain_as_it_is_now() {
+    for link in [&["-s"][..], &[]] {
+        let sandbox = rustup();
+        let bin = sandbox.root().join("bin");
+        assert!(Command::new("ln").args(link).args(["rustup", "rustc"]).current_dir(bin).status().unwrap().success());
+        makes(&sandbox, RAN, "rustc one\n");
+        sandbox.env("RUSTUP_HOME", sandbox.root().join("two"));
+        makes(&sandbox, RAN, "rustc two\n");
+        compiler(&sandbox, "two/toolchains/dev/bin/rustc", "three");
+        makes(&sandbox, RAN, "rustc three\n");
+        sandbox.env("RUSTUP_HOME", sandbox.root().join("one"));
+        makes(&sandbox, RESTORED, "rustc one\n");
+    }
+}
+
+#[test]
+fn a_linked_toolchain_that_is_built_anew_or_turned_elsewhere_is_asked_again() {
+    let sandbox = rustup();
+    symlink("rustup", sandbox.root().join("bin/rustc")).unwrap();
+    for name in ["stage1", "stage2"] {
+        compiler(&sandbox, &format!("built/{name}/bin/rustc"), name);
+    }
+    let linked = sandbox.root().join("one/toolchains/own");
+    symlink(sandbox.root().join("built/stage1"), &linked).unwrap();
+    fs::write(sandbox.root().join("one/settings.toml"), "own").unwrap();
+    makes(&sandbox, RAN, "rustc stage1\n");
+    compiler(&sandbox, "built/stage1/bin/rustc", "stage1 again");
+    makes(&sandbox, RAN, "rustc stage1 again\n");
+    fs::remove_file(&linked).unwrap();
+    symlink(sandbox.root().join("built/stage2"), &linked).unwrap();
+    makes(&sandbox, RAN, "rustc stage2\n");
 }

@@ -18,6 +18,7 @@ pub mod host;
 pub mod inputs;
 mod marks;
 pub mod proof;
+mod proxies;
 pub mod source;
 pub mod tools;
 pub mod zig;

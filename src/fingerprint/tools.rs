@@ -28,6 +28,7 @@ use crate::manifest::model::Tool;
 
 use super::env::Outside;
 use super::files::{FileError, Files, Observation};
+use super::proxies::{self, CHOOSERS};
 
 pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 2 };
 /// A program that has not said its version by then is known by its content alone.
@@ -194,8 +195,7 @@ impl<'a> Tools<'a> {
 
     /// A script, a program that answers to many names by starting others, or one of no package.
     fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
-        let real_name = place.real.file_name().unwrap_or_default();
-        if real_name == "rustup" && name != "rustup" {
+        if name != "rustup" && proxies::is_rustup(self.files, place) {
             return true;
         }
         // Of no package: what else belongs to it is known by its version, if at all.
@@ -240,7 +240,7 @@ impl<'a> Tools<'a> {
             return Ok(known.said);
         }
         let mut files = self.facts(place, directory)?;
-        let vars = FACT_VARS
+        let vars = CHOOSERS
             .iter()
             .map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref()))))
             .collect();
@@ -271,8 +271,16 @@ impl<'a> Tools<'a> {
 
     fn holds(&self, version: &Version) -> Result<bool, ToolError> {
         for (path, seen) in &version.files {
-            let now = self.files.observe(Path::new(path))?;
-            let is_program = version.program == Path::new(path);
+            let path = Path::new(path);
+            // Of a program that was only looked at.
+            if seen.stat.is_some() && seen.digest.is_none() {
+                if !seen.settled || self.files.look(path)? != seen.stat {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let now = self.files.observe(path)?;
+            let is_program = version.program == path;
             if now.digest != seen.digest
                 || now.stat.is_some() != seen.stat.is_some()
                 || is_program && now.stat != seen.stat
@@ -286,34 +294,21 @@ impl<'a> Tools<'a> {
         }))
     }
 
-    /// What the answer of a version command rests on: the program, its interpreter, and the files by
-    /// which rustup and pyenv choose what is behind their proxies.
+    /// What the answer of a version command rests on: the program, its interpreter, and what is behind a proxy.
     fn facts(&self, place: &Place, directory: &Path) -> Result<Vec<(OsString, Observation)>, ToolError> {
+        let grounds = proxies::grounds(self.files, self.outside, place, directory)?;
         let mut paths = vec![place.real.clone()];
         paths.extend(interpreter(&place.real).map(|p| self.files.resolve(&p)).transpose()?);
-        let home = self.outside.home().unwrap_or_default();
-        if place.real.file_name().is_some_and(|n| n == "rustup") {
-            let rustup = self.outside.get("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
-            paths.push(rustup.join("settings.toml"));
-            paths.push(rustup.join("toolchains"));
-            let hashes = rustup.join("update-hashes");
-            for (name, _) in self.files.list(&hashes)?.iter() {
-                paths.push(hashes.join(name));
-            }
-            paths.push(hashes);
-            for dir in directory.ancestors() {
-                paths.extend([dir.join("rust-toolchain"), dir.join("rust-toolchain.toml")]);
-            }
-        }
-        if place.path.components().any(|c| c.as_os_str() == "shims") {
-            let pyenv = self.outside.get("PYENV_ROOT").map_or_else(|| home.join(".pyenv"), PathBuf::from);
-            paths.extend([pyenv.join("version"), pyenv.join("versions")]);
-            paths.extend(directory.ancestors().map(|dir| dir.join(".python-version")));
-        }
-        let mut facts = Vec::with_capacity(paths.len());
+        paths.extend(grounds.choices);
+        let mut facts = Vec::with_capacity(paths.len() + grounds.programs.len());
         for path in paths {
             let seen = self.files.observe(&path)?;
             facts.push((path.into(), seen));
+        }
+        // There may be many, and they are large.
+        for program in grounds.programs {
+            let seen = self.files.look_closely(&program)?;
+            facts.push((program.into(), seen));
         }
         Ok(facts)
     }
@@ -334,7 +329,7 @@ impl<'a> Tools<'a> {
             .env("PATH", path)
             .env("LANG", "C.UTF-8")
             .env("RUSTUP_AUTO_INSTALL", "0");
-        for name in FACT_VARS.iter().chain(&["HOME", "CARGO_HOME", "RUSTUP_HOME", "PYENV_ROOT"]) {
+        for name in CHOOSERS {
             if let Some(value) = self.outside.get(name) {
                 child.env(name, value);
             }
@@ -376,9 +371,6 @@ impl<'a> Tools<'a> {
         Some(Some(String::from_utf8_lossy(&text).trim_end().to_owned()))
     }
 }
-
-/// Variables that choose what a proxy starts.
-const FACT_VARS: &[&str] = &["RUSTUP_TOOLCHAIN", "PYENV_VERSION"];
 
 /// What makes a program say its version.
 fn version_command(name: &str, place: &Place) -> String {
