@@ -162,6 +162,9 @@ fn tags_count_where_the_commit_does() {
     expect(&["update-ref", "refs/heads/other", "HEAD~1"], true);
     expect(&["tag", "-d", "deep/er/v2"], true);
     expect(&["branch", "-D", "other"], true);
+    // As `git fetch --depth` leaves it.
+    fs::write(repo.at(".git/shallow"), repo.git(&["rev-parse", "HEAD"]) + "\n").unwrap();
+    expect(&["status"], true);
     assert_eq!(repo.look(&repo.scope(), "memory").unwrap().head, None);
 }
 

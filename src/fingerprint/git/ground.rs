@@ -102,7 +102,15 @@ impl Ground {
         for path in &files {
             facts.push(of_file(path)?);
         }
-        let tags = self.copy.tags()?;
+        let shallow = self.copy.common.join("shallow");
+        let (fact, ends) = read(shallow.as_os_str().as_bytes(), &shallow)?;
+        facts.push(fact);
+        let mut text = self.copy.tags()?;
+        if !ends.is_empty() {
+            // Tags behind these commits are not found.
+            text.extend_from_slice(&[&b"shallow\n"[..], &ends].concat());
+        }
+        let tags = if text.is_empty() { Oid::NONE } else { Oid::of("tags", &text) };
         // Turned elsewhere between two looks at it.
         if self.copy.tag_files()?.1 != files {
             return Err(GitError::Unstable { path: self.copy.common.join("refs") });

@@ -163,8 +163,9 @@ impl WorkingCopy {
     fn follow(&self, reference: &[u8], files: &mut Vec<PathBuf>) {
         let mut name = reference.to_vec();
         for _ in 0..=MOST_SYMBOLIC {
-            // Some are of one working copy alone.
-            for dir in [&self.gitdir, &self.common] {
+            // Some references are of one working copy alone, as what is none below `refs` always is.
+            let dirs = [&self.gitdir, &self.common];
+            for dir in &dirs[..if name.starts_with(b"refs/") { 2 } else { 1 }] {
                 let file = dir.join(OsStr::from_bytes(&name));
                 if !files.contains(&file) {
                     files.push(file);
@@ -191,15 +192,14 @@ impl WorkingCopy {
     }
 
     /// All tags, as a value: what each is called, and what it names. Nothing where there is none.
-    pub fn tags(&self) -> Result<Oid, GitError> {
+    pub fn tags(&self) -> Result<Vec<u8>, GitError> {
         let mut lines = BTreeSet::new();
         for tag in self.repository.references_glob(TAGS).map_err(|e| self.failed(e))?.flatten() {
             // One that leads nowhere is there all the same.
             let target = tag.resolve().ok().and_then(|tag| oid(tag.target()?)).unwrap_or(Oid::NONE);
             lines.insert([target.to_string().as_bytes(), b" ", tag.name_bytes(), b"\n"].concat());
         }
-        let lines: Vec<Vec<u8>> = lines.into_iter().collect();
-        Ok(if lines.is_empty() { Oid::NONE } else { Oid::of("tags", &lines.concat()) })
+        Ok(lines.into_iter().collect::<Vec<_>>().concat())
     }
 
     /// The tree of a commit. `None` where the commit is not there.
