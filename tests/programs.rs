@@ -157,3 +157,22 @@ fn a_linked_toolchain_that_is_built_anew_or_turned_elsewhere_is_asked_again() {
     symlink(sandbox.root().join("built/stage2"), &linked).unwrap();
     makes(&sandbox, RAN, "rustc stage2\n");
 }
+
+#[test]
+fn the_compiler_that_counts_is_the_one_that_the_step_itself_chooses() {
+    let sandbox = rustup();
+    symlink("rustup", sandbox.root().join("bin/rustc")).unwrap();
+    compiler(&sandbox, "one/toolchains/nightly/bin/rustc", "nightly");
+    compiler(&sandbox, "two/toolchains/nightly/bin/rustc", "nightly of two");
+    // No step sees it.
+    sandbox.env("RUSTUP_TOOLCHAIN", "dev");
+    sandbox.edit("tasks.toml", "run =", "env = { RUSTUP_TOOLCHAIN = 'nightly' }\nrun =");
+    makes(&sandbox, RAN, "rustc nightly\n");
+    compiler(&sandbox, "one/toolchains/nightly/bin/rustc", "nightly of today");
+    makes(&sandbox, RAN, "rustc nightly of today\n");
+    let two = sandbox.root().join("two").display().to_string();
+    sandbox.edit("tasks.toml", "env = { ", &format!("env = {{ RUSTUP_HOME = '{two}', "));
+    makes(&sandbox, RAN, "rustc nightly of two\n");
+    compiler(&sandbox, "two/toolchains/nightly/bin/rustc", "nightly of today");
+    makes(&sandbox, RAN, "rustc nightly of today\n");
+}

@@ -23,8 +23,9 @@ use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
 use super::marks;
+use super::proxies::Chosen;
 use super::source;
-use super::tools::{Place, ToolError, Tools, is_program};
+use super::tools::{Asking, Place, ToolError, Tools, is_program};
 use super::zig::{self, Zig};
 
 /// What actions are made from.
@@ -178,11 +179,19 @@ impl Workbench<'_> {
         self.own_path(step).cloned().chain(self.outside.search_path()).collect()
     }
 
+    /// How the programs of a step are asked.
+    pub fn asking<'s>(&self, step: &'s Step, search: &'s [PathBuf]) -> Asking<'s> {
+        Asking { search, directory: &step.cwd, chosen: Chosen::by(step, self.outside) }
+    }
+
     /// Where a program is that a step names; zig may be one of Python's modules.
     pub fn find_tool(&self, step: &Step, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
         let directory = step.elsewhere.real(&step.cwd);
         match self.tools.find(name, search, &directory)? {
-            None if name == PROGRAM => zig::of_python(self.tools, self.files, search, &self.graph.root),
+            None if name == PROGRAM => {
+                let asking = Asking { directory: &self.graph.root, ..self.asking(step, search) };
+                zig::of_python(self.tools, self.files, &asking)
+            }
             // Cargo looks there too.
             None if name.starts_with("cargo-") => {
                 let home = self.outside.get("CARGO_HOME").map(PathBuf::from);
@@ -369,6 +378,7 @@ impl Parts<'_> {
             return Ok(Vec::new());
         }
         let search = bench.search_path(step);
+        let asking = bench.asking(step, &search);
         let mut located = Vec::new();
         let mut parts = Vec::new();
         let patch = self.patch_program();
@@ -380,7 +390,7 @@ impl Parts<'_> {
             match bench.find_tool(step, name, &search)? {
                 Some(place) => {
                     if step.class != Class::Fixed {
-                        parts.push(bench.tools.component(&used.tool, &place, &search, &step.cwd)?);
+                        parts.push(bench.tools.component(&used.tool, &place, &asking)?);
                         self.seen.push((place.real.clone(), bench.files.observe(&place.real)?));
                     }
                     located.push((name.clone(), place));

@@ -1,20 +1,63 @@
 //! Programs that start others under their own name: rustup's, and the shims of pyenv and its like. What such a program
 //! says rests on all that chooses the other one, and on that itself.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::env::Outside;
+use crate::base::digest::{Digest, Hasher};
+use crate::base::stat::Kind;
+use crate::graph::Step;
+
+use super::env::{self, Outside};
 use super::files::{FileError, Files};
 use super::tools::Place;
 
 /// Variables that choose what a proxy starts, or where it looks for that.
-pub(super) const CHOOSERS: &[&str] =
-    &["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "PYENV_ROOT", "PYENV_VERSION"];
+const CHOOSERS: [&str; 6] = ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "PYENV_ROOT", "PYENV_VERSION"];
+/// Those that steps see without a word.
+const PASSED: [&str; 3] = ["HOME", "CARGO_HOME", "RUSTUP_HOME"];
 /// Files in which people choose versions, in any directory above.
 const TOOLCHAINS: [&str; 2] = ["rust-toolchain", "rust-toolchain.toml"];
 const VERSIONS: [&str; 7] =
     [".python-version", ".tool-versions", ".node-version", ".ruby-version", ".nvmrc", "mise.toml", ".mise.toml"];
+
+/// The variables that choose, as a step sees them.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Chosen(BTreeMap<&'static str, OsString>);
+
+impl Chosen {
+    pub fn by(step: &Step, outside: &Outside) -> Self {
+        let own = |name: &str| step.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.into());
+        let is_seen = |name: &str| PASSED.contains(&name) || env::is_passed(step, outside, name);
+        let passed = |name: &str| if is_seen(name) { outside.get(name).map(OsStr::to_owned) } else { None };
+        let value = |name: &str| own(name).or_else(|| passed(name));
+        Self(CHOOSERS.into_iter().filter_map(|name| Some((name, value(name)?))).collect())
+    }
+
+    pub fn in_environment(environment: &[(OsString, OsString)]) -> Self {
+        let value = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        Self(CHOOSERS.into_iter().filter_map(|name| Some((name, value(name)?))).collect())
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_os_str()))
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new("bcache choosers 1");
+        hasher.number(self.0.len() as u64);
+        for (name, value) in self.all() {
+            hasher.text(name).bytes(value.as_encoded_bytes());
+        }
+        hasher.finish()
+    }
+
+    /// An empty one is none.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.0.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
 
 /// What an answer rests on besides the program that was asked.
 #[derive(Default)]
@@ -37,12 +80,10 @@ pub(super) fn is_rustup(files: &Files, place: &Place) -> bool {
 }
 
 /// For a program that is started in `directory`.
-pub(super) fn grounds(files: &Files, outside: &Outside, place: &Place, directory: &Path) -> Result<Grounds, FileError> {
+pub(super) fn grounds(files: &Files, chosen: &Chosen, place: &Place, directory: &Path) -> Result<Grounds, FileError> {
     let mut grounds = Grounds::default();
-    let home = outside.home().unwrap_or_default();
-    let own = |name: &str, usual: &str| {
-        outside.get(name).filter(|dir| !dir.is_empty()).map_or_else(|| home.join(usual), PathBuf::from)
-    };
+    let home = chosen.path("HOME").unwrap_or_default();
+    let own = |name: &str, usual: &str| chosen.path(name).unwrap_or_else(|| home.join(usual));
     // What is started there goes by real names.
     let real = directory.canonicalize().ok().filter(|real| real != directory);
     let above = || directory.ancestors().chain(real.iter().flat_map(|real| real.ancestors()));
@@ -56,8 +97,7 @@ pub(super) fn grounds(files: &Files, outside: &Outside, place: &Place, directory
             installed.extend(toolchain_path(&file));
             grounds.choices.push(file);
         }
-        let named = outside.get("RUSTUP_TOOLCHAIN").map(PathBuf::from);
-        installed.extend(named.filter(|named| named.is_absolute()));
+        installed.extend(chosen.path("RUSTUP_TOOLCHAIN").filter(|named| named.is_absolute()));
         installed.extend(below(files, rustup.join("toolchains"), &mut grounds)?);
     }
     if place.path.components().any(|c| c.as_os_str() == "shims") {
@@ -67,7 +107,8 @@ pub(super) fn grounds(files: &Files, outside: &Outside, place: &Place, directory
         installed.extend(below(files, pyenv.join("versions"), &mut grounds)?);
     }
     for program in installed.iter().filter_map(|dir| Some(dir.join("bin").join(place.path.file_name()?))) {
-        grounds.programs.push(files.resolve(&program)?);
+        let is_link = files.look(&program)?.is_some_and(|stat| stat.kind == Kind::Symlink);
+        grounds.programs.push(if is_link { files.resolve(&program)? } else { program });
     }
     Ok(grounds)
 }

@@ -26,13 +26,14 @@ use crate::base::stat::Kind;
 use crate::graph::toolchain::PROGRAM;
 use crate::manifest::model::Tool;
 
-use super::env::Outside;
 use super::files::{FileError, Files, Observation};
-use super::proxies::{self, CHOOSERS};
+use super::proxies::{self, Chosen};
 
 pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 2 };
 /// A program that has not said its version by then is known by its content alone.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Answers that are kept.
+const KEPT: usize = 512;
 /// More than any version text; a program that prints its help instead is cut here.
 const VERSION_BYTES: usize = 16 * 1024;
 
@@ -56,9 +57,16 @@ pub struct Place {
     pub real: PathBuf,
 }
 
+/// How a program is asked.
+pub struct Asking<'a> {
+    /// Its PATH.
+    pub search: &'a [PathBuf],
+    pub directory: &'a Path,
+    pub chosen: Chosen,
+}
+
 pub struct Tools<'a> {
     files: &'a Files,
-    outside: &'a Outside,
     found: Mutex<HashMap<Searched, Option<Place>>>,
     /// Contents that are scripts, and those that are not.
     scripts: Mutex<HashMap<Digest, bool>>,
@@ -85,18 +93,18 @@ pub(super) struct Version {
     #[serde(with = "crate::base::paths::bytes")]
     directory: PathBuf,
     files: Vec<(OsString, Observation)>,
-    vars: Vec<(String, Option<Digest>)>,
+    /// Of the variables that choose.
+    chosen: Digest,
     /// `None`: it failed. That counts for as long as this process lives.
     said: Option<String>,
 }
 
 impl<'a> Tools<'a> {
     /// `memory` is the file in which [`Tools::save`] left what was learned.
-    pub fn load(files: &'a Files, outside: &'a Outside, memory: &Path) -> Self {
+    pub fn load(files: &'a Files, memory: &Path) -> Self {
         let known = std::fs::read(memory).ok().and_then(|bytes| FORMAT.open(&bytes).ok()).unwrap_or_default();
         Self {
             files,
-            outside,
             found: Mutex::default(),
             scripts: Mutex::default(),
             versions: Mutex::new(Versions { known, changed: false }),
@@ -150,18 +158,12 @@ impl<'a> Tools<'a> {
     }
 
     /// The identity of a program that was found.
-    pub fn component(
-        &self,
-        tool: &Tool,
-        place: &Place,
-        search: &[PathBuf],
-        directory: &Path,
-    ) -> Result<Component, ToolError> {
+    pub fn component(&self, tool: &Tool, place: &Place, asking: &Asking) -> Result<Component, ToolError> {
         let name = &tool.name.value;
         let mut hasher = Hasher::new("bcache tool 1");
         let shown;
         if let Some(command) = &tool.version {
-            let said = self.version(place, command, search, directory)?;
+            let said = self.version(place, command, asking)?;
             let Some(text) = said else {
                 let cause = "it ended with an error, or not in time".to_owned();
                 return Err(ToolError::Version { tool: name.clone(), command: command.value.clone(), cause });
@@ -173,7 +175,7 @@ impl<'a> Tools<'a> {
             hasher.number(1).digest(&content);
             let version = if self.is_door(name, place, content) {
                 let command = version_command(name, place);
-                self.version(place, &command, search, directory)?
+                self.version(place, &command, asking)?
             } else {
                 None
             };
@@ -187,10 +189,9 @@ impl<'a> Tools<'a> {
     }
 
     /// What `program --version` says, where it can be asked.
-    pub fn version_of(&self, program: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
-        let place = self.find(program, search, directory).ok()??;
-        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), search, directory)
-            .ok()?
+    pub fn version_of(&self, program: &str, asking: &Asking) -> Option<String> {
+        let place = self.find(program, asking.search, asking.directory).ok()??;
+        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), asking).ok()?
     }
 
     /// A script, a program that answers to many names by starting others, or one of no package.
@@ -210,14 +211,8 @@ impl<'a> Tools<'a> {
     }
 
     /// What a command of a program says; `None` where it fails.
-    pub fn version(
-        &self,
-        place: &Place,
-        command: &str,
-        search: &[PathBuf],
-        directory: &Path,
-    ) -> Result<Option<String>, ToolError> {
-        self.ask_remembered(place, command, search, directory, &|_| Vec::new())
+    pub fn version(&self, place: &Place, command: &str, asking: &Asking) -> Result<Option<String>, ToolError> {
+        self.ask_remembered(place, command, asking, &|_| Vec::new())
     }
 
     /// What a command says that starts a program, asked again only when the program changed, or what its answer rests on:
@@ -226,11 +221,13 @@ impl<'a> Tools<'a> {
         &self,
         place: &Place,
         command: &str,
-        search: &[PathBuf],
-        directory: &Path,
+        asking: &Asking,
         more: &dyn Fn(&str) -> Vec<PathBuf>,
     ) -> Result<Option<String>, ToolError> {
-        let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
+        let (directory, chosen) = (asking.directory, asking.chosen.digest());
+        let same = |v: &Version| {
+            v.program == place.real && v.command == command && v.directory == directory && v.chosen == chosen
+        };
         self.files.observe(&place.real)?;
         self.files.pin(&place.real);
         let known = lock(&self.versions).known.iter().find(|v| same(v)).cloned();
@@ -239,12 +236,8 @@ impl<'a> Tools<'a> {
         {
             return Ok(known.said);
         }
-        let mut files = self.facts(place, directory)?;
-        let vars = CHOOSERS
-            .iter()
-            .map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref()))))
-            .collect();
-        let answer = self.ask(command, search, directory);
+        let mut files = self.facts(place, asking)?;
+        let answer = self.ask(command, asking);
         if answer.is_none() {
             self.is_unsure.store(true, Ordering::Relaxed);
         }
@@ -258,7 +251,7 @@ impl<'a> Tools<'a> {
             command: command.to_owned(),
             directory: directory.to_owned(),
             files,
-            vars,
+            chosen,
             said: said.clone(),
         };
         let mut versions = lock(&self.versions);
@@ -266,6 +259,8 @@ impl<'a> Tools<'a> {
         versions.known.retain(|v| !same(v));
         versions.changed |= said.is_some() || versions.known.len() < before;
         versions.known.push(version);
+        let many = versions.known.len().saturating_sub(KEPT);
+        versions.known.drain(..many);
         Ok(said)
     }
 
@@ -288,15 +283,12 @@ impl<'a> Tools<'a> {
                 return Ok(false);
             }
         }
-        Ok(version.vars.iter().all(|(name, digest)| {
-            let asked = self.outside.get(name);
-            asked.and_then(|_| self.outside.digest(name.as_ref())) == *digest
-        }))
+        Ok(true)
     }
 
     /// What the answer of a version command rests on: the program, its interpreter, and what is behind a proxy.
-    fn facts(&self, place: &Place, directory: &Path) -> Result<Vec<(OsString, Observation)>, ToolError> {
-        let grounds = proxies::grounds(self.files, self.outside, place, directory)?;
+    fn facts(&self, place: &Place, asking: &Asking) -> Result<Vec<(OsString, Observation)>, ToolError> {
+        let grounds = proxies::grounds(self.files, &asking.chosen, place, asking.directory)?;
         let mut paths = vec![place.real.clone()];
         paths.extend(interpreter(&place.real).map(|p| self.files.resolve(&p)).transpose()?);
         paths.extend(grounds.choices);
@@ -315,9 +307,9 @@ impl<'a> Tools<'a> {
 
     /// Runs a version command in a plain environment, with a limit on time and output. `None` where it was not let to
     /// its end, or did not begin; an inner one where it ended with an error.
-    fn ask(&self, command: &str, search: &[PathBuf], directory: &Path) -> Option<Option<String>> {
+    fn ask(&self, command: &str, asking: &Asking) -> Option<Option<String>> {
         let mut output = tempfile::tempfile().ok()?;
-        let mut path = std::env::join_paths(search).ok()?;
+        let mut path = std::env::join_paths(asking.search).ok()?;
         for dir in super::env::SYSTEM_PATH {
             path.push(":");
             path.push(dir);
@@ -329,12 +321,8 @@ impl<'a> Tools<'a> {
             .env("PATH", path)
             .env("LANG", "C.UTF-8")
             .env("RUSTUP_AUTO_INSTALL", "0");
-        for name in CHOOSERS {
-            if let Some(value) = self.outside.get(name) {
-                child.env(name, value);
-            }
-        }
-        let directory = if directory.is_dir() { directory } else { Path::new("/") };
+        child.envs(asking.chosen.all());
+        let directory = if asking.directory.is_dir() { asking.directory } else { Path::new("/") };
         child
             .current_dir(directory)
             .stdin(Stdio::null())

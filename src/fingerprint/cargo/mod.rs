@@ -224,6 +224,7 @@ impl Parts<'_> {
             }
         }
         let search = self.bench.search_path(self.step);
+        let asking = self.bench.asking(self.step, &search);
         let is_new = |name: &String| !self.step.tools.iter().any(|used| used.tool.name.value == *name);
         let names: Vec<String> = names.into_iter().map(|name| self.absolute(name)).filter(is_new).collect();
         for name in names {
@@ -232,7 +233,7 @@ impl Parts<'_> {
                 continue;
             };
             let tool = Tool { name: Spanned::new(name, self.cargo.span), version: None, install: None };
-            let component = self.bench.tools.component(&tool, &place, &search, &self.step.cwd)?;
+            let component = self.bench.tools.component(&tool, &place, &asking)?;
             self.components.push(component);
             self.seen.push((place.real.clone(), self.bench.files.observe(&place.real)?));
         }
