@@ -181,6 +181,20 @@ fn the_commit_counts_where_head_asks_for_it() {
 }
 
 #[test]
+fn a_tag_counts_where_head_asks_for_the_commit() {
+    let sandbox = built(
+        &FORK.replace("paths = ['src/']", "head = true").replace("cat fork/src/*.rs", "git -C fork describe --always"),
+    );
+    git(&sandbox, "tag -a -m x v1");
+    ran(&sandbox);
+    assert_eq!(sandbox.read("bin"), "v1\n");
+    git(&sandbox, "tag -d v1");
+    restored(&sandbox);
+    git(&sandbox, "pack-refs --all");
+    fresh(&sandbox);
+}
+
+#[test]
 fn an_edit_during_the_run_is_not_stored_under_the_old_key() {
     let tasks = FORK.replace("cat fork", "{gate build} && cat fork");
     let sandbox = fork(&tasks);

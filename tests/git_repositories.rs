@@ -125,6 +125,72 @@ fn the_commit_counts_where_it_is_asked_for() {
 }
 
 #[test]
+fn tags_count_where_the_commit_does() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    let tree = repo.dir.path().join("tree");
+    repo.git(&["worktree", "add", "-q", tree.to_str().unwrap()]);
+    let (here, there) = (Scope { head: true, ..repo.scope() }, Scope { head: true, dir: tree.clone(), ..repo.scope() });
+    // As one sees it that remembers, and as one that does not.
+    let look = |scope: &Scope| {
+        let later = repo.look(scope, "memory").unwrap().digest();
+        let _ = fs::remove_dir_all(repo.dir.path().join("none"));
+        assert_eq!(repo.look(scope, "none").unwrap().digest(), later);
+        later
+    };
+    let mut last = look(&here);
+    assert_eq!(look(&there), last);
+    let mut expect = |args: &[&str], is_another: bool| {
+        repo.git(args);
+        let now = look(&here);
+        assert_eq!(now != last, is_another, "{args:?}");
+        assert_eq!(look(&there), now, "{args:?}: in the other working copy");
+        last = now;
+    };
+    expect(&["tag", "v1"], true);
+    expect(&["branch", "other"], false);
+    expect(&["tag", "-a", "-m", "x", "deep/er/v2"], true);
+    expect(&["tag", "-f", "v1", "HEAD~1"], true);
+    expect(&["pack-refs", "--all"], false);
+    expect(&["tag", "-f", "v1", "HEAD"], true);
+    expect(&["tag", "-f", "v1", "HEAD~1"], true);
+    expect(&["tag", "-a", "-f", "-m", "y", "v1", "HEAD~1"], true);
+    expect(&["tag", "-d", "v1"], true);
+    expect(&["symbolic-ref", "refs/tags/named", "refs/heads/other"], true);
+    expect(&["update-ref", "refs/heads/other", "HEAD~1"], true);
+    expect(&["tag", "-d", "deep/er/v2"], true);
+    expect(&["branch", "-D", "other"], true);
+    // As `git fetch --depth` leaves it.
+    fs::write(repo.at(".git/shallow"), repo.git(&["rev-parse", "HEAD"]) + "\n").unwrap();
+    expect(&["status"], true);
+    assert_eq!(repo.look(&repo.scope(), "memory").unwrap().head, None);
+}
+
+#[test]
+fn a_commit_behind_several_symbolic_names_is_followed() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    let scope = Scope { head: true, ..repo.scope() };
+    let expect = |args: &[&str]| {
+        repo.git(args);
+        let head = repo.look(&scope, "memory").unwrap().head.unwrap();
+        assert_eq!(head.to_string(), repo.git(&["rev-parse", "HEAD"]), "{args:?}");
+    };
+    repo.git(&["symbolic-ref", "refs/heads/two", "refs/heads/main"]);
+    repo.git(&["symbolic-ref", "refs/heads/one", "refs/heads/two"]);
+    expect(&["symbolic-ref", "HEAD", "refs/heads/one"]);
+    expect(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    expect(&["branch", "other", "HEAD~1"]);
+    expect(&["symbolic-ref", "refs/heads/two", "refs/heads/other"]);
+    expect(&["pack-refs", "--all"]);
+    expect(&["commit", "-q", "--allow-empty", "-m", "z"]);
+    expect(&["symbolic-ref", "refs/heads/one", "refs/heads/main"]);
+}
+
+#[test]
 fn an_edit_that_is_taken_back_moves_the_stamps_and_not_the_tree() {
     let repo = Repo::new();
     repo.write("a", "1");

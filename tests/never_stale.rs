@@ -427,6 +427,26 @@ run = '{ran} free; cat i > c'
 }
 
 #[test]
+fn a_path_of_the_workspace_whose_slashes_are_escaped_is_found_in_a_result() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.bound]
+inputs = ['i']
+outputs = ['a']
+run = '{ran} bound; pwd | sed \"s,/,\\\\\\\\/,g\" > a'
+";
+    sandbox.tasks(tasks).file("i", "1");
+    settled(&sandbox, "bound");
+    let other = sandbox.worktree("other");
+    other.tasks(tasks).file("i", "1").run("build bound").counts("0 fresh, 0 restored, 1 ran").success();
+    let escaped = |tree: &Sandbox| format!("{}\n", tree.work().display()).replace('/', "\\/");
+    for tree in [&sandbox, &other] {
+        tree.remove("a").run("build bound").counts("0 fresh, 1 restored, 0 ran").success();
+        assert_eq!(tree.read("a"), escaped(tree));
+    }
+}
+
+#[test]
 fn a_worktree_that_was_moved_makes_what_holds_its_path_anew() {
     let sandbox = Sandbox::new();
     let tasks = "

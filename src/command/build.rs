@@ -366,6 +366,9 @@ impl Context {
         if counts.failed + counts.skipped > 0 || judged.clone().any(|class| class == Class::Plain) {
             return;
         }
+        if !opened.bench.tools.is_sure() {
+            return;
+        }
         let (Some(paths), Some(git)) = (facts(opened), opened.bench.git.account()) else { return };
         let fresh = judged.filter(|class| *class != Class::Group).count();
         let (label, outputs) = (label(opened), outputs_of(opened));

@@ -159,7 +159,7 @@ impl Context {
         let store = self.store()?;
         let memory = Memory::of(&state);
         let files = Files::load(&memory.files);
-        let tools = Tools::load(&files, &self.outside, &memory.tools);
+        let tools = Tools::load(&files, &memory.tools);
         let packages = Packages::load(&memory.packages);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
         let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
@@ -324,7 +324,7 @@ pub(super) fn check_tools(opened: &Opened) -> Result<(), CommandError> {
             let name = &used.tool.name.value;
             if opened
                 .bench
-                .find_tool(name, &search)
+                .find_tool(step, name, &search)
                 .map_err(|e| CommandError::Judge(crate::execute::judging::JudgeError::Assemble(e.into())))?
                 .is_some()
             {

@@ -38,7 +38,7 @@ pub fn choose(step: &Step, assembled: &Assembled, bench: &Workbench) -> Option<S
 
 /// Major and minor version, as the program says it.
 fn version_of(program: &str, step: &Step, bench: &Workbench) -> Option<(u32, u32)> {
-    let said = bench.tools.version_of(program, &bench.search_path(step), &step.cwd)?;
+    let said = bench.tools.version_of(program, &bench.asking(step, &bench.search_path(step)))?;
     let number = said.split(|c: char| c.is_whitespace()).find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
     let mut parts = number.split('.').map(|p| p.chars().take_while(char::is_ascii_digit).collect::<String>());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

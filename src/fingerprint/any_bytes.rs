@@ -36,8 +36,8 @@ pub fn versions(body: &[u8]) {
     let place = Place::make();
     let memory = place.path().join("versions");
     write(&memory, &tools::FORMAT.seal_bytes(body));
-    let (files, outside) = (Files::default(), Outside::new(std::iter::empty()));
-    let tools = Tools::load(&files, &outside, &memory);
+    let files = Files::default();
+    let tools = Tools::load(&files, &memory);
     tools.save(&memory).expect("what was loaded can be saved");
     drop(sealed::<Vec<tools::Version>>(&tools::FORMAT, body));
     place.assert_kept_to();

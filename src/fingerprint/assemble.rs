@@ -10,7 +10,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::base::ids::StepIx;
 use crate::base::stat::Kind;
 use crate::graph::toolchain::PROGRAM;
-use crate::graph::{Class, Command, Elsewhere, Graph, JOBS_MARKER, PrefixIx, Step, ToolUse, placeholder};
+use crate::graph::{Class, Command, Elsewhere, Graph, PrefixIx, Step, ToolUse, placeholder};
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
 
@@ -22,8 +22,10 @@ use super::files::{FileError, Files, Observation};
 use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
+use super::marks;
+use super::proxies::Chosen;
 use super::source;
-use super::tools::{Place, ToolError, Tools, is_program};
+use super::tools::{Asking, Place, ToolError, Tools, is_program};
 use super::zig::{self, Zig};
 
 /// What actions are made from.
@@ -160,22 +162,9 @@ impl Workbench<'_> {
         })
     }
 
-    /// Text as it is in a key: the workspace's own path is a marker, the number of jobs too.
+    /// Text as it is in a key.
     fn mark(&self, text: &str) -> String {
-        let text = text.replace(JOBS_MARKER, "{jobs}");
-        let Some(root) = self.graph.root.to_str() else { return text };
-        let mut marked = String::with_capacity(text.len());
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find(root) {
-            let (before, found) = rest.split_at(at);
-            let after = &found[root.len()..];
-            let whole = !after.starts_with(|c: char| c.is_alphanumeric() || "._-+".contains(c));
-            marked.push_str(before);
-            marked.push_str(if whole { "{workspace}" } else { root });
-            rest = after;
-        }
-        marked.push_str(rest);
-        marked
+        marks::marked(text, self.graph.root.to_str())
     }
 
     fn mark_path(&self, path: &Path) -> String {
@@ -190,15 +179,24 @@ impl Workbench<'_> {
         self.own_path(step).cloned().chain(self.outside.search_path()).collect()
     }
 
+    /// How the programs of a step are asked.
+    pub fn asking<'s>(&self, step: &'s Step, search: &'s [PathBuf]) -> Asking<'s> {
+        Asking { search, directory: &step.cwd, chosen: Chosen::by(step, self.outside) }
+    }
+
     /// Where a program is that a step names; zig may be one of Python's modules.
-    pub fn find_tool(&self, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
-        match self.tools.find(name, search)? {
-            None if name == PROGRAM => zig::of_python(self.tools, self.files, search, &self.graph.root),
+    pub fn find_tool(&self, step: &Step, name: &str, search: &[PathBuf]) -> Result<Option<Place>, ToolError> {
+        let directory = step.elsewhere.real(&step.cwd);
+        match self.tools.find(name, search, &directory)? {
+            None if name == PROGRAM => {
+                let asking = Asking { directory: &self.graph.root, ..self.asking(step, search) };
+                zig::of_python(self.tools, self.files, &asking)
+            }
             // Cargo looks there too.
             None if name.starts_with("cargo-") => {
                 let home = self.outside.get("CARGO_HOME").map(PathBuf::from);
                 let home = home.or_else(|| Some(self.outside.home()?.join(".cargo")));
-                home.map_or(Ok(None), |home| self.tools.find(name, &[home.join("bin")]))
+                home.map_or(Ok(None), |home| self.tools.find(name, &[home.join("bin")], &directory))
             }
             found => Ok(found),
         }
@@ -212,7 +210,7 @@ impl Workbench<'_> {
         let known = located.iter().find(|(name, _)| name == PROGRAM).map(|(_, place)| place.clone());
         let place = match (known, step.class) {
             // One that always runs may do without.
-            (None, Class::Plain | Class::Fixed) => self.find_tool(PROGRAM, &self.search_path(step))?,
+            (None, Class::Plain | Class::Fixed) => self.find_tool(step, PROGRAM, &self.search_path(step))?,
             (known, Class::Plain | Class::Fixed | Class::Cached | Class::Group) => known,
         };
         place.map(|place| Zig::at(&place, self.files, self.zig_caches)).transpose()
@@ -259,7 +257,7 @@ impl Workbench<'_> {
         for (name, place) in located.iter().filter(|(name, _)| !name.contains('/')) {
             let is_there = reach.iter().any(|dir| place.path.parent() == Some(dir));
             // The person's PATH may hold the same directories in another order.
-            if !is_there || self.tools.find(name, &reach)?.is_none_or(|found| found.real != place.real) {
+            if !is_there || self.tools.find(name, &reach, &step.cwd)?.is_none_or(|found| found.real != place.real) {
                 links.push((name.clone(), place.path.clone()));
             }
         }
@@ -380,6 +378,7 @@ impl Parts<'_> {
             return Ok(Vec::new());
         }
         let search = bench.search_path(step);
+        let asking = bench.asking(step, &search);
         let mut located = Vec::new();
         let mut parts = Vec::new();
         let patch = self.patch_program();
@@ -388,10 +387,10 @@ impl Parts<'_> {
             if step.has_views() && layers.iter().any(|l| self.brings(l, name)) {
                 continue;
             }
-            match bench.find_tool(name, &search)? {
+            match bench.find_tool(step, name, &search)? {
                 Some(place) => {
                     if step.class != Class::Fixed {
-                        parts.push(bench.tools.component(&used.tool, &place, &search, &step.cwd)?);
+                        parts.push(bench.tools.component(&used.tool, &place, &asking)?);
                         self.seen.push((place.real.clone(), bench.files.observe(&place.real)?));
                     }
                     located.push((name.clone(), place));
@@ -468,8 +467,12 @@ impl Parts<'_> {
             let mut hasher = Hasher::new("bcache path directory 1");
             for (name, _) in files.list(dir)?.iter() {
                 let real = files.resolve(&dir.join(name)).unwrap_or_else(|_| dir.join(name));
-                if files.look(&real)?.is_some_and(|s| s.kind == Kind::File) {
+                if let Some(stat) = files.look(&real)?.filter(|s| s.kind == Kind::File) {
                     let seen = files.observe(&real)?;
+                    // No program, but `.` of a shell finds it there. No name has a slash.
+                    if !stat.is_executable() {
+                        hasher.text("/");
+                    }
                     hasher.bytes(name.as_encoded_bytes()).digest(&seen.digest.unwrap_or_else(|| Digest::of(b"")));
                     self.seen.push((real, seen));
                 }

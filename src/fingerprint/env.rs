@@ -230,6 +230,11 @@ fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
     passed
 }
 
+/// Does a variable come to the step from outside because it says so?
+pub fn is_passed(step: &Step, outside: &Outside, name: &str) -> bool {
+    passed(step, outside).iter().any(|(known, _)| known == name)
+}
+
 /// Would cargo build anew by itself where the variable changed?
 pub fn is_known_to_cargo(name: &str) -> bool {
     CARGO.contains(&name) || CARGO_FAMILIES.iter().any(|(prefix, _)| name.starts_with(prefix))

@@ -12,6 +12,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,13 +26,15 @@ use crate::base::stat::Kind;
 use crate::graph::toolchain::PROGRAM;
 use crate::manifest::model::Tool;
 
-use super::env::Outside;
 use super::files::{FileError, Files, Observation};
 use super::looker::{Looker, looking_as};
+use super::proxies::{self, Chosen};
 
-pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 1 };
+pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 2 };
 /// A program that has not said its version by then is known by its content alone.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Answers that are kept.
+const KEPT: usize = 512;
 /// More than any version text; a program that prints its help instead is cut here.
 const VERSION_BYTES: usize = 16 * 1024;
 
@@ -55,13 +58,22 @@ pub struct Place {
     pub real: PathBuf,
 }
 
+/// How a program is asked.
+pub struct Asking<'a> {
+    /// Its PATH.
+    pub search: &'a [PathBuf],
+    pub directory: &'a Path,
+    pub chosen: Chosen,
+}
+
 pub struct Tools<'a> {
     files: &'a Files,
-    outside: &'a Outside,
     found: Mutex<HashMap<Searched, Option<Place>>>,
     /// Contents that are scripts, and those that are not.
     scripts: Mutex<HashMap<Digest, bool>>,
     versions: Mutex<Versions>,
+    /// Was a question left without an answer that another time may have one?
+    is_unsure: AtomicBool,
 }
 
 /// A name and the directories that it was looked for in.
@@ -82,32 +94,42 @@ pub(super) struct Version {
     #[serde(with = "crate::base::paths::bytes")]
     directory: PathBuf,
     files: Vec<(OsString, Observation)>,
-    vars: Vec<(String, Option<Digest>)>,
-    /// `None`: it failed.
+    /// Of the variables that choose.
+    chosen: Digest,
+    /// `None`: it failed. That counts for as long as this process lives.
     said: Option<String>,
 }
 
 impl<'a> Tools<'a> {
     /// `memory` is the file in which [`Tools::save`] left what was learned.
-    pub fn load(files: &'a Files, outside: &'a Outside, memory: &Path) -> Self {
+    pub fn load(files: &'a Files, memory: &Path) -> Self {
         let known = std::fs::read(memory).ok().and_then(|bytes| FORMAT.open(&bytes).ok()).unwrap_or_default();
         Self {
             files,
-            outside,
             found: Mutex::default(),
             scripts: Mutex::default(),
             versions: Mutex::new(Versions { known, changed: false }),
+            is_unsure: AtomicBool::new(false),
         }
     }
 
     pub fn save(&self, memory: &Path) -> std::io::Result<()> {
         let versions = lock(&self.versions);
-        if versions.changed { publish(memory, &FORMAT.seal(&versions.known)) } else { Ok(()) }
+        let told: Vec<&Version> = versions.known.iter().filter(|version| version.said.is_some()).collect();
+        if versions.changed { publish(memory, &FORMAT.seal(&told)) } else { Ok(()) }
     }
 
-    /// The first program of this name in `dirs`. Places that were passed over are seen, so that a
-    /// program which appears there is noticed.
-    pub fn find(&self, name: &str, dirs: &[PathBuf]) -> Result<Option<Place>, ToolError> {
+    /// May others rest on what was found out about programs?
+    pub fn is_sure(&self) -> bool {
+        !self.is_unsure.load(Ordering::Relaxed)
+    }
+
+    /// The first program of this name in `dirs`; one with a slash lies where it does for who starts it in `directory`.
+    /// Places that were passed over are seen, so that a program which appears there is noticed.
+    pub fn find(&self, name: &str, dirs: &[PathBuf], directory: &Path) -> Result<Option<Place>, ToolError> {
+        if name.contains('/') {
+            return self.at(directory.join(name).components().collect());
+        }
         let key = (name.to_owned(), dirs.to_vec());
         if let Some(known) = lock(&self.found).get(&key) {
             return Ok(known.clone());
@@ -119,14 +141,10 @@ impl<'a> Tools<'a> {
     }
 
     fn look_for(&self, name: &str, dirs: &[PathBuf]) -> Result<Option<Place>, ToolError> {
-        let path = if name.contains('/') {
-            which::which(name).ok()
-        } else {
-            let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':')))
-                .unwrap_or_default();
-            which::which_in_global(name, Some(list)).ok().and_then(|mut found| found.next())
-        };
-        for dir in dirs.iter().take_while(|_| !name.contains('/')) {
+        let list = std::env::join_paths(dirs.iter().filter(|d| !d.as_os_str().to_string_lossy().contains(':')))
+            .unwrap_or_default();
+        let path = which::which_in_global(name, Some(list)).ok().and_then(|mut found| found.next());
+        for dir in dirs {
             let candidate = dir.join(name);
             if path.as_ref() == Some(&candidate) {
                 break;
@@ -139,19 +157,19 @@ impl<'a> Tools<'a> {
         })
     }
 
+    /// The program at a path, if there is one.
+    fn at(&self, path: PathBuf) -> Result<Option<Place>, ToolError> {
+        let is_program = self.files.search(&path)?.is_some_and(|stat| stat.kind == Kind::File && stat.is_executable());
+        is_program.then(|| Ok(Place { real: self.files.resolve(&path)?, path })).transpose()
+    }
+
     /// The identity of a program that was found.
-    pub fn component(
-        &self,
-        tool: &Tool,
-        place: &Place,
-        search: &[PathBuf],
-        directory: &Path,
-    ) -> Result<Component, ToolError> {
+    pub fn component(&self, tool: &Tool, place: &Place, asking: &Asking) -> Result<Component, ToolError> {
         let name = &tool.name.value;
         let mut hasher = Hasher::new("bcache tool 1");
         let shown;
         if let Some(command) = &tool.version {
-            let said = self.version(place, command, search, directory)?;
+            let said = self.version(place, command, asking)?;
             let Some(text) = said else {
                 let cause = "it ended with an error, or not in time".to_owned();
                 return Err(ToolError::Version { tool: name.clone(), command: command.value.clone(), cause });
@@ -163,7 +181,7 @@ impl<'a> Tools<'a> {
             hasher.number(1).digest(&content);
             let version = if self.is_door(name, place, content) {
                 let command = version_command(name, place);
-                self.version(place, &command, search, directory)?
+                self.version(place, &command, asking)?
             } else {
                 None
             };
@@ -177,16 +195,14 @@ impl<'a> Tools<'a> {
     }
 
     /// What `program --version` says, where it can be asked.
-    pub fn version_of(&self, program: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
-        let place = self.find(program, search).ok()??;
-        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), search, directory)
-            .ok()?
+    pub fn version_of(&self, program: &str, asking: &Asking) -> Option<String> {
+        let place = self.find(program, asking.search, asking.directory).ok()??;
+        self.version(&place, &format!("{} --version", crate::base::text::shell_quote(program)), asking).ok()?
     }
 
     /// A script, a program that answers to many names by starting others, or one of no package.
     fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
-        let real_name = place.real.file_name().unwrap_or_default();
-        if real_name == "rustup" && name != "rustup" {
+        if name != "rustup" && proxies::is_rustup(self.files, place) {
             return true;
         }
         // Of no package: what else belongs to it is known by its version, if at all.
@@ -201,14 +217,8 @@ impl<'a> Tools<'a> {
     }
 
     /// What a command of a program says; `None` where it fails.
-    pub fn version(
-        &self,
-        place: &Place,
-        command: &str,
-        search: &[PathBuf],
-        directory: &Path,
-    ) -> Result<Option<String>, ToolError> {
-        self.ask_remembered(place, command, search, directory, &|_| Vec::new())
+    pub fn version(&self, place: &Place, command: &str, asking: &Asking) -> Result<Option<String>, ToolError> {
+        self.ask_remembered(place, command, asking, &|_| Vec::new())
     }
 
     /// What a command says that starts a program, asked again only when the program changed, or what its answer rests on:
@@ -217,13 +227,13 @@ impl<'a> Tools<'a> {
         &self,
         place: &Place,
         command: &str,
-        search: &[PathBuf],
-        directory: &Path,
+        asking: &Asking,
         more: &dyn Fn(&str) -> Vec<PathBuf>,
     ) -> Result<Option<String>, ToolError> {
-        let directory = self.place_of(place, directory)?;
-        let directory = directory.as_path();
-        let same = |v: &Version| v.program == place.real && v.command == command && v.directory == directory;
+        let (directory, chosen) = (self.place_of(place, asking.directory)?, asking.chosen.digest());
+        let same = |v: &Version| {
+            v.program == place.real && v.command == command && v.directory == directory && v.chosen == chosen
+        };
         self.files.observe(&place.real)?;
         self.files.pin(&place.real);
         let known = lock(&self.versions).known.iter().find(|v| same(v)).cloned();
@@ -232,12 +242,12 @@ impl<'a> Tools<'a> {
         {
             return Ok(known.said);
         }
-        let mut files = self.facts(place, directory)?;
-        let vars = FACT_VARS
-            .iter()
-            .map(|name| ((*name).to_owned(), self.outside.get(name).and_then(|_| self.outside.digest(name.as_ref()))))
-            .collect();
-        let said = self.ask(command, search, directory);
+        let mut files = self.facts(place, asking)?;
+        let answer = self.ask(command, asking);
+        if answer.is_none() {
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
+        let said = answer.flatten();
         for path in said.as_deref().map(more).unwrap_or_default() {
             let seen = self.files.observe(&path)?;
             files.push((path.into(), seen));
@@ -245,21 +255,24 @@ impl<'a> Tools<'a> {
         let version = Version {
             program: place.real.clone(),
             command: command.to_owned(),
-            directory: directory.to_owned(),
+            directory: directory.clone(),
             files,
-            vars,
+            chosen,
             said: said.clone(),
         };
         let mut versions = lock(&self.versions);
+        let before = versions.known.len();
         versions.known.retain(|v| !same(v));
+        versions.changed |= said.is_some() || versions.known.len() < before;
         versions.known.push(version);
-        versions.changed = true;
+        let many = versions.known.len().saturating_sub(KEPT);
+        versions.known.drain(..many);
         Ok(said)
     }
 
     /// What chooses by files above the directory goes by its real place.
     fn place_of(&self, place: &Place, directory: &Path) -> Result<PathBuf, ToolError> {
-        if !is_rustup(place) && !is_shim(place) {
+        if !proxies::is_rustup(self.files, place) && !proxies::is_shim(place) {
             return Ok(directory.to_owned());
         }
         self.files.links_to(directory)?;
@@ -268,8 +281,16 @@ impl<'a> Tools<'a> {
 
     fn holds(&self, version: &Version) -> Result<bool, ToolError> {
         for (path, seen) in &version.files {
-            let now = self.files.observe(Path::new(path))?;
-            let is_program = version.program == Path::new(path);
+            let path = Path::new(path);
+            // Of a program that was only looked at.
+            if seen.stat.is_some() && seen.digest.is_none() {
+                if !seen.settled || self.files.look(path)? != seen.stat {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let now = self.files.observe(path)?;
+            let is_program = version.program == path;
             if now.digest != seen.digest
                 || now.stat.is_some() != seen.stat.is_some()
                 || is_program && now.stat != seen.stat
@@ -277,48 +298,33 @@ impl<'a> Tools<'a> {
                 return Ok(false);
             }
         }
-        Ok(version.vars.iter().all(|(name, digest)| {
-            let asked = self.outside.get(name);
-            asked.and_then(|_| self.outside.digest(name.as_ref())) == *digest
-        }))
+        Ok(true)
     }
 
-    /// What the answer of a version command rests on: the program, its interpreter, and the files by
-    /// which rustup and pyenv choose what is behind their proxies.
-    fn facts(&self, place: &Place, directory: &Path) -> Result<Vec<(OsString, Observation)>, ToolError> {
+    /// What the answer of a version command rests on: the program, its interpreter, and what is behind a proxy.
+    fn facts(&self, place: &Place, asking: &Asking) -> Result<Vec<(OsString, Observation)>, ToolError> {
+        let grounds = proxies::grounds(self.files, &asking.chosen, place, asking.directory)?;
         let mut paths = vec![place.real.clone()];
         paths.extend(interpreter(&place.real).map(|p| self.files.resolve(&p)).transpose()?);
-        let home = self.outside.home().unwrap_or_default();
-        if is_rustup(place) {
-            let rustup = self.outside.get("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
-            paths.push(rustup.join("settings.toml"));
-            paths.push(rustup.join("toolchains"));
-            let hashes = rustup.join("update-hashes");
-            for (name, _) in self.files.list(&hashes)?.iter() {
-                paths.push(hashes.join(name));
-            }
-            paths.push(hashes);
-            for dir in directory.ancestors() {
-                paths.extend([dir.join("rust-toolchain"), dir.join("rust-toolchain.toml")]);
-            }
-        }
-        if is_shim(place) {
-            let pyenv = self.outside.get("PYENV_ROOT").map_or_else(|| home.join(".pyenv"), PathBuf::from);
-            paths.extend([pyenv.join("version"), pyenv.join("versions")]);
-            paths.extend(directory.ancestors().map(|dir| dir.join(".python-version")));
-        }
-        let mut facts = Vec::with_capacity(paths.len());
+        paths.extend(grounds.choices);
+        let mut facts = Vec::with_capacity(paths.len() + grounds.programs.len());
         for path in paths {
             let seen = self.files.observe(&path)?;
             facts.push((path.into(), seen));
         }
+        // There may be many, and they are large.
+        for program in grounds.programs {
+            let seen = self.files.look_closely(&program)?;
+            facts.push((program.into(), seen));
+        }
         Ok(facts)
     }
 
-    /// Runs a version command in a plain environment, with a limit on time and output.
-    fn ask(&self, command: &str, search: &[PathBuf], directory: &Path) -> Option<String> {
+    /// Runs a version command in a plain environment, with a limit on time and output. `None` where it was not let to
+    /// its end, or did not begin; an inner one where it ended with an error.
+    fn ask(&self, command: &str, asking: &Asking) -> Option<Option<String>> {
         let mut output = tempfile::tempfile().ok()?;
-        let mut path = std::env::join_paths(search).ok()?;
+        let mut path = std::env::join_paths(asking.search).ok()?;
         for dir in super::env::SYSTEM_PATH {
             path.push(":");
             path.push(dir);
@@ -330,12 +336,8 @@ impl<'a> Tools<'a> {
             .env("PATH", path)
             .env("LANG", "C.UTF-8")
             .env("RUSTUP_AUTO_INSTALL", "0");
-        for name in FACT_VARS.iter().chain(&["HOME", "CARGO_HOME", "RUSTUP_HOME", "PYENV_ROOT"]) {
-            if let Some(value) = self.outside.get(name) {
-                child.env(name, value);
-            }
-        }
-        let directory = if directory.is_dir() { directory } else { Path::new("/") };
+        child.envs(asking.chosen.all());
+        let directory = if asking.directory.is_dir() { asking.directory } else { Path::new("/") };
         child
             .current_dir(directory)
             .stdin(Stdio::null())
@@ -362,34 +364,23 @@ impl<'a> Tools<'a> {
             waited += step;
         };
         if !status.success() {
-            return None;
+            // The shell says of a signal what it is said to itself, or a number above 128.
+            return status.code().filter(|code| *code <= 128).map(|_| None);
         }
         use std::io::Seek;
         output.rewind().ok()?;
         let mut text = Vec::new();
         output.take(VERSION_BYTES as u64).read_to_end(&mut text).ok()?;
-        Some(String::from_utf8_lossy(&text).trim_end().to_owned())
+        Some(Some(String::from_utf8_lossy(&text).trim_end().to_owned()))
     }
 }
-
-fn is_rustup(place: &Place) -> bool {
-    place.real.file_name().is_some_and(|name| name == "rustup")
-}
-
-fn is_shim(place: &Place) -> bool {
-    place.path.components().any(|part| part.as_os_str() == "shims")
-}
-
-/// Variables that choose what a proxy starts.
-const FACT_VARS: &[&str] = &["RUSTUP_TOOLCHAIN", "PYENV_VERSION"];
 
 /// What makes a program say its version.
 fn version_command(name: &str, place: &Place) -> String {
-    if name == PROGRAM {
-        // It may lie where no PATH leads.
-        return format!("{} version", crate::base::text::shell_quote(&place.path.to_string_lossy()));
-    }
-    format!("{} --version", crate::base::text::shell_quote(name))
+    // It may lie where no PATH leads, or the step's directory may not be there yet.
+    let program = if name == PROGRAM || name.contains('/') { &place.path.to_string_lossy() } else { name };
+    let how = if name == PROGRAM { "version" } else { "--version" };
+    format!("{} {how}", crate::base::text::shell_quote(program))
 }
 
 /// The program after `#!`.

@@ -24,7 +24,7 @@ use crate::base::text::shell_quote;
 use crate::graph::toolchain::{PROGRAM, ZIG};
 
 use super::files::Files;
-use super::tools::{Place, ToolError, Tools};
+use super::tools::{Asking, Place, ToolError, Tools};
 
 /// Prints the directory of the module, and then all those in which Python looks for modules, before it.
 const ASK: &str = "import sys, importlib.util
@@ -34,18 +34,13 @@ print(list(spec.submodule_search_locations)[0] if spec else '')
 print('\\n'.join(sys.path))";
 const PYTHONS: [&str; 2] = ["python3", "python"];
 
-/// The program of PyPI's module, as the first Python on the search path knows it. `directory` is where Python is asked:
-/// version managers choose one by it.
-pub fn of_python(
-    tools: &Tools,
-    files: &Files,
-    search: &[PathBuf],
-    directory: &Path,
-) -> Result<Option<Place>, ToolError> {
+/// The program of PyPI's module, as the first Python on the search path knows it. Version managers choose one by the
+/// directory in which it is asked.
+pub fn of_python(tools: &Tools, files: &Files, asking: &Asking) -> Result<Option<Place>, ToolError> {
     for name in PYTHONS {
-        let Some(python) = tools.find(name, search)? else { continue };
+        let Some(python) = tools.find(name, asking.search, asking.directory)? else { continue };
         let command = format!("{} -c {}", shell_quote(&python.path.to_string_lossy()), shell_quote(ASK));
-        let said = tools.ask_remembered(&python, &command, search, directory, &looked_into)?;
+        let said = tools.ask_remembered(&python, &command, asking, &looked_into)?;
         let Some(module) = said.as_deref().and_then(|said| said.lines().next()).filter(|dir| !dir.is_empty()) else {
             continue;
         };

@@ -356,16 +356,18 @@ struct Reader<'a> {
     sink: Sink<'a>,
     press: Press,
     buffer: Vec<u8>,
-    needle: Option<Needle<'a>>,
+    /// For the path of the workspace, in each form that it may have.
+    paths: Vec<Needle<'a>>,
     secrets: Vec<Needle<'a>>,
     finder: Option<&'a Finder<'a>>,
 }
 
 impl<'a> Reader<'a> {
     fn new(sink: Sink<'a>, sources: &Sources<'a>, finder: Option<&'a Finder<'a>>) -> Result<Self, StoreError> {
-        let needle = sources.place.map(|place| Needle::new(place.as_os_str().as_bytes()));
+        let place = sources.place.map(|place| Needle::of_path(place.as_os_str().as_bytes()));
+        let paths = place.into_iter().flatten().collect();
         let secrets = sources.secrets.iter().map(|secret| Needle::new(secret)).collect();
-        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), needle, secrets, finder })
+        Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), paths, secrets, finder })
     }
 
     fn read(&mut self, group: &Group) -> Result<GroupRead, StoreError> {
@@ -381,7 +383,7 @@ impl<'a> Reader<'a> {
         let whole = made.files.first().filter(|f| made.files.len() == 1 && f.len == self.buffer.len() as u64);
         let digest = whole.map(|file| file.digest);
         self.end_frame(digest, &mut made.frames)?;
-        made.is_bound = self.needle.as_ref().is_some_and(|needle| needle.found);
+        made.is_bound = self.paths.iter().any(|needle| needle.found);
         made.holds_secret = self.secrets.iter().any(|needle| needle.found);
         Ok(made)
     }
@@ -392,7 +394,7 @@ impl<'a> Reader<'a> {
         let mut hasher = blake3::Hasher::new();
         let mut left = stat.size;
         let mut scan = self.finder.map(Scan::new);
-        self.needle.iter_mut().chain(&mut self.secrets).for_each(Needle::begin_file);
+        self.paths.iter_mut().chain(&mut self.secrets).for_each(Needle::begin_file);
         while left > 0 {
             let begin = self.buffer.len();
             let room = MAX_FRAME - begin as u64;
@@ -407,7 +409,7 @@ impl<'a> Reader<'a> {
                 return Err(StoreError::Changed(path.to_owned()));
             }
             hasher.update(&self.buffer[begin..]);
-            let needles = self.needle.iter_mut().chain(&mut self.secrets);
+            let needles = self.paths.iter_mut().chain(&mut self.secrets);
             needles.for_each(|needle| needle.feed(&self.buffer[begin..]));
             scan.iter_mut().for_each(|scan| scan.feed(&self.buffer[begin..]));
             left -= take;

@@ -18,6 +18,13 @@ impl<'a> Needle<'a> {
         Self { finder: Finder::new(text), tail: Vec::new(), found: false }
     }
 
+    /// A path as it is, and as JSON may have it: with `\/` for each slash.
+    pub(super) fn of_path(path: &'a [u8]) -> [Self; 2] {
+        let escaped = path.split(|byte| *byte == b'/').collect::<Vec<_>>().join(&b"\\/"[..]);
+        let escaped = Finder::new(&escaped).into_owned();
+        [Self::new(path), Self { finder: escaped, tail: Vec::new(), found: false }]
+    }
+
     pub(super) fn begin_file(&mut self) {
         self.tail.clear();
     }
@@ -66,6 +73,23 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = text.chunks(1).collect();
         assert!(finds(&bytes));
+    }
+
+    #[test]
+    fn a_path_is_found_with_plain_and_with_escaped_slashes() {
+        for (text, found) in [
+            (&br#"{"dir":"/home/tree"}"#[..], [true, false]),
+            (br#"{"dir":"\/home\/tree"}"#, [false, true]),
+            (br#"{"dir":"\/home/tree"}"#, [true, false]),
+            (br#"{"dir":"\\/home\\/tree"}"#, [false, false]),
+        ] {
+            let needles = Needle::of_path(b"/home/tree").map(|mut needle| {
+                needle.begin_file();
+                text.chunks(5).for_each(|piece| needle.feed(piece));
+                needle.found
+            });
+            assert_eq!(needles, found, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

@@ -307,3 +307,23 @@ fn what_cargo_tells_its_children_is_in_no_key_of_a_cargo_task() {
     }
     sandbox.remove(".bcache/proofs").run("build hello").counts(cargo_rig::FRESH).success();
 }
+
+/// A key has a marker in the place of the workspace's path and of the number of jobs. Its own text is another command.
+#[test]
+fn text_that_looks_like_a_marker_of_the_key_is_not_what_the_marker_stands_for() {
+    let sandbox = Sandbox::new();
+    let work = sandbox.work().display().to_string();
+    let tasks = |word: &str| {
+        let say = format!("echo \"$WORD\" '{word}' > o");
+        format!(
+            "[tasks.say]\nenv = {{ WORD = \"{word}\" }}\ninputs = ['a']\noutputs = ['o']\nrun = \"\"\"{say}\"\"\"\n"
+        )
+    };
+    sandbox.file("a", "");
+    for (marked, literal) in [("{{ jobs }}", "{jobs}"), (work.as_str(), "{workspace}")] {
+        for word in [marked, literal] {
+            sandbox.tasks(&tasks(word)).run("build say").counts("0 fresh, 0 restored, 1 ran").success();
+        }
+        assert_eq!(sandbox.read("o"), format!("{literal} {literal}\n"));
+    }
+}

@@ -11,7 +11,8 @@ use crate::base::stat::Kind;
 use crate::base::text::shell_quote;
 
 use super::super::files::{FileError, Files, Observation};
-use super::super::tools::{ToolError, Tools};
+use super::super::proxies::Chosen;
+use super::super::tools::{Asking, ToolError, Tools};
 
 /// Variables that choose the compiler behind a proxy.
 const CHOOSERS: [&str; 4] = ["RUSTUP_TOOLCHAIN", "RUSTUP_HOME", "CARGO_HOME", "LD_LIBRARY_PATH"];
@@ -65,9 +66,11 @@ pub struct Compiler {
 impl Asked<'_> {
     pub fn identify(&self, files: &Files, tools: &Tools) -> Result<Compiler, CompilerError> {
         let program = || self.program.to_owned();
-        let place =
-            tools.find(self.program, self.search)?.ok_or_else(|| CompilerError::Missing { program: program() })?;
-        let said = tools.version(&place, &self.question(), self.search, self.directory)?;
+        let place = tools.find(self.program, self.search, self.directory)?;
+        let place = place.ok_or_else(|| CompilerError::Missing { program: program() })?;
+        let chosen = Chosen::in_environment(self.environment);
+        let asking = Asking { search: self.search, directory: self.directory, chosen };
+        let said = tools.version(&place, &self.question(), &asking)?;
         let said = said.ok_or_else(|| CompilerError::Silent { program: program() })?;
         let (version, sysroot) = said.rsplit_once('\n').ok_or_else(|| CompilerError::Silent { program: program() })?;
         let sysroot = Path::new(sysroot);

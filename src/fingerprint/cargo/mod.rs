@@ -236,15 +236,16 @@ impl Parts<'_> {
             }
         }
         let search = self.bench.search_path(self.step);
+        let asking = self.bench.asking(self.step, &search);
         let is_new = |name: &String| !self.step.tools.iter().any(|used| used.tool.name.value == *name);
         let names: Vec<String> = names.into_iter().map(|name| self.absolute(name)).filter(is_new).collect();
         for name in names {
-            let Some(place) = self.bench.tools.find(&name, &search)? else {
+            let Some(place) = self.bench.tools.find(&name, &search, &self.cargo.workspace)? else {
                 self.components.push(Component::text(Part::Tool, name, "not found"));
                 continue;
             };
             let tool = Tool { name: Spanned::new(name, self.cargo.span), version: None, install: None };
-            let component = self.bench.tools.component(&tool, &place, &search, &self.step.cwd)?;
+            let component = self.bench.tools.component(&tool, &place, &asking)?;
             self.components.push(component);
             self.seen.push((place.real.clone(), self.bench.files.observe(&place.real)?));
         }
@@ -253,7 +254,7 @@ impl Parts<'_> {
 
     fn workspace(&mut self, config: &Configuration) -> Result<Workspace, AssembleError> {
         let search = self.bench.search_path(self.step);
-        let Some(place) = self.bench.tools.find("cargo", &search)? else {
+        let Some(place) = self.bench.tools.find("cargo", &search, &self.cargo.workspace)? else {
             return Err(AssembleError::Missing { name: "cargo".to_owned(), install: None });
         };
         let asked = Asked {

@@ -1,6 +1,7 @@
 //! What holds in a repository before any of its files is looked at: its index, and the rules that lie outside of the
 //! directories that are walked.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -12,10 +13,11 @@ use crate::base::stat::{Instant, Kind, Stat};
 use crate::fingerprint::env::Outside;
 
 use super::index::{self, Index};
+use super::look;
 use super::object::Oid;
 use super::repository::{self, GitError, WorkingCopy};
 use super::rules::{Chain, Rules};
-use super::snapshot::{Fact, IndexOf, Repository, Short};
+use super::snapshot::{Fact, IndexOf, Of, Repository, Short};
 
 pub struct Ground {
     pub copy: WorkingCopy,
@@ -62,7 +64,7 @@ impl Ground {
         }
         let excludes = settings.excludes.or_else(|| homes.in_xdg("ignore"));
         let ignores = [excludes, Some(copy.common.join("info/exclude"))];
-        let before = look(&index::place(&copy.gitdir))?;
+        let before = glance(&index::place(&copy.gitdir))?;
         let index = copy.index()?;
         facts.push(index_fact(&copy, &index, before, below));
         let mut ground = Self { copy, index, ignores: Chain::default() };
@@ -76,13 +78,75 @@ impl Ground {
 
     /// The commit that is checked out and its tree; the files that say so are added to the facts.
     pub fn head(&self, facts: &mut Vec<Fact>) -> Result<Repository, GitError> {
-        for path in self.copy.head_files() {
-            facts.push(read(path.as_os_str().as_bytes(), &path)?.0);
-        }
-        let head = self.copy.head()?;
+        let head = self.commit(facts)?;
         let tree = head.and_then(|head| self.copy.tree_of(head));
         Ok(Repository::Root { head: head.unwrap_or(Oid::NONE), tree: tree.unwrap_or(Oid::NONE) })
     }
+
+    /// The commit that is checked out, and all tags: what `git describe` goes by.
+    pub fn described(&self, facts: &mut Vec<Fact>) -> Result<Repository, GitError> {
+        let head = self.commit(facts)?.unwrap_or(Oid::NONE);
+        let (dir, files) = self.copy.tag_files()?;
+        let mut open = vec![dir];
+        while let Some(path) = open.pop() {
+            let (fact, names) = names(&path)?;
+            facts.push(fact);
+            for (name, kind) in names {
+                match kind {
+                    Kind::Dir => open.push(path.join(name)),
+                    Kind::File | Kind::Symlink => facts.push(of_file(&path.join(name))?),
+                    Kind::Other => {}
+                }
+            }
+        }
+        for path in &files {
+            facts.push(of_file(path)?);
+        }
+        let shallow = self.copy.common.join("shallow");
+        let (fact, ends) = read(shallow.as_os_str().as_bytes(), &shallow)?;
+        facts.push(fact);
+        let mut text = self.copy.tags()?;
+        if !ends.is_empty() {
+            // Tags behind these commits are not found.
+            text.extend_from_slice(&[&b"shallow\n"[..], &ends].concat());
+        }
+        let tags = if text.is_empty() { Oid::NONE } else { Oid::of("tags", &text) };
+        // Turned elsewhere between two looks at it.
+        if self.copy.tag_files()?.1 != files {
+            return Err(GitError::Unstable { path: self.copy.common.join("refs") });
+        }
+        Ok(Repository::Described { head, tags })
+    }
+
+    fn commit(&self, facts: &mut Vec<Fact>) -> Result<Option<Oid>, GitError> {
+        let files = self.copy.head_files();
+        for path in &files {
+            facts.push(of_file(path)?);
+        }
+        let head = self.copy.head()?;
+        if self.copy.head_files() != files {
+            return Err(GitError::Unstable { path: self.copy.gitdir.join("HEAD") });
+        }
+        Ok(head)
+    }
+}
+
+fn of_file(path: &Path) -> Result<Fact, GitError> {
+    Ok(read(path.as_os_str().as_bytes(), path)?.0)
+}
+
+/// Lists a directory of references: its fact, and the names in it. None where there is no directory.
+fn names(path: &Path) -> Result<(Fact, Vec<(OsString, Kind)>), GitError> {
+    let (stat, settled) = glance(path)?;
+    let is_link = stat.is_some_and(|stat| stat.kind == Kind::Symlink);
+    let behind = path.canonicalize().ok().filter(|_| is_link);
+    let (stat, settled, digest, names) = match look::list(behind.as_deref().unwrap_or(path))? {
+        // Behind a link the names may change without the link.
+        Some(found) if is_link => (stat, false, found.digest, found.names),
+        Some(found) => (Some(found.stat), found.settled, found.digest, found.names),
+        None => (stat, settled, Short::default(), Vec::new()),
+    };
+    Ok((Fact { path: path.as_os_str().as_bytes().to_vec(), stat, settled, digest, of: Of::Names }, names))
 }
 
 /// Of an index that was read after a look at its file.
@@ -95,10 +159,10 @@ fn index_fact(copy: &WorkingCopy, index: &Index, before: (Option<Stat>, bool), b
         None => before,
     };
     let digest = short(&index.tracked_digest(below));
-    Fact { path: path.as_os_str().as_bytes().to_vec(), stat, settled, digest, index: Some(of) }
+    Fact { path: path.as_os_str().as_bytes().to_vec(), stat, settled, digest, of: Of::Index(of) }
 }
 
-fn look(path: &Path) -> Result<(Option<Stat>, bool), GitError> {
+fn glance(path: &Path) -> Result<(Option<Stat>, bool), GitError> {
     let now = Instant::now();
     let stat = Stat::read(path).map_err(|error| GitError::Read { path: path.to_owned(), error })?;
     Ok((stat, stat.is_none_or(|stat| stat.is_settled(now))))
@@ -108,7 +172,7 @@ fn look(path: &Path) -> Result<(Option<Stat>, bool), GitError> {
 pub fn read(name: &[u8], path: &Path) -> Result<(Fact, Vec<u8>), GitError> {
     let failed = |error| GitError::Read { path: path.to_owned(), error };
     for _ in 0..3 {
-        let (stat, settled) = look(path)?;
+        let (stat, settled) = glance(path)?;
         let text = match stat.map(|stat| stat.kind) {
             None | Some(Kind::Dir | Kind::Other) => Vec::new(),
             Some(Kind::File | Kind::Symlink) => match contents(path) {
@@ -118,11 +182,11 @@ pub fn read(name: &[u8], path: &Path) -> Result<(Fact, Vec<u8>), GitError> {
                 Err(e) => return Err(failed(e)),
             },
         };
-        if look(path)?.0 == stat {
+        if glance(path)?.0 == stat {
             // Behind a link the file may change without the link.
             let settled = settled && stat.is_none_or(|stat| stat.kind != Kind::Symlink);
             let digest = short(&Digest::of(&text));
-            return Ok((Fact { path: name.to_vec(), stat, settled, digest, index: None }, text));
+            return Ok((Fact { path: name.to_vec(), stat, settled, digest, of: Of::Bytes }, text));
         }
     }
     Err(GitError::Unstable { path: path.to_owned() })
@@ -140,13 +204,14 @@ pub fn short(digest: &Digest) -> Short {
 
 /// Does a fact hold? Gives it as it can be believed from now on. `None` where it does not.
 pub fn holds(fact: &Fact, path: &Path) -> Result<Option<Fact>, GitError> {
-    let (stat, settled) = look(path)?;
+    let (stat, settled) = glance(path)?;
     if stat == fact.stat && settled && fact.settled {
         return Ok(Some(Fact { settled, ..fact.clone() }));
     }
-    let now = match &fact.index {
-        None => read(&fact.path, path)?.0,
-        Some(of) => {
+    let now = match &fact.of {
+        Of::Bytes => read(&fact.path, path)?.0,
+        Of::Names => names(path)?.0,
+        Of::Index(of) => {
             let root = Path::new(std::ffi::OsStr::from_bytes(&of.root));
             let gitdir = path.parent().unwrap_or(root);
             // What is wrong with it is said by who reads it anew.

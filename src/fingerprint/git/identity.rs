@@ -20,6 +20,8 @@ pub struct Identity {
     pub tree: Oid,
     /// The commit that is checked out, where the scope asks for it.
     pub head: Option<Oid>,
+    /// The same of all tags.
+    pub tags: Option<Oid>,
     snapshot: Snapshot,
     /// The root of the scope, as it was written and by its real name.
     dir: PathBuf,
@@ -33,7 +35,8 @@ impl Identity {
     pub(super) fn new(snapshot: Snapshot, scope: &Scope, real: &Path) -> Option<Self> {
         Some(Self {
             tree: snapshot.tree()?,
-            head: head(&snapshot),
+            head: described(&snapshot).map(|(head, _)| head),
+            tags: described(&snapshot).map(|(_, tags)| tags).filter(|tags| *tags != Oid::NONE),
             snapshot,
             dir: scope.dir.clone(),
             real: real.to_owned(),
@@ -131,11 +134,11 @@ impl Identity {
     }
 }
 
-/// The commit, where it counts.
-fn head(snapshot: &Snapshot) -> Option<Oid> {
+/// The commit and the tags, where they count.
+fn described(snapshot: &Snapshot) -> Option<(Oid, Oid)> {
     match snapshot.dirs.first()?.repository {
-        Repository::Root { head, .. } => Some(head),
-        Repository::No | Repository::Absent { .. } => None,
+        Repository::Described { head, tags } => Some((head, tags)),
+        Repository::No | Repository::Root { .. } | Repository::Absent { .. } => None,
     }
 }
 
@@ -143,9 +146,9 @@ fn head(snapshot: &Snapshot) -> Option<Oid> {
 pub(super) fn digest(snapshot: &Snapshot) -> Option<Digest> {
     let mut hasher = Hasher::new("bcache git tree 2");
     hasher.bytes(&snapshot.tree()?.0);
-    match head(snapshot) {
+    match described(snapshot) {
         None => hasher.number(0),
-        Some(head) => hasher.number(1).bytes(&head.0),
+        Some((head, tags)) => hasher.number(2).bytes(&head.0).bytes(&tags.0),
     };
     Some(hasher.finish())
 }

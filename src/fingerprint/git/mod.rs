@@ -12,6 +12,7 @@
 //! | submodule, and a repository inside that is none | its commit, as long as its working copy is that commit; else an id of what lies there |
 //! | submodule that was not fetched | its commit |
 //! | devices, pipes, sockets | nothing, as in git |
+//! | `head` | the commit, and the names and ids of all tags, wherever they are kept: what `git describe` goes by |
 //! | rules | `.gitignore` files, `info/exclude`, `core.excludesFile`; the files that they were read from are facts |
 //! | the user's other settings, hooks, the environment (`GIT_DIR`) | nothing |
 //!
@@ -69,7 +70,10 @@ pub fn component(scope: &Scope, identity: &Identity) -> Component {
         kind: Kind::Input,
         name: format!("{} (git{of})", scope.shown),
         digest: identity.digest(),
-        shown: identity.head.map_or_else(String::new, |head| format!("commit {head}")),
+        shown: identity.head.map_or_else(String::new, |head| {
+            let tags = identity.tags.map_or_else(String::new, |tags| format!(", tags {}", &tags.to_string()[..6]));
+            format!("commit {head}{tags}")
+        }),
     }
 }
 

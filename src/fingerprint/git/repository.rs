@@ -2,6 +2,7 @@
 //! program's work ([`crate::execute::fetch`]): it knows the person's keys, proxies and credential helpers, and
 //! libgit2's own HTTPS would cost each start of ours a millisecond for OpenSSL.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,6 +19,10 @@ use crate::base::tree::is_inner;
 use super::index::{self, Index, Unread};
 use super::object::Oid;
 use super::program;
+
+const TAGS: &str = "refs/tags/*";
+/// References that stand for references: git follows five, libgit2 ten.
+const MOST_SYMBOLIC: usize = 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -149,13 +154,52 @@ impl WorkingCopy {
 
     /// Files that say which commit is checked out.
     pub fn head_files(&self) -> Vec<PathBuf> {
-        let mut files = vec![self.gitdir.join("HEAD"), self.common.join("packed-refs")];
-        let head = self.repository.find_reference("HEAD").ok();
-        let branch = head.as_ref().and_then(|head| head.symbolic_target_bytes());
-        if let Some(branch) = branch {
-            files.push(self.common.join(OsStr::from_bytes(branch)));
-        }
+        let mut files = vec![self.common.join("packed-refs")];
+        self.follow(b"HEAD", &mut files);
         files
+    }
+
+    /// Adds the files of a reference and of those that it stands for, one after another.
+    fn follow(&self, reference: &[u8], files: &mut Vec<PathBuf>) {
+        let mut name = reference.to_vec();
+        for _ in 0..=MOST_SYMBOLIC {
+            // Some references are of one working copy alone, as what is none below `refs` always is.
+            let dirs = [&self.gitdir, &self.common];
+            for dir in &dirs[..if name.starts_with(b"refs/") { 2 } else { 1 }] {
+                let file = dir.join(OsStr::from_bytes(&name));
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+            let text = std::str::from_utf8(&name).ok();
+            let found = text.and_then(|name| self.repository.find_reference(name).ok());
+            match found.as_ref().and_then(|found| found.symbolic_target_bytes()) {
+                Some(target) => name = target.to_vec(),
+                None => return,
+            }
+        }
+    }
+
+    /// The directory of the tags that are files, and the files of those that stand for other references.
+    pub fn tag_files(&self) -> Result<(PathBuf, Vec<PathBuf>), GitError> {
+        let mut files = Vec::new();
+        for tag in self.repository.references_glob(TAGS).map_err(|e| self.failed(e))?.flatten() {
+            if tag.kind() == Some(git2::ReferenceType::Symbolic) {
+                self.follow(tag.name_bytes(), &mut files);
+            }
+        }
+        Ok((self.common.join("refs/tags"), files))
+    }
+
+    /// All tags, as a value: what each is called, and what it names. Nothing where there is none.
+    pub fn tags(&self) -> Result<Vec<u8>, GitError> {
+        let mut lines = BTreeSet::new();
+        for tag in self.repository.references_glob(TAGS).map_err(|e| self.failed(e))?.flatten() {
+            // One that leads nowhere is there all the same.
+            let target = tag.resolve().ok().and_then(|tag| oid(tag.target()?)).unwrap_or(Oid::NONE);
+            lines.insert([target.to_string().as_bytes(), b" ", tag.name_bytes(), b"\n"].concat());
+        }
+        Ok(lines.into_iter().collect::<Vec<_>>().concat())
     }
 
     /// The tree of a commit. `None` where the commit is not there.

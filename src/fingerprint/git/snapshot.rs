@@ -54,6 +54,11 @@ pub enum Repository {
         head: Oid,
         tree: Oid,
     },
+    /// The root of a scope for which this counts: its commit, and all tags as a value.
+    Described {
+        head: Oid,
+        tags: Oid,
+    },
     /// A submodule that was not fetched: its commit.
     Absent {
         commit: Oid,
@@ -67,13 +72,21 @@ pub struct Fact {
     pub path: Vec<u8>,
     pub stat: Option<Stat>,
     pub settled: bool,
-    /// Of its bytes; of an index of the paths that it tracks.
+    /// Of its bytes; of an index of the paths that it tracks; of a directory of the names in it.
     pub digest: Short,
-    pub index: Option<IndexOf>,
+    pub of: Of,
+}
+
+/// What of a file is a fact.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Of {
+    Bytes,
+    Names,
+    Index(IndexOf),
 }
 
 /// Whose index a fact is about.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IndexOf {
     /// Its working copy, absolute.
     pub root: Vec<u8>,
@@ -173,7 +186,7 @@ impl Snapshot {
 /// id of what lies there, which no commit has.
 fn stands_for(dir: &DirSeen) -> Option<(Mode, Oid)> {
     match dir.repository {
-        Repository::No => dir.tree.map(|tree| (Mode::Dir, tree)),
+        Repository::No | Repository::Described { .. } => dir.tree.map(|tree| (Mode::Dir, tree)),
         Repository::Absent { commit } => Some((Mode::Commit, commit)),
         Repository::Root { head, tree } if dir.tree == Some(tree) && head != Oid::NONE => Some((Mode::Commit, head)),
         Repository::Root { .. } => {
@@ -327,6 +340,7 @@ impl Out {
             Repository::No => (0, Oid::NONE, Oid::NONE),
             Repository::Root { head, tree } => (1, head, tree),
             Repository::Absent { commit } => (2, commit, Oid::NONE),
+            Repository::Described { head, tags } => (3, head, tags),
         };
         self.range(&dir.path).u32(dir.parent).u32(dir.end).range(&dir.files).stat(&dir.stat);
         self.u8(u8::from(dir.settled) | u8::from(dir.is_ignored) << 1 | u8::from(dir.tree.is_some()) << 2).u8(kind);
@@ -345,13 +359,13 @@ impl Out {
     }
 
     fn fact(&mut self, fact: &Fact) {
-        let flags = [fact.settled, fact.stat.is_some(), fact.index.is_some()];
+        let flags = [fact.settled, fact.stat.is_some(), matches!(fact.of, Of::Index(_)), fact.of == Of::Names];
         self.bytes(&fact.path).u8(flags.iter().rev().fold(0, |all, flag| all << 1 | u8::from(*flag)));
         if let Some(stat) = &fact.stat {
             self.stat(stat);
         }
         self.0.extend_from_slice(&fact.digest);
-        if let Some(of) = &fact.index {
+        if let Of::Index(of) = &fact.of {
             self.bytes(&of.root).bytes(&of.below);
         }
     }
@@ -412,6 +426,7 @@ impl<'b> In<'b> {
             0 => Repository::No,
             1 => Repository::Root { head: first, tree: second },
             2 => Repository::Absent { commit: first },
+            3 => Repository::Described { head: first, tags: second },
             _ => return None,
         };
         Some(DirSeen {
@@ -443,8 +458,13 @@ impl<'b> In<'b> {
         let (path, flags) = (self.bytes()?, self.u8()?);
         let stat = if flags & 2 != 0 { Some(self.stat()?) } else { None };
         let digest = self.array()?;
-        let index = if flags & 4 != 0 { Some(IndexOf { root: self.bytes()?, below: self.bytes()? }) } else { None };
-        Some(Fact { path, stat, settled: flags & 1 != 0, digest, index })
+        let of = match flags & 12 {
+            0 => Of::Bytes,
+            4 => Of::Index(IndexOf { root: self.bytes()?, below: self.bytes()? }),
+            8 => Of::Names,
+            _ => return None,
+        };
+        Some(Fact { path, stat, settled: flags & 1 != 0, digest, of })
     }
 }
 

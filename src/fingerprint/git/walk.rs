@@ -77,7 +77,7 @@ enum Step {
 
 /// Facts each once, as they were seen last. `None` where one differs from what the last snapshot was made by.
 fn settled_facts(mut facts: Vec<Fact>, old: &[Fact]) -> Option<Vec<Fact>> {
-    let key = |fact: &Fact| (fact.path.clone(), fact.index.as_ref().map(|of| of.below.clone()));
+    let key = |fact: &Fact| (fact.path.clone(), fact.of.clone());
     let known: std::collections::HashMap<_, _> = old.iter().map(|fact| (key(fact), fact.digest)).collect();
     if facts.iter().any(|fact| known.get(&key(fact)).is_some_and(|digest| *digest != fact.digest)) {
         return None;
@@ -167,8 +167,7 @@ impl<'w> Walk<'w> {
         self.tree(place)?;
         if wants_head {
             let ground = Rc::clone(&self.grounds[ground]);
-            let head = ground.head(&mut self.out.facts)?;
-            self.out.dirs[0].repository = head;
+            self.out.dirs[0].repository = ground.described(&mut self.out.facts)?;
         }
         if self.must_list_all {
             return Ok(Err(MustListAll));

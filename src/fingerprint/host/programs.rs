@@ -44,10 +44,7 @@ pub fn programs(
             }
         }
         let Some(word) = words.pop() else { return Ok(found) };
-        if word.contains('/') {
-            files.look_behind(Path::new(&word))?;
-        }
-        open.extend(tools.find(&word, &reach)?.map(|place| (word, place)));
+        open.extend(tools.find(&word, &reach, &step.cwd)?.map(|place| (word, place)));
     }
 }
 

@@ -1,0 +1,178 @@
+//! Programs, as keys hold them: which file is meant, whether it can be started, and what its version rests on.
+
+mod sandbox;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use sandbox::Sandbox;
+
+const FRESH: &str = "1 fresh, 0 restored, 0 ran";
+const RESTORED: &str = "0 fresh, 1 restored, 0 ran";
+const RAN: &str = "0 fresh, 0 restored, 1 ran";
+
+/// Made by a script, of which the key knows only its own bytes.
+fn scripted(task: &str, script: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let task = format!("[tasks.make]\n{task}\ninputs = ['make.sh']\noutputs = ['out']\nrun = 'sh make.sh > out'\n");
+    sandbox.tasks(&task).file("make.sh", script);
+    sandbox
+}
+
+#[track_caller]
+fn makes(sandbox: &Sandbox, counts: &str, made: &str) {
+    sandbox.run("build make").counts(counts).success();
+    assert_eq!(sandbox.read("out"), made);
+    for _ in 0..2 {
+        sandbox.run("build make").counts(FRESH).success();
+    }
+}
+
+#[test]
+fn a_tool_that_is_named_with_a_slash_is_that_of_the_steps_directory_wherever_the_person_is() {
+    let sandbox = scripted("tools = ['./bin/tool']", "./bin/tool");
+    let program = |path: &str, says: &str| {
+        sandbox.file(path, format!("#!/bin/sh\necho {says}\n")).chmod(path, 0o755);
+    };
+    program("bin/tool", "one");
+    program("sub/bin/tool", "another");
+    sandbox.below("sub");
+    makes(&sandbox, RAN, "one\n");
+    program("bin/tool", "two");
+    makes(&sandbox, RAN, "two\n");
+    program("sub/bin/tool", "different");
+    sandbox.below("").run("build make").counts(FRESH).success();
+    sandbox.remove("sub/bin").below("sub");
+    program("bin/tool", "one");
+    makes(&sandbox, RESTORED, "one\n");
+    sandbox.remove("bin/tool").run("build make").says("a tool is missing: `./bin/tool`").exit(4);
+    sandbox.edit("tasks.toml", "run =", "cwd = 'sub'\nrun =");
+    sandbox.edit("tasks.toml", "sh make.sh > out", "sh ../make.sh > ../out");
+    program("sub/bin/tool", "another");
+    sandbox.below("").run("build make").success();
+    assert_eq!(sandbox.read("out"), "another\n");
+}
+
+#[test]
+fn a_program_in_path_that_may_not_be_executed_is_none() {
+    let sandbox = scripted("path = ['bin']", "helper 2>/dev/null || echo none");
+    sandbox.file("bin/helper", "#!/bin/sh\necho helped\n").chmod("bin/helper", 0o755);
+    makes(&sandbox, RAN, "helped\n");
+    sandbox.chmod("bin/helper", 0o644);
+    makes(&sandbox, RAN, "none\n");
+    sandbox.chmod("bin/helper", 0o755);
+    makes(&sandbox, RESTORED, "helped\n");
+    sandbox.link("bin/other", "helper").run("build make").counts(RAN).success();
+    sandbox.chmod("bin/helper", 0o644);
+    makes(&sandbox, RAN, "none\n");
+}
+
+#[test]
+fn a_file_in_path_that_shells_read_counts_though_it_is_no_program() {
+    let sandbox = scripted("path = ['bin']", ". settings; echo $WORD");
+    sandbox.file("bin/settings", "WORD=one\n");
+    makes(&sandbox, RAN, "one\n");
+    sandbox.file("bin/settings", "WORD=two\n");
+    makes(&sandbox, RAN, "two\n");
+}
+
+#[test]
+fn a_version_command_that_failed_is_asked_again() {
+    let sandbox = scripted("tools = [{ name = 'teller', version = 'teller --version' }]", "teller");
+    let answer = sandbox.root().join("answer");
+    sandbox.tool("teller", &format!("cat {}", answer.display()));
+    for _ in 0..2 {
+        sandbox.run("build make").says("the version command of tool `teller`, failed").exit(1);
+    }
+    fs::write(&answer, "one\n").unwrap();
+    makes(&sandbox, RAN, "one\n");
+}
+
+#[test]
+fn no_proof_rests_on_a_version_command_that_was_killed() {
+    let sandbox = scripted("tools = ['teller']", "teller");
+    let answer = sandbox.root().join("answer");
+    sandbox.tool("teller", &format!("cat {} || kill -9 $$", answer.display()));
+    sandbox.edit("make.sh", "teller", "teller 2>&1 || true");
+    for counts in [RAN, FRESH, FRESH] {
+        sandbox.run("build make").counts(counts).success();
+    }
+    fs::write(&answer, "one\n").unwrap();
+    makes(&sandbox, RAN, "one\n");
+}
+
+/// Starts the program of the toolchain that the settings name, by the name that it was called with.
+const RUSTUP: &str = r#"
+home="${RUSTUP_HOME:-$HOME/.rustup}"
+toolchain="${RUSTUP_TOOLCHAIN:-$(cat "$home/settings.toml")}"
+exec "$home/toolchains/$toolchain/bin/${0##*/}" "$@""#;
+
+fn rustup() -> Sandbox {
+    let sandbox = scripted("tools = ['rustc']", "rustc --version");
+    sandbox.tool("rustup", RUSTUP).env("RUSTUP_HOME", sandbox.root().join("one"));
+    for home in ["one", "two"] {
+        fs::create_dir_all(sandbox.root().join(home).join("toolchains/dev/bin")).unwrap();
+        fs::write(sandbox.root().join(home).join("settings.toml"), "dev").unwrap();
+        compiler(&sandbox, &format!("{home}/toolchains/dev/bin/rustc"), home);
+    }
+    sandbox
+}
+
+fn compiler(sandbox: &Sandbox, path: &str, version: &str) {
+    let path = format!("../{path}");
+    sandbox.file(&path, format!("#!/bin/sh\necho rustc {version}\n")).chmod(&path, 0o755);
+}
+
+#[test]
+fn the_compiler_behind_rustups_name_is_that_of_its_home_and_of_the_toolchain_as_it_is_now() {
+    for link in [&["-s"][..], &[]] {
+        let sandbox = rustup();
+        let bin = sandbox.root().join("bin");
+        assert!(Command::new("ln").args(link).args(["rustup", "rustc"]).current_dir(bin).status().unwrap().success());
+        makes(&sandbox, RAN, "rustc one\n");
+        sandbox.env("RUSTUP_HOME", sandbox.root().join("two"));
+        makes(&sandbox, RAN, "rustc two\n");
+        compiler(&sandbox, "two/toolchains/dev/bin/rustc", "three");
+        makes(&sandbox, RAN, "rustc three\n");
+        sandbox.env("RUSTUP_HOME", sandbox.root().join("one"));
+        makes(&sandbox, RESTORED, "rustc one\n");
+    }
+}
+
+#[test]
+fn a_linked_toolchain_that_is_built_anew_or_turned_elsewhere_is_asked_again() {
+    let sandbox = rustup();
+    symlink("rustup", sandbox.root().join("bin/rustc")).unwrap();
+    for name in ["stage1", "stage2"] {
+        compiler(&sandbox, &format!("built/{name}/bin/rustc"), name);
+    }
+    let linked = sandbox.root().join("one/toolchains/own");
+    symlink(sandbox.root().join("built/stage1"), &linked).unwrap();
+    fs::write(sandbox.root().join("one/settings.toml"), "own").unwrap();
+    makes(&sandbox, RAN, "rustc stage1\n");
+    compiler(&sandbox, "built/stage1/bin/rustc", "stage1 again");
+    makes(&sandbox, RAN, "rustc stage1 again\n");
+    fs::remove_file(&linked).unwrap();
+    symlink(sandbox.root().join("built/stage2"), &linked).unwrap();
+    makes(&sandbox, RAN, "rustc stage2\n");
+}
+
+#[test]
+fn the_compiler_that_counts_is_the_one_that_the_step_itself_chooses() {
+    let sandbox = rustup();
+    symlink("rustup", sandbox.root().join("bin/rustc")).unwrap();
+    compiler(&sandbox, "one/toolchains/nightly/bin/rustc", "nightly");
+    compiler(&sandbox, "two/toolchains/nightly/bin/rustc", "nightly of two");
+    // No step sees it.
+    sandbox.env("RUSTUP_TOOLCHAIN", "dev");
+    sandbox.edit("tasks.toml", "run =", "env = { RUSTUP_TOOLCHAIN = 'nightly' }\nrun =");
+    makes(&sandbox, RAN, "rustc nightly\n");
+    compiler(&sandbox, "one/toolchains/nightly/bin/rustc", "nightly of today");
+    makes(&sandbox, RAN, "rustc nightly of today\n");
+    let two = sandbox.root().join("two").display().to_string();
+    sandbox.edit("tasks.toml", "env = { ", &format!("env = {{ RUSTUP_HOME = '{two}', "));
+    makes(&sandbox, RAN, "rustc nightly of two\n");
+    compiler(&sandbox, "two/toolchains/nightly/bin/rustc", "nightly of today");
+    makes(&sandbox, RAN, "rustc nightly of today\n");
+}
