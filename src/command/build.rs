@@ -430,7 +430,9 @@ fn facts(opened: &Opened) -> Option<Vec<(PathBuf, Observation)>> {
     }
     let mut all = opened.files.account();
     all.extend(outputs);
-    proof::united(all)
+    let mut all = proof::united(all)?;
+    all.extend(opened.files.pinned_young());
+    Some(all)
 }
 
 /// Of a path that changed: did nobody judge by what it was before but the step that makes it? Who needs that step looked after

@@ -100,9 +100,9 @@ impl Entry {
         self.current = true;
     }
 
-    /// What was seen, for an account: of what is pinned the stat record is all that counts.
+    /// What was seen, for an account: of what is pinned the stat record is all that counts, once it may be believed.
     fn fact(&self) -> Observation {
-        let digest = self.observation.digest.filter(|_| !self.pinned);
+        let digest = self.observation.digest.filter(|_| !(self.pinned && self.observation.settled));
         Observation { digest, ..self.observation }
     }
 }
@@ -150,6 +150,17 @@ impl Files {
             seen.extend(lock(shard).iter().filter(|(_, e)| e.current).map(|(p, e)| (p.clone(), e.fact())));
         }
         seen.sort_by(|a, b| a.0.cmp(&b.0));
+        seen
+    }
+
+    /// The stat records of what is pinned and was too young to be believed: facts beside those of its contents.
+    pub fn pinned_young(&self) -> Vec<(PathBuf, Observation)> {
+        let mut seen = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let young = shard.iter().filter(|(_, e)| e.current && e.pinned && !e.observation.settled);
+            seen.extend(young.map(|(p, e)| (p.clone(), Observation { digest: None, ..e.observation })));
+        }
         seen
     }
 

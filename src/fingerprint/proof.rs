@@ -206,6 +206,7 @@ fn one(path: &Path, seen: &Observation) -> Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fingerprint::files::Files;
 
     fn seen(name: &str, digest: Option<&str>) -> (PathBuf, Observation) {
         let digest = digest.map(|text| Digest::of(text.as_bytes()));
@@ -216,6 +217,40 @@ mod tests {
     fn of_a_path_that_was_looked_at_and_read_the_content_counts() {
         let united = united(vec![seen("b", None), seen("a", None), seen("b", Some("bytes"))]);
         assert_eq!(united, Some(vec![seen("a", None), seen("b", Some("bytes"))]));
+    }
+
+    #[test]
+    fn a_pinned_program_with_young_stamps_is_read_again_and_must_be_that_very_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, file) = (dir.path().join("program"), dir.path().join("proofs/x"));
+        std::fs::create_dir(dir.path().join("proofs")).unwrap();
+        std::fs::write(&program, "one").unwrap();
+        let stat = Stat::read(&program).unwrap().unwrap();
+        let answer = Answer {
+            label: String::new(),
+            fresh: 1,
+            warnings: Vec::new(),
+            outputs: Vec::new(),
+            without_namespaces: false,
+        };
+        // Written twice within a tick, and read in between.
+        for (read, is_as_read) in [("one", true), ("two", false)] {
+            let files = Files::default();
+            files.learn(&program, stat, false, Digest::of(read.as_bytes()));
+            files.pin(&program);
+            write(&file, &answer, &[], &[files.account(), files.pinned_young()].concat(), &[]).unwrap();
+            let outside = Outside::new(std::iter::empty());
+            for _ in 0..2 {
+                assert_eq!(check(&file, &outside), is_as_read.then(|| answer.clone()), "{read}");
+            }
+        }
+        let files = Files::default();
+        files.learn(&program, stat, false, Digest::of(b"one"));
+        files.pin(&program);
+        write(&file, &answer, &[], &[files.account(), files.pinned_young()].concat(), &[]).unwrap();
+        std::fs::write(dir.path().join("new"), "one").unwrap();
+        std::fs::rename(dir.path().join("new"), &program).unwrap();
+        assert_eq!(check(&file, &Outside::new(std::iter::empty())), None, "installed anew");
     }
 
     #[test]
