@@ -28,6 +28,9 @@ use super::source;
 use super::tools::{Asking, Place, ToolError, Tools, is_program};
 use super::zig::{self, Zig};
 
+/// What is an input of those that a run was found to read. Steps that have such run anew when it is understood otherwise.
+const DISCOVERED: &str = "2";
+
 /// What actions are made from.
 pub struct Workbench<'a> {
     pub graph: &'a Graph,
@@ -330,6 +333,9 @@ impl Parts<'_> {
         // Only where they are used, so that the keys of others stay.
         for depfile in &step.depfiles {
             self.text(Part::Setting, "depfile", bench.mark(&depfile.shown));
+        }
+        if !step.depfiles.is_empty() || step.cargo.is_some() {
+            self.text(Part::Setting, "discovered", DISCOVERED);
         }
         if step.keeps_build_dir {
             self.text(Part::Setting, "build-dir", "keep");

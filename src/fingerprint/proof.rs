@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_program_with_young_stamps_is_read_again() {
+    fn a_pinned_program_with_young_stamps_is_read_again_and_must_be_that_very_file() {
         let dir = tempfile::tempdir().unwrap();
         let (program, file) = (dir.path().join("program"), dir.path().join("proofs/x"));
         std::fs::create_dir(dir.path().join("proofs")).unwrap();
@@ -238,10 +238,19 @@ mod tests {
             let files = Files::default();
             files.learn(&program, stat, false, Digest::of(read.as_bytes()));
             files.pin(&program);
-            write(&file, &answer, &[], &files.account(), &[]).unwrap();
+            write(&file, &answer, &[], &[files.account(), files.pinned_young()].concat(), &[]).unwrap();
             let outside = Outside::new(std::iter::empty());
-            assert_eq!(check(&file, &outside), is_as_read.then(|| answer.clone()), "{read}");
+            for _ in 0..2 {
+                assert_eq!(check(&file, &outside), is_as_read.then(|| answer.clone()), "{read}");
+            }
         }
+        let files = Files::default();
+        files.learn(&program, stat, false, Digest::of(b"one"));
+        files.pin(&program);
+        write(&file, &answer, &[], &[files.account(), files.pinned_young()].concat(), &[]).unwrap();
+        std::fs::write(dir.path().join("new"), "one").unwrap();
+        std::fs::rename(dir.path().join("new"), &program).unwrap();
+        assert_eq!(check(&file, &Outside::new(std::iter::empty())), None, "installed anew");
     }
 
     #[test]
