@@ -64,7 +64,8 @@ fn are_places(places: &Places, layer: &Tree) -> bool {
         };
         file.places.iter().all(inside) && are_apart(&file.places)
     };
-    places.files.windows(2).all(|pair| pair[0].entry < pair[1].entry) && places.files.iter().all(file)
+    let is_text = places.placeholders.iter().all(|name| !name.is_empty());
+    is_text && places.files.windows(2).all(|pair| pair[0].entry < pair[1].entry) && places.files.iter().all(file)
 }
 
 /// In order, none in another?
