@@ -102,10 +102,12 @@ fn no_proof_rests_on_a_version_command_that_was_killed() {
     makes(&sandbox, RAN, "one\n");
 }
 
-/// Starts the program of the toolchain that the settings name, by the name that it was called with.
+/// Starts the program of the toolchain that is chosen, by the name that it was called with.
 const RUSTUP: &str = r#"
 home="${RUSTUP_HOME:-$HOME/.rustup}"
-toolchain="${RUSTUP_TOOLCHAIN:-$(cat "$home/settings.toml")}"
+at="$PWD"
+while [ "$at" ] && ! [ -e "$at/rust-toolchain" ]; do at="${at%/*}"; done
+toolchain="${RUSTUP_TOOLCHAIN:-$(cat "$at/rust-toolchain" 2>/dev/null || cat "$home/settings.toml")}"
 exec "$home/toolchains/$toolchain/bin/${0##*/}" "$@""#;
 
 fn rustup() -> Sandbox {
@@ -175,4 +177,20 @@ fn the_compiler_that_counts_is_the_one_that_the_step_itself_chooses() {
     makes(&sandbox, RAN, "rustc nightly of two\n");
     compiler(&sandbox, "two/toolchains/nightly/bin/rustc", "nightly of today");
     makes(&sandbox, RAN, "rustc nightly of today\n");
+}
+
+#[test]
+fn a_toolchain_file_above_a_directory_that_is_not_there_yet_chooses_the_compiler() {
+    let sandbox = rustup();
+    symlink("rustup", sandbox.root().join("bin/rustc")).unwrap();
+    compiler(&sandbox, "one/toolchains/nightly/bin/rustc", "nightly");
+    let to = sandbox.at("out").display().to_string();
+    sandbox.edit("tasks.toml", "run =", "source = { path = 'src' }\nrun =");
+    sandbox.edit("tasks.toml", "sh make.sh > out", &format!("rustc --version > {to}"));
+    sandbox.file("src/a", "").file("rust-toolchain", "nightly");
+    makes(&sandbox, RAN, "rustc nightly\n");
+    compiler(&sandbox, "one/toolchains/nightly/bin/rustc", "nightly of today");
+    makes(&sandbox, RAN, "rustc nightly of today\n");
+    sandbox.file("rust-toolchain", "dev");
+    makes(&sandbox, RAN, "rustc one\n");
 }

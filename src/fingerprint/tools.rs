@@ -337,7 +337,8 @@ impl<'a> Tools<'a> {
             .env("LANG", "C.UTF-8")
             .env("RUSTUP_AUTO_INSTALL", "0");
         child.envs(asking.chosen.all());
-        let directory = if asking.directory.is_dir() { asking.directory } else { Path::new("/") };
+        // It may not be there yet, and what chooses lies above it.
+        let directory = asking.directory.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
         child
             .current_dir(directory)
             .stdin(Stdio::null())
