@@ -170,7 +170,11 @@ pub fn look_around(words: &[Word], around: &Around) -> Seen {
     }
     seen.report = match words.contains(&Word::Brief) {
         true => briefly(&said),
-        false if said.len() > LONG => format!("{} bytes, {:x}\n", said.len(), hash(&said)),
+        false if said.len() > LONG => {
+            // Where it depends on the place, it says so.
+            let place: String = said.lines().filter(|line| line.starts_with("place ")).take(1).collect();
+            format!("{} bytes, {:x}\n{place}\n", said.len(), hash(&said))
+        }
         false => said,
     };
     seen
