@@ -275,6 +275,38 @@ error: c@host failed: `c@host` removed `bin/a-link`, which belongs to `a@host`
 }
 
 #[test]
+fn what_others_install_is_in_no_path_of_a_step() {
+    for sandbox in sandboxes() {
+        sandbox
+            .tasks(
+                "
+[sysroots.s]
+path = 'p'
+[templates.program]
+sysroot = 's'
+path = ['p/bin']
+run = 'mkdir -p {{ sysroot.prefix }}/bin; cp tool {{ sysroot.prefix }}/bin/{{ task.name }}; chmod 755 {{ sysroot.prefix }}/bin/*'
+[tasks.one]
+extends = 'program'
+inputs = ['tool']
+[tasks.two]
+extends = 'program'
+inputs = ['tool']
+",
+            )
+            .file("tool", "#!/bin/sh\n");
+        for (build, counts) in [
+            ("build one", "0 fresh, 0 restored, 1 ran"),
+            ("build one", "1 fresh, 0 restored, 0 ran"),
+            ("build two", "0 fresh, 0 restored, 1 ran"),
+            ("build one two", "2 fresh, 0 restored, 0 ran"),
+        ] {
+            sandbox.run(build).counts(counts).success();
+        }
+    }
+}
+
+#[test]
 fn shared_files_may_have_several_writers_and_count_for_nobody() {
     for path in ["share/dir", "./share//dir"] {
         let sandbox = Sandbox::new();

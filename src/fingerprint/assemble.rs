@@ -219,13 +219,11 @@ impl Workbench<'_> {
         place.map(|place| Zig::at(&place, self.files, self.zig_caches)).transpose()
     }
 
-    /// The directories of `path`, but for those in a relocatable prefix: what lies there is known by its layer, and
-    /// is different in every checkout.
+    /// The directories of `path`, but for those in a prefix: what of that a step sees is known by its layers, and others
+    /// install there too.
     fn own_path<'s>(&'s self, step: &'s Step) -> impl Iterator<Item = &'s PathBuf> {
-        let is_moved = |dir: &Path| {
-            step.has_views() && self.graph.prefixes.iter().any(|p| p.placeholder.is_some() && dir.starts_with(&p.path))
-        };
-        step.path.iter().filter(move |dir| !is_moved(dir))
+        let is_layers = |dir: &Path| step.has_views() && self.graph.prefixes.iter().any(|p| dir.starts_with(&p.path));
+        step.path.iter().filter(move |dir| !is_layers(dir))
     }
 
     fn runs_here(&self, triple: &str) -> bool {
