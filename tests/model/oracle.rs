@@ -360,6 +360,14 @@ impl Worktree {
     /// The step's outputs lie here as it made them.
     pub fn place(&mut self, step: &Step) {
         self.clear(step);
+        self.lay(step);
+        self.doubts.remove(&step.name);
+        let record =
+            Record { key: step.key, lines: step.lines.clone(), made: step.made.clone(), gone: step.gone.clone() };
+        self.records.insert(step.name.clone(), record);
+    }
+
+    fn lay(&mut self, step: &Step) {
         self.outputs.add(&step.made.outputs);
         if let Some(layer) = &step.made.layer {
             for path in [format!("share/{}.txt", step.name), format!("lib/{}", step.name)] {
@@ -367,10 +375,6 @@ impl Worktree {
             }
             self.prefix.add(layer);
         }
-        self.doubts.remove(&step.name);
-        let record =
-            Record { key: step.key, lines: step.lines.clone(), made: step.made.clone(), gone: step.gone.clone() };
-        self.records.insert(step.name.clone(), record);
     }
 
     /// Nothing lies where its outputs do.
@@ -390,8 +394,10 @@ impl Common {
     pub fn learn(&mut self, tree: &mut Worktree, step: &Step, verdict: Verdict, is_stored: bool) {
         match verdict {
             Verdict::Fresh => {
-                // A proof looks at no record: what the kill left of that is there still.
-                if let Some(doubt) = tree.doubts.get(&step.name).filter(|_| !step.is_proven) {
+                if step.is_proven {
+                    // A proof looks at no record: what a kill left of that is there still.
+                    tree.lay(step);
+                } else if let Some(doubt) = tree.doubts.get(&step.name) {
                     if !step.is_fixed && doubt.before != Some(step.key) {
                         // A record comes after the result; where checksums do, the result may not be there yet.
                         self.store.entry(step.key).and_modify(|surely| *surely = true);

@@ -321,7 +321,9 @@ impl Play {
             if *verdict == Verdict::Ran && told.stored.contains(&step.name) != is_stored {
                 return Err(format!("{} is stored: {}", step.name, !is_stored));
             }
-            self.common.learn(&mut self.trees[at], step, *verdict, is_stored);
+            // Of what is proven to be fresh nothing is said.
+            let step = Step { is_proven: step.is_proven || told.said.is_empty(), ..step.clone() };
+            self.common.learn(&mut self.trees[at], &step, *verdict, is_stored);
             self.count(*verdict);
         }
         self.look_for_gone(at, told)?;
