@@ -29,7 +29,7 @@ use super::tools::{Asking, Place, ToolError, Tools, is_program};
 use super::zig::{self, Zig};
 
 /// What is an input of those that a run was found to read. Steps that have such run anew when it is understood otherwise.
-const DISCOVERED: &str = "2";
+const DISCOVERED: &str = "bcache discovered 2";
 
 /// What actions are made from.
 pub struct Workbench<'a> {
@@ -330,9 +330,11 @@ impl Parts<'_> {
         self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
         // Only where they are used, so that the keys of others stay.
         for depfile in &step.depfiles {
-            self.text(Part::Setting, "depfile", bench.mark(&depfile.shown));
+            let shown = bench.mark(&depfile.shown);
+            let digest = Hasher::new(DISCOVERED).text(&shown).finish();
+            self.components.push(Component { kind: Part::Setting, name: "depfile".to_owned(), digest, shown });
         }
-        if !step.depfiles.is_empty() || step.cargo.is_some() {
+        if step.cargo.is_some() {
             self.text(Part::Setting, "discovered", DISCOVERED);
         }
         if step.keeps_build_dir {
