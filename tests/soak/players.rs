@@ -77,9 +77,8 @@ fn build_once(world: &World, worktree: &Worktree, score: &Score, random: &mut Ra
     if ends_well(&mut command, score).is_some() {
         score.count(|score| &score.builds);
         let wrong = worktree.wrong(&state);
-        if let (Some(wrong), true) = (wrong, cleaned == worktree.cleaned.load(Ordering::SeqCst)) {
-            score.say(wrong);
-        }
+        let is_alone = cleaned.is_multiple_of(2) && cleaned == worktree.cleaned.load(Ordering::SeqCst);
+        wrong.filter(|_| is_alone).into_iter().for_each(|wrong| score.say(wrong));
     }
 }
 
@@ -104,8 +103,7 @@ fn clean(world: &World, worktree: &Worktree, score: &Score) {
     } else if output.stderr != b"error: a build is running in this worktree\n" {
         score.say(format!("clean: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)));
     }
-    // Those that began to build meanwhile are not judged by what they leave either.
-    worktree.begin_to_clean();
+    worktree.end_to_clean();
 }
 
 fn ask(world: &World, worktree: &Worktree, score: &Score, random: &mut Random) {

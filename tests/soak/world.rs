@@ -72,7 +72,7 @@ pub struct World {
 pub struct Worktree {
     pub dir: PathBuf,
     pub state: RwLock<[usize; INPUTS]>,
-    /// How often somebody began to clean it.
+    /// How often somebody began to clean it, or had ended: odd as long as somebody does. What is built meanwhile may be gone.
     pub cleaned: AtomicU64,
 }
 
@@ -172,6 +172,10 @@ impl Worktree {
     }
 
     pub fn begin_to_clean(&self) {
+        self.cleaned.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn end_to_clean(&self) {
         self.cleaned.fetch_add(1, Ordering::SeqCst);
     }
 }
