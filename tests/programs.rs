@@ -102,6 +102,14 @@ fn no_proof_rests_on_a_version_command_that_was_killed() {
     makes(&sandbox, RAN, "one\n");
 }
 
+#[test]
+fn a_program_that_ends_with_any_code_instead_of_its_version_is_no_hindrance_to_a_proof() {
+    let sandbox = scripted("tools = ['teller']", "echo made");
+    sandbox.tool("teller", "exit 255");
+    makes(&sandbox, RAN, "made\n");
+    assert_eq!(fs::read_dir(sandbox.at(".bcache/proofs")).map_or(0, Iterator::count), 1);
+}
+
 /// Starts the program of the toolchain that is chosen, by the name that it was called with.
 const RUSTUP: &str = r#"
 home="${RUSTUP_HOME:-$HOME/.rustup}"

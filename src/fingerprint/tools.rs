@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek};
+use std::ops::RangeInclusive;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const KEPT: usize = 512;
 /// More than any version text; a program that prints its help instead is cut here.
 const VERSION_BYTES: usize = 16 * 1024;
+/// What a shell ends with where a signal ended what it started.
+const SIGNALS: RangeInclusive<i32> = 129..=192;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
@@ -113,7 +116,7 @@ impl<'a> Tools<'a> {
         }
     }
 
-    pub fn save(&self, memory: &Path) -> std::io::Result<()> {
+    pub fn save(&self, memory: &Path) -> io::Result<()> {
         let versions = lock(&self.versions);
         let told: Vec<&Version> = versions.known.iter().filter(|version| version.said.is_some()).collect();
         if versions.changed { publish(memory, &FORMAT.seal(&told)) } else { Ok(()) }
@@ -243,11 +246,14 @@ impl<'a> Tools<'a> {
             return Ok(known.said);
         }
         let mut files = self.facts(place, asking)?;
-        let answer = self.ask(command, asking);
-        if answer.is_none() {
-            self.is_unsure.store(true, Ordering::Relaxed);
-        }
-        let said = answer.flatten();
+        let said = match ask(command, asking).unwrap_or(Ending::Cut) {
+            Ending::Said(text) => Some(text),
+            Ending::Failed => None,
+            Ending::Cut => {
+                self.is_unsure.store(true, Ordering::Relaxed);
+                None
+            }
+        };
         for path in said.as_deref().map(more).unwrap_or_default() {
             let seen = self.files.observe(&path)?;
             files.push((path.into(), seen));
@@ -319,61 +325,64 @@ impl<'a> Tools<'a> {
         }
         Ok(facts)
     }
+}
 
-    /// Runs a version command in a plain environment, with a limit on time and output. `None` where it was not let to
-    /// its end, or did not begin; an inner one where it ended with an error.
-    fn ask(&self, command: &str, asking: &Asking) -> Option<Option<String>> {
-        let mut output = tempfile::tempfile().ok()?;
-        let mut path = std::env::join_paths(asking.search).ok()?;
-        for dir in super::env::SYSTEM_PATH {
-            path.push(":");
-            path.push(dir);
-        }
-        let mut child = Command::new("/bin/sh");
-        child
-            .args(["-c", command])
-            .env_clear()
-            .env("PATH", path)
-            .env("LANG", "C.UTF-8")
-            .env("RUSTUP_AUTO_INSTALL", "0");
-        child.envs(asking.chosen.all());
-        // It may not be there yet, and what chooses lies above it.
-        let directory = asking.directory.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-        child
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .stdout(output.try_clone().ok()?)
-            .process_group(0);
-        let mut child = child.spawn().ok()?;
-        let mut waited = Duration::ZERO;
-        let status = loop {
-            if let Some(status) = child.try_wait().ok()? {
-                break status;
-            }
-            if waited > PATIENCE {
-                // Its whole group; `wait` then reaps the child itself.
-                let _ = rustix::process::kill_process_group(
-                    rustix::process::Pid::from_child(&child),
-                    rustix::process::Signal::KILL,
-                );
-                let _ = child.wait();
-                return None;
-            }
-            let step = Duration::from_millis(2);
-            std::thread::sleep(step);
-            waited += step;
-        };
-        if !status.success() {
-            // The shell says of a signal what it is said to itself, or a number above 128.
-            return status.code().filter(|code| *code <= 128).map(|_| None);
-        }
-        use std::io::Seek;
-        output.rewind().ok()?;
-        let mut text = Vec::new();
-        output.take(VERSION_BYTES as u64).read_to_end(&mut text).ok()?;
-        Some(Some(String::from_utf8_lossy(&text).trim_end().to_owned()))
+/// How a version command ended.
+enum Ending {
+    Said(String),
+    Failed,
+    /// It did not begin, or was not let to its end: another time it may say something.
+    Cut,
+}
+
+/// Runs a version command in a plain environment, with a limit on time and output.
+fn ask(command: &str, asking: &Asking) -> io::Result<Ending> {
+    let mut output = tempfile::tempfile()?;
+    let mut path = std::env::join_paths(asking.search).map_err(io::Error::other)?;
+    for dir in super::env::SYSTEM_PATH {
+        path.push(":");
+        path.push(dir);
     }
+    // It may not be there yet, and what chooses lies above it.
+    let directory = asking.directory.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .env_clear()
+        .env("PATH", path)
+        .env("LANG", "C.UTF-8")
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .envs(asking.chosen.all())
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .stdout(output.try_clone()?)
+        .process_group(0)
+        .spawn()?;
+    let mut waited = Duration::ZERO;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if waited > PATIENCE {
+            // Its whole group; `wait` then reaps the child itself.
+            let group = rustix::process::Pid::from_child(&child);
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            let _ = child.wait();
+            return Ok(Ending::Cut);
+        }
+        let step = Duration::from_millis(2);
+        std::thread::sleep(step);
+        waited += step;
+    };
+    if !status.success() {
+        // The shell itself may be killed, and says so of what it starts.
+        let was_killed = status.code().is_none_or(|code| SIGNALS.contains(&code));
+        return Ok(if was_killed { Ending::Cut } else { Ending::Failed });
+    }
+    output.rewind()?;
+    let mut text = Vec::new();
+    output.take(VERSION_BYTES as u64).read_to_end(&mut text)?;
+    Ok(Ending::Said(String::from_utf8_lossy(&text).trim_end().to_owned()))
 }
 
 /// What makes a program say its version.
