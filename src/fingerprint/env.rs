@@ -214,7 +214,7 @@ fn allowed(outside: &Outside, places: &Places, step: &Step, env: &mut BTreeMap<O
 }
 
 /// Names of variables that come from outside, and whether their values are part of the key.
-fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
+pub fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
     let mut passed = step.env_pass.clone();
     if step.cargo.is_none() {
         return passed;
@@ -228,11 +228,6 @@ fn passed(step: &Step, outside: &Outside) -> Vec<(String, bool)> {
         passed.extend(outside.family(prefix).into_iter().map(|name| (name.to_owned(), false)));
     }
     passed
-}
-
-/// Does a variable come to the step from outside because it says so?
-pub fn is_passed(step: &Step, outside: &Outside, name: &str) -> bool {
-    passed(step, outside).iter().any(|(known, _)| known == name)
 }
 
 /// Would cargo build anew by itself where the variable changed?

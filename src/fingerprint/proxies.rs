@@ -29,7 +29,8 @@ pub struct Chosen(BTreeMap<&'static str, OsString>);
 impl Chosen {
     pub fn by(step: &Step, outside: &Outside) -> Self {
         let own = |name: &str| step.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.into());
-        let is_seen = |name: &str| PASSED.contains(&name) || env::is_passed(step, outside, name);
+        let declared = env::passed(step, outside);
+        let is_seen = |name: &str| PASSED.contains(&name) || declared.iter().any(|(known, _)| known == name);
         let passed = |name: &str| if is_seen(name) { outside.get(name).map(OsStr::to_owned) } else { None };
         let value = |name: &str| own(name).or_else(|| passed(name));
         Self(CHOOSERS.into_iter().filter_map(|name| Some((name, value(name)?))).collect())
