@@ -60,7 +60,7 @@ pub fn messages(bytes: &[u8]) {
         args: Vec::new(),
     };
     let (step, ear) = (StepId::new("a", "host"), Ear::default());
-    let messages = Messages::new(&step, &cargo, "path+file:///w/a#0.1.0", 2, &ear);
+    let messages = Messages::new(&step, &cargo, "path+file:///w/a#0.1.0", Vec::new(), 2, &ear);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let stream = if line.starts_with(b"!") { Stream::Stderr } else { Stream::Stdout };
         if let Some((to, said)) = messages.hear(stream, line) {

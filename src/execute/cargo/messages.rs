@@ -45,13 +45,17 @@ struct Heard {
 }
 
 impl<'a> Messages<'a> {
-    pub fn new(step: &'a StepId, cargo: &'a Cargo, package: &'a str, total: u32, listener: &'a dyn Listener) -> Self {
-        let heard = Mutex::new(Heard { done: 0, total, built: Vec::new(), units: Vec::new() });
-        Self { step, cargo, package, local: Vec::new(), listener, heard }
-    }
-
-    pub fn with_local(self, local: Vec<&'a str>) -> Self {
-        Self { local, ..self }
+    /// Of a build of so many `units`.
+    pub fn new(
+        step: &'a StepId,
+        cargo: &'a Cargo,
+        package: &'a str,
+        local: Vec<&'a str>,
+        units: u32,
+        listener: &'a dyn Listener,
+    ) -> Self {
+        let heard = Mutex::new(Heard { done: 0, total: units, built: Vec::new(), units: Vec::new() });
+        Self { step, cargo, package, local, listener, heard }
     }
 
     /// Make's rules as the compiler wrote them. Cargo's own ones name files where they are behind their links.

@@ -163,7 +163,7 @@ impl<'a> Begun<'a> {
     pub fn messages<'b>(&'b self, build: &'b Build, step: &'b Step) -> Messages<'b> {
         let workspace = &self.sources.workspace;
         let local = workspace.packages.iter().map(|package| package.id.as_str()).collect();
-        Messages::new(&step.id, self.cargo, &workspace.id, workspace.units, build.listener).with_local(local)
+        Messages::new(&step.id, self.cargo, &workspace.id, local, workspace.units, build.listener)
     }
 
     /// After the run: what cargo saw is to be remembered, unless it was stopped in the middle. After a good one it is given
