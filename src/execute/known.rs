@@ -13,13 +13,11 @@ use std::sync::Arc;
 use crate::base::ids::StepIx;
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::git;
+use crate::fingerprint::links::MOST_LINKS;
 use crate::graph::pattern::Pattern;
 use crate::graph::{Elsewhere, OutputPattern};
 
 use super::build::Build;
-
-/// As many as the system follows.
-const MOST_LINKS: usize = 40;
 
 /// What a step's key holds without its depfiles, and what the step made.
 pub(super) struct Known<'a> {

@@ -56,11 +56,11 @@ pub enum FileError {
 
 impl FileError {
     /// Is there no way to it for us?
-    fn is_denied(&self) -> bool {
+    pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
     }
 
-    fn is_link_loop(&self) -> bool {
+    pub(super) fn is_link_loop(&self) -> bool {
         match self {
             Self::LinkLoop { .. } => true,
             Self::Read { error, .. } => error.raw_os_error() == Some(libc::ELOOP),
@@ -292,87 +292,6 @@ impl Files {
         Ok(Arc::new(listing))
     }
 
-    /// Follows the links at `path`'s last component to what they lead to, each of them seen.
-    pub fn resolve(&self, path: &Path) -> Result<PathBuf, FileError> {
-        Ok(self.chain(path)?.pop().expect("BUG: a chain has an end"))
-    }
-
-    /// `path`, each link that it leads through, and last what it leads to.
-    pub fn chain(&self, path: &Path) -> Result<Vec<PathBuf>, FileError> {
-        let mut at = path.to_owned();
-        let mut chain = Vec::new();
-        for _ in 0..40 {
-            chain.push(at.clone());
-            if self.observe(&at)?.stat.is_none_or(|s| s.kind != Kind::Symlink) {
-                return Ok(chain);
-            }
-            let target = std::fs::read_link(&at).map_err(|error| FileError::Read { path: at.clone(), error })?;
-            let next = at.parent().unwrap_or(Path::new("/")).join(&target);
-            at = real_name(&next);
-            if at != next {
-                // Links on the way may be turned elsewhere, and then the same words lead to another file.
-                match self.look(&next) {
-                    Err(e) if e.is_link_loop() => break,
-                    other => other?,
-                };
-            }
-        }
-        Err(FileError::LinkLoop { path: path.to_owned() })
-    }
-
-    /// Every link on the way to `path`, itself too: where one is turned, the same words mean another place.
-    pub fn links_to(&self, path: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
-        let parts = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
-        let (mut at, mut rest, mut links) = (PathBuf::new(), parts(path), Vec::new());
-        while let Some(part) = rest.pop() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            at.push(part);
-            if read_stat(&at)?.is_none_or(|stat| stat.kind != Kind::Symlink) {
-                continue;
-            }
-            if links.len() == 40 {
-                return Err(FileError::LinkLoop { path: path.to_owned() });
-            }
-            links.push((at.clone(), self.observe(&at)?));
-            let target = std::fs::read_link(&at).map_err(|error| FileError::Read { path: at.clone(), error })?;
-            at.pop();
-            rest.extend(parts(&target));
-        }
-        Ok(links)
-    }
-
-    /// What is at `path` behind its links, looked at alone. `None` for nothing, and for links in a circle.
-    pub fn look_behind(&self, path: &Path) -> Result<Option<Stat>, FileError> {
-        let stat = self.look(path)?;
-        if stat.is_none_or(|s| s.kind != Kind::Symlink) {
-            return Ok(stat);
-        }
-        match self.resolve(path) {
-            Ok(real) => self.look(&real),
-            Err(e) if e.is_link_loop() => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The same at one of many places that are searched. In a directory that is closed to us there is nothing, as for every
-    /// shell; the fact is then what is closed.
-    pub fn search(&self, path: &Path) -> Result<Option<Stat>, FileError> {
-        match self.look_behind(path) {
-            Err(e) if e.is_denied() => {}
-            other => return other,
-        }
-        for above in path.ancestors().skip(1) {
-            match self.look(above) {
-                Err(e) if e.is_denied() => {}
-                other => return other.map(|_| None),
-            }
-        }
-        Ok(None)
-    }
-
     /// SHA-256 of a file, remembered like its digest. `None` where there is no file.
     pub fn sha256(&self, path: &Path) -> Result<Option<String>, FileError> {
         let observation = self.observe(path)?;
@@ -401,16 +320,6 @@ impl Files {
     }
 }
 
-/// A path whose directory is behind its links already. `..` after a linked directory means the real parent
-/// of that: only the system knows it.
-fn real_name(path: &Path) -> PathBuf {
-    let real = match (path.parent(), path.file_name()) {
-        (Some(dir), Some(name)) => std::fs::canonicalize(dir).map(|dir| dir.join(name)),
-        _ => std::fs::canonicalize(path),
-    };
-    real.unwrap_or_else(|_| path.to_owned())
-}
-
 /// Do two looks tell the same of a path, as far as both of them looked?
 fn is_alike(before: &Observation, now: &Observation) -> bool {
     let contents = match (before.digest, now.digest) {
@@ -428,7 +337,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_stat(path: &Path) -> Result<Option<Stat>, FileError> {
+pub(super) fn read_stat(path: &Path) -> Result<Option<Stat>, FileError> {
     Stat::read(path).map_err(|error| FileError::Read { path: path.to_owned(), error })
 }
 
@@ -567,22 +476,6 @@ mod tests {
         assert_eq!(Files::load(&state).observe(&path).unwrap().digest, Some(Digest::of(b"remembered")));
         fs::write(&state, "junk").unwrap();
         assert_eq!(Files::load(&state).observe(&path).unwrap().digest, Some(Digest::of(b"x")));
-    }
-
-    #[test]
-    fn links_are_followed_one_by_one_and_loops_are_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::create_dir(at("sub")).unwrap();
-        fs::write(at("sub/real"), "x").unwrap();
-        std::os::unix::fs::symlink("sub/real", at("b")).unwrap();
-        std::os::unix::fs::symlink("b", at("a")).unwrap();
-        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
-        let files = Files::default();
-        let real = fs::canonicalize(at("sub/real")).unwrap();
-        assert_eq!(fs::canonicalize(files.resolve(&at("a")).unwrap()).unwrap(), real);
-        assert!(matches!(files.resolve(&at("loop")), Err(FileError::LinkLoop { .. })));
-        assert!(files.account().len() >= 4);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod files;
 pub mod git;
 pub mod host;
 pub mod inputs;
+pub mod links;
 pub mod looker;
 mod marks;
 pub mod proof;
