@@ -76,8 +76,13 @@ pub fn link_name_of(root: &Path, link: &Path) -> String {
     name_of(root, link) + BY_TEXT
 }
 
+/// Of a link that counts by its text alone, what people call it.
+pub fn link_of(name: &str) -> Option<&str> {
+    name.strip_suffix(BY_TEXT)
+}
+
 pub fn path_of(root: &Path, name: &str) -> Option<PathBuf> {
-    unescaped(name.strip_suffix(BY_TEXT).unwrap_or(name)).map(|path| root.join(path))
+    unescaped(link_of(name).unwrap_or(name)).map(|path| root.join(path))
 }
 
 /// The named files as they are now, in the order of the names. A name that nobody gives counts as absent.
@@ -91,7 +96,7 @@ pub fn components<'n>(
             return tree(files, name, &path_of(root, dir).unwrap_or_default());
         }
         let seen = match path_of(root, name) {
-            Some(path) if name.ends_with(BY_TEXT) => text_of(files, &path)?,
+            Some(path) if link_of(name).is_some() => text_of(files, &path)?,
             Some(path) => look(files, &path)?,
             None => Observation { stat: None, settled: true, digest: None },
         };

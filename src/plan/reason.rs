@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::action::{ABSENT, Action, Component, Kind};
+use crate::fingerprint::discovered;
 
 /// One reason. The variants are a closed set: a new one comes with its cause, its sentence and its
 /// code for programs.
@@ -156,7 +157,7 @@ fn subject(component: &Component) -> String {
         Kind::Command => format!("command {name}"),
         Kind::Env => format!("variable {name}"),
         Kind::Tool => format!("tool {name}"),
-        Kind::Discovered => name.strip_suffix("/.").map_or_else(|| name.clone(), |link| format!("link {link}")),
+        Kind::Discovered => discovered::link_of(name).map_or_else(|| name.clone(), |link| format!("link {link}")),
         Kind::Setting | Kind::Source | Kind::Input | Kind::Patch => name.clone(),
         Kind::Prefix => format!("prefix {name}"),
         Kind::Need => format!("{name}'s output"),
