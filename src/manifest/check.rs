@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::error::Problem;
-use super::model::{BuildDir, Manifest, Output, Task};
+use super::model::{BuildDir, Include, Manifest, Output, Task};
 use super::raw::Raw;
 use super::{check_text, merge};
 use crate::base::ids::HOST;
@@ -12,11 +12,17 @@ use crate::base::paths::join_clean;
 use crate::base::span::{SourceFile, Spanned};
 
 /// Merges the templates and checks everything. The manifest is of use only if no problem was added.
-pub fn resolve(root: &Path, files: Vec<SourceFile>, raw: Raw, problems: &mut Vec<Problem>) -> Manifest {
+pub fn resolve(
+    root: &Path,
+    files: Vec<SourceFile>,
+    includes: Vec<Include>,
+    raw: Raw,
+    problems: &mut Vec<Problem>,
+) -> Manifest {
     let tasks = merge::tasks(&raw, problems);
     let Raw { settings, vars, targets, sysroots, templates, warnings, .. } = raw;
     let vars = vars.into_iter().map(|(name, var)| (name, var.value)).collect();
-    let (root, includes) = (root.to_owned(), Vec::new());
+    let root = root.to_owned();
     let manifest = Manifest { root, files, includes, settings, vars, targets, sysroots, tasks, warnings };
     let mut check = Check { manifest: &manifest, problems };
     check.default_task();

@@ -43,8 +43,7 @@ pub fn load(path: &Path) -> Result<Manifest, Errors> {
         return Err(Errors::new(vec![version.clone()], files));
     }
     let mut found_later = Vec::new();
-    let mut manifest = check::resolve(&root, files, raw, &mut found_later);
-    manifest.includes = includes;
+    let manifest = check::resolve(&root, files, includes, raw, &mut found_later);
     drop_consequences(&mut problems, &mut found_later);
     problems.append(&mut found_later);
     if problems.is_empty() { Ok(manifest) } else { Err(Errors::new(problems, manifest.files)) }
