@@ -2,8 +2,8 @@
 //!
 //! Left out is what the key knows already (inputs, the source, outputs of needs, layers in the step's views) and what
 //! the run itself made: its outputs, and all in its own directories. Everything else that is named counts, wherever it
-//! lies; of a known file each link on the way to it that no key holds ([`super::known`]). What changed since the run began may have been read in another state than it has now: then the
-//! result is not stored.
+//! lies; of a known file each link on the way to it that no key holds ([`super::known`]). What changed since the run began may
+//! have been read in another state than it has now: then the result is not stored.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;

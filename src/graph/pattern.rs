@@ -156,6 +156,7 @@ impl Wild {
     }
 }
 
+/// The part of a pattern up to its first glob, where it goes up again after a name: links on it lead elsewhere.
 fn way(text: &str, base: &Path) -> Option<PathBuf> {
     let is_plain = |part: &Component| part.as_os_str().to_str().is_some_and(|name| !is_glob(name));
     let fixed: PathBuf = Path::new(text).components().take_while(is_plain).collect();
