@@ -1,4 +1,4 @@
-//! Files that a depfile names by a way through links.
+//! Files that a depfile names by a way through links, or with `..`.
 
 mod sandbox;
 
@@ -207,6 +207,80 @@ fn a_link_to_what_the_run_itself_makes_counts_by_its_text() {
     sandbox.run("build all").counts(RAN).success();
     assert_eq!(sandbox.read("o"), "other\n");
     settled(&sandbox, "all");
+}
+
+/// Goes into a directory and out of it again.
+fn turning(inputs: &str) -> String {
+    format!(
+        "[tasks.cc]\ninputs = {inputs}\noutputs = ['o']\ndepfile = 'o.d'\nrun = '''\ncat lib/../x.h > o\necho o: lib/../x.h > o.d'''\n"
+    )
+}
+
+#[test]
+fn a_link_in_the_place_of_a_directory_that_two_dots_leave_leads_to_another_file() {
+    for inputs in ["['main']", "['main', 'x.h']"] {
+        let sandbox = Sandbox::new();
+        sandbox
+            .tasks(&turning(inputs))
+            .file("main", "")
+            .file("x.h", "one")
+            .file("far/x.h", "two")
+            .dir("lib")
+            .dir("far/lib");
+        settled(&sandbox, "cc");
+        sandbox.remove("lib").link("lib", "far/lib");
+        sandbox.run("plan cc").answers("lib").success();
+        sandbox.run("build cc").counts(RAN).success();
+        assert_eq!(sandbox.read("o"), "two", "{inputs}");
+        settled(&sandbox, "cc");
+        sandbox.remove("lib").dir("lib");
+        sandbox.run("build cc").counts(RESTORED).success();
+        assert_eq!(sandbox.read("o"), "one", "{inputs}");
+        settled(&sandbox, "cc");
+        // What else is in it, or that it is gone, means nothing for the name.
+        sandbox.file("lib/new", "").run("build cc").counts("1 fresh, 0 restored, 0 ran").success();
+        sandbox.remove("lib").run("build cc").counts("1 fresh, 0 restored, 0 ran").success();
+    }
+}
+
+#[test]
+fn a_neighbour_of_the_workspace_that_is_named_from_there_is_another_worktrees_own() {
+    let sandbox = Sandbox::new();
+    let (one, two) = (sandbox.worktree("a/tree"), sandbox.worktree("b/tree"));
+    for (tree, text) in [(&one, "one"), (&two, "two")] {
+        tree.tasks("[tasks.cc]\ninputs = ['main']\noutputs = ['o']\ndepfile = 'o.d'\nrun = 'cat ../x.h > o; echo o: ../x.h > o.d'\n");
+        tree.file("main", "").file("../x.h", text);
+        tree.run("build cc").counts(RAN).success();
+        assert_eq!(tree.read("o"), text);
+        settled(tree, "cc");
+    }
+    two.file("../x.h", "one").run("build cc").counts(RESTORED).success();
+    assert_eq!(two.read("o"), "one");
+    // A worktree that moves has other neighbours.
+    sandbox.dir("../c");
+    fs::write(sandbox.root().join("c/x.h"), "three").unwrap();
+    fs::rename(one.work(), sandbox.root().join("c/tree")).unwrap();
+    let moved = sandbox.worktree("c/tree");
+    moved.run("build cc").counts(RAN).success();
+    assert_eq!(moved.read("o"), "three");
+}
+
+#[test]
+fn a_neighbour_of_the_workspace_that_is_named_by_its_whole_path_answers_nowhere_else() {
+    let sandbox = Sandbox::new();
+    let (one, two) = (sandbox.worktree("a/tree"), sandbox.worktree("b/tree"));
+    for (tree, text) in [(&one, "one"), (&two, "two")] {
+        tree.tasks(
+            "[tasks.cc]\ninputs = ['main']\noutputs = ['o']\ndepfile = 'o.d'\nrun = 'cat ../x.h > o; echo o: $(realpath ../x.h) > o.d'\n",
+        );
+        tree.file("main", "").file("../x.h", text);
+        tree.run("build cc").counts(RAN).success();
+        assert_eq!(tree.read("o"), text);
+        settled(tree, "cc");
+    }
+    one.file("../x.h", "three").run("build cc").counts(RAN).success();
+    one.file("../x.h", "one").run("build cc").counts(RESTORED).success();
+    assert_eq!(one.read("o"), "one");
 }
 
 #[test]

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use crate::action::{ABSENT, Action, Component, Kind};
 use crate::base::ids::StepIx;
+use crate::base::paths::escaped;
 use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::discovered::{self, DepfileError, components, link_name_of, name_of};
+use crate::fingerprint::discovered::{self, DepfileError, components, link_name_of, link_of, name_of};
 use crate::graph::Step;
 use crate::graph::pattern::Pattern;
 use crate::store::remove_tree;
@@ -35,6 +36,8 @@ pub(super) struct Discovered {
     pub components: Vec<Component>,
     /// A file that changed since the run began.
     pub moved: Option<String>,
+    /// Some of its names may mean other files for a worktree elsewhere.
+    pub is_bound: bool,
 }
 
 impl Build<'_> {
@@ -156,31 +159,44 @@ impl Build<'_> {
         let known = Known::of(self, ix, assembled);
         // Where things are, not where the step saw them.
         let elsewhere = &self.graph.step(ix).elsewhere;
-        let (mut links, mut files) = (BTreeSet::new(), BTreeSet::new());
-        for way in named.iter().map(|path| known.way(&elsewhere.real(path))) {
-            links.extend(way.links);
-            files.extend(way.file);
-        }
         let root = &self.graph.root;
         let watches = |path: &Path| self.graph.step(ix).cargo.is_some() && path.is_dir();
+        let (mut links, mut files, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut is_bound = false;
+        for by in named.iter().map(|path| elsewhere.real(path)) {
+            let way = known.way(&by);
+            names.extend(way.links.iter().map(|link| link_name_of(root, &by, link)));
+            links.extend(way.links);
+            let Some(file) = way.file else { continue };
+            is_bound |= !by.starts_with(root) && self.may_be_meant_as_neighbour(assembled, &file);
+            names.insert(name_of(root, &by, &file) + if watches(&file) { "/" } else { "" });
+            files.insert(file);
+        }
         let mut looked = files.clone();
         for dir in files.iter().filter(|path| watches(path)) {
             looked.extend(discovered::below(self.bench.files, dir).map_err(JudgeError::from)?);
         }
         let moved = discovered::moved_since(&looked, start).or_else(|| discovered::turned_since(&links, start));
         let moved = moved.map(|path| self.graph.shown(path));
-        let name = |path: &PathBuf| name_of(root, path) + if watches(path) { "/" } else { "" };
-        let mut names: BTreeSet<String> = files.iter().map(name).collect();
-        names.extend(links.iter().map(|path| link_name_of(root, path)));
         let components = components(self.bench.files, root, names.iter().map(String::as_str));
-        Ok(Discovered { components: components.map_err(JudgeError::from)?, moved })
+        Ok(Discovered { components: components.map_err(JudgeError::from)?, moved, is_bound })
+    }
+
+    /// Did the run find its own way to a file near the workspace? What commands or variables spell out is what they mean
+    /// anywhere.
+    fn may_be_meant_as_neighbour(&self, assembled: &Assembled, file: &Path) -> bool {
+        let Some(place) = discovered::neighbour(&self.graph.root, file) else { return false };
+        let place = escaped(&place);
+        let said = assembled.action.components.iter().filter(|c| matches!(c.kind, Kind::Command | Kind::Env));
+        !said.into_iter().any(|component| component.shown.contains(&place))
     }
 
     /// Says what in a depfile makes one wonder.
     pub(super) fn warn_discovered(&self, ix: StepIx, found: &Discovered) {
         let step = self.graph.step(ix);
         // Build scripts watch for files that may come.
-        let absent = found.components.iter().filter(|c| c.shown == ABSENT && step.cargo.is_none());
+        let absent =
+            found.components.iter().filter(|c| c.shown == ABSENT && link_of(&c.name).is_none() && step.cargo.is_none());
         let absent: Vec<&Component> = absent.collect();
         if let Some(first) = absent.first() {
             let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };

@@ -31,14 +31,17 @@ pub(super) struct Known<'a> {
     elsewhere: &'a Elsewhere,
     /// The own prefix, and where what the run installed lies until it is in it.
     top: Option<(&'a Path, PathBuf)>,
+    root: &'a Path,
     /// Texts of the links that were met.
     links: RefCell<HashMap<PathBuf, Option<PathBuf>>>,
+    /// Directories that were left by `..`, and whether they count.
+    left: RefCell<HashMap<PathBuf, bool>>,
 }
 
 /// What counts of a name beyond what is known.
 #[derive(Default)]
 pub(super) struct Way {
-    /// Links, by their texts.
+    /// Links, by their texts; directories that were left by `..`, for being none.
     pub links: BTreeSet<PathBuf>,
     /// The file, by the name that leads to it also when the run's own links are gone.
     pub file: Option<PathBuf>,
@@ -64,20 +67,22 @@ impl<'a> Known<'a> {
             depfiles: &step.depfiles,
             elsewhere: &step.elsewhere,
             top: step.sysroot.map(|prefix| (graph.prefix(prefix).path.as_path(), step.work.join("top/upper"))),
+            root: &graph.root,
             links: RefCell::default(),
+            left: RefCell::default(),
         }
     }
 
     /// What counts of a name that the run gave.
     pub fn way(&self, name: &Path) -> Way {
         let (mut way, mut passed) = (Way::default(), BTreeSet::new());
-        let (mut at, mut name) = (name.to_owned(), Some(name.to_owned()));
+        let (mut at, mut name) = (name.to_owned(), None);
         for _ in 0..MOST_LINKS {
             if self.has_bytes(&at) {
                 way.links.append(&mut passed);
                 return way;
             }
-            let Some((link, next)) = self.first_link(&mut at) else { break };
+            let Some((link, next)) = self.first_link(&mut at, &mut way.links) else { break };
             if self.is_made(&link) {
                 // It is as the run left it, and perhaps gone when the name is looked at again.
                 name = None;
@@ -120,13 +125,17 @@ impl<'a> Known<'a> {
             || self.depfiles.iter().any(|depfile| depfile.matches(whole) && !depfile.matches(link))
     }
 
-    /// The first link on the way, and where the path leads by it. Up to there the path is clean afterwards.
-    fn first_link(&self, path: &mut PathBuf) -> Option<(PathBuf, PathBuf)> {
+    /// The first link on the way, and where the path leads by it. Up to there the path is clean afterwards: directories
+    /// that it goes into and leaves again are `left`.
+    fn first_link(&self, path: &mut PathBuf, left: &mut BTreeSet<PathBuf>) -> Option<(PathBuf, PathBuf)> {
         let mut at = PathBuf::new();
         let mut parts = path.components();
         while let Some(part) = parts.next() {
             match part {
                 Component::ParentDir => {
+                    if self.counts_when_left(&at) {
+                        left.insert(at.clone());
+                    }
                     at.pop();
                     continue;
                 }
@@ -145,6 +154,13 @@ impl<'a> Known<'a> {
         }
         *path = at;
         None
+    }
+
+    /// If a link to elsewhere took this directory's place, would `..` lead elsewhere too? Own ones are as the run makes them.
+    fn counts_when_left(&self, dir: &Path) -> bool {
+        let is_there = || fs::symlink_metadata(dir).is_ok_and(|there| there.is_dir());
+        let counts = || !self.root.starts_with(dir) && !self.is_made(dir) && is_there();
+        *self.left.borrow_mut().entry(dir.to_owned()).or_insert_with(counts)
     }
 
     /// The text of a link; of one that the run installed, too.

@@ -176,7 +176,7 @@ impl Build<'_> {
         let capture = capture.filter(|_| !holds_secret);
         let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
         record.action = assembled.action.with(found.components);
-        if bound_to.is_some() {
+        if bound_to.is_some() || found.is_bound {
             record.action = record.action.bound_to(&self.graph.root);
         }
         if self.is_exclusive(step) {

@@ -29,7 +29,7 @@ use super::tools::{Asking, Place, ToolError, Tools, is_program};
 use super::zig::{self, Zig};
 
 /// What is an input of those that a run was found to read. Steps that have such run anew when it is understood otherwise.
-const DISCOVERED: &str = "bcache discovered 2";
+const DISCOVERED: &str = "bcache discovered 3";
 
 /// What actions are made from.
 pub struct Workbench<'a> {

@@ -2,13 +2,14 @@
 //!
 //! They can't be known before a first run, so they are no part of the *base* action. The names are kept beside it, here
 //! in the record and for others in the store; at a lookup each named file is digested as it is now, and
-//! base and digests together make the key. A file of the workspace goes by its relative path, so that another
-//! worktree looks at its own; any other by its absolute one.
+//! base and digests together make the key. A file that was named from the workspace goes by its relative path, with `..` where
+//! it lies outside, so that another worktree looks at its own; any other by its absolute one.
 //!
 //! A file counts by what opening it gives: kind, executable bit and bytes behind all links. A directory counts by
 //! being one, and a file that is not there by its absence. A name that ends in a slash is of a directory that counts by all
 //! that lies in it: so cargo's build scripts watch theirs. One that ends in `/.` is of a link that counts by its text alone:
-//! it is on the way to a file that the key knows by another name.
+//! it is on the way to a file that the key knows by another name; or of a directory that the way leaves again by `..`, and counts
+//! by being no link.
 //!
 //! **Known limit.** A header that appears *earlier* on the include path than the one that was read is in no
 //! depfile. That it is absent is in the key only where a run has read it before.
@@ -38,20 +39,20 @@ pub enum DepfileError {
     NoRule { path: PathBuf, error: NoRule },
 }
 
-/// What depfiles name, absolute; a relative name starts at `cwd`.
+/// What depfiles name, absolute; a relative name starts at `cwd`. `..` stays: what it means depends on links.
 pub fn named(depfiles: &[PathBuf], cwd: &Path) -> Result<BTreeSet<PathBuf>, DepfileError> {
     let mut found = BTreeSet::new();
     for path in depfiles {
         let text = std::fs::read(path).map_err(|error| DepfileError::Read { path: path.clone(), error })?;
         let names = depfile::parse(&text).map_err(|error| DepfileError::NoRule { path: path.clone(), error })?;
-        found.extend(names.iter().map(|name| plain(&cwd.join(name))));
+        found.extend(names.iter().map(|name| cwd.join(name).components().collect::<PathBuf>()));
     }
     Ok(found)
 }
 
 /// Without `.` and `..`, where that leads to the same file: the directories in between may be gone when the
 /// name is looked at again. Else (`..` behind a link) as it is.
-fn plain(path: &Path) -> PathBuf {
+pub fn plain(path: &Path) -> PathBuf {
     if !path.components().any(|c| c == Step::ParentDir) {
         return path.components().collect();
     }
@@ -66,14 +67,36 @@ fn plain(path: &Path) -> PathBuf {
     }
 }
 
-/// Names as they are kept: relative to the workspace where the path lies in it.
-pub fn name_of(root: &Path, path: &Path) -> String {
-    escaped(path.strip_prefix(root).unwrap_or(path))
+/// Names as they are kept, of what was found by a path: relative to the workspace where that began there.
+pub fn name_of(root: &Path, by: &Path, path: &Path) -> String {
+    match path.strip_prefix(root) {
+        Ok(inside) => escaped(inside),
+        Err(_) if by.starts_with(root) => escaped(&relative(root, path)),
+        Err(_) => escaped(path),
+    }
 }
 
 /// The name of a link that counts by its text alone.
-pub fn link_name_of(root: &Path, link: &Path) -> String {
-    name_of(root, link) + BY_TEXT
+pub fn link_name_of(root: &Path, by: &Path, link: &Path) -> String {
+    name_of(root, by, link) + BY_TEXT
+}
+
+/// The way from one absolute path to another that is not below it.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let above = from.ancestors().find(|above| to.starts_with(above)).unwrap_or(Path::new("/"));
+    let up = from.strip_prefix(above).into_iter().flat_map(Path::components).map(|_| Step::ParentDir);
+    let down = to.strip_prefix(above).into_iter().flat_map(Path::components);
+    up.chain(down).collect()
+}
+
+/// Where a file lies that is so near to the workspace that it may be meant as a neighbour, though its name says where it is: a
+/// worktree elsewhere would have another one. That place is beside the workspace, or beside a directory above.
+pub fn neighbour(root: &Path, path: &Path) -> Option<PathBuf> {
+    let shared = root.components().zip(path.components()).take_while(|(own, other)| own == other).count();
+    let levels = root.components().count();
+    // What has no more in common than the first directory is near only as a sibling.
+    let is_near = shared < levels && (shared > 2 || shared == 2 && levels == 3);
+    is_near.then(|| path.components().take(shared + 1).collect())
 }
 
 /// Of a link that counts by its text alone, what people call it.
@@ -153,12 +176,11 @@ fn look(files: &Files, path: &Path) -> Result<Observation, FileError> {
     }
 }
 
-/// A link itself. Of what stands in its place now only that it is no link.
+/// A link itself. Whatever else stands in its place, or nothing, is the absence of a link.
 fn text_of(files: &Files, path: &Path) -> Result<Observation, FileError> {
     match files.look(path) {
         Ok(Some(stat)) if stat.kind == Kind::Symlink => files.observe(path),
-        Ok(stat) => Ok(Observation { stat, settled: true, digest: None }),
-        Err(FileError::Read { .. }) => Ok(Observation { stat: None, settled: true, digest: None }),
+        Ok(_) | Err(FileError::Read { .. }) => Ok(Observation { stat: None, settled: true, digest: None }),
         Err(e) => Err(e),
     }
 }
@@ -228,11 +250,32 @@ mod tests {
     }
 
     #[test]
-    fn names_are_relative_in_the_workspace_and_absolute_elsewhere() {
+    fn names_are_relative_where_they_begin_in_the_workspace_and_absolute_elsewhere() {
         let root = Path::new("/ws/tree");
-        for (path, name) in [("/ws/tree/src/a.h", "src/a.h"), ("/usr/include/a.h", "/usr/include/a.h")] {
-            assert_eq!(name_of(root, Path::new(path)), name);
-            assert_eq!(path_of(root, name), Some(path.into()));
+        for (by, path, name) in [
+            ("/ws/tree/src/a.h", "/ws/tree/src/a.h", "src/a.h"),
+            ("/ws/tree/../a.h", "/ws/a.h", "../a.h"),
+            ("/ws/tree/src/../../../usr/a.h", "/usr/a.h", "../../usr/a.h"),
+            ("/ws/a.h", "/ws/a.h", "/ws/a.h"),
+            ("/ws/../usr/a.h", "/usr/a.h", "/usr/a.h"),
+        ] {
+            assert_eq!(name_of(root, Path::new(by), Path::new(path)), name);
+            let again = path_of(root, name).unwrap();
+            assert_eq!(join_clean(Path::new("/"), &again), Some(path.into()));
+        }
+    }
+
+    #[test]
+    fn a_neighbour_is_what_moves_with_a_workspace_perhaps() {
+        for (root, path, expected) in [
+            ("/home/u/ws", "/home/u/other/a.h", Some("/home/u/other")),
+            ("/home/u/deep/ws", "/home/u/other/a.h", Some("/home/u/other")),
+            ("/home/u/ws", "/home/w/a.h", None),
+            ("/w/ws", "/w/a.h", Some("/w/a.h")),
+            ("/ws", "/usr/include/a.h", None),
+            ("/home/u/ws", "/home/u/ws/a.h", None),
+        ] {
+            assert_eq!(neighbour(Path::new(root), Path::new(path)), expected.map(PathBuf::from), "{root} {path}");
         }
     }
 

@@ -329,8 +329,15 @@ fn is_alike(before: &Observation, now: &Observation) -> bool {
     let shape = |o: &Observation| o.stat.map(|s| (s.kind, s.mode));
     match contents {
         Some(same) => same && shape(before) == shape(now),
-        None => before.stat == now.stat,
+        None => before.stat == now.stat || is_dir_still(before.stat, now.stat),
     }
+}
+
+/// Of a directory that was only looked at nothing is known but that it is one.
+fn is_dir_still(before: Option<Stat>, now: Option<Stat>) -> bool {
+    before
+        .zip(now)
+        .is_some_and(|(before, now)| before.kind == Kind::Dir && (before.kind, before.mode) == (now.kind, now.mode))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -390,7 +397,7 @@ pub fn still_holds(path: &Path, seen: &Observation) -> bool {
         (Some(now), Some(then)) => {
             let alike =
                 now.kind == then.kind && now.mode == then.mode && (now.size == then.size || now.kind == Kind::Dir);
-            let Some(digest) = seen.digest.filter(|_| alike) else { return false };
+            let Some(digest) = seen.digest.filter(|_| alike) else { return is_dir_still(seen.stat, stat) };
             read_digest(path, now.kind).is_ok_and(|(found, _)| found == digest)
         }
         _ => false,

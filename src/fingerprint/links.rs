@@ -39,12 +39,14 @@ impl Files {
         Err(FileError::LinkLoop { path: path.to_owned() })
     }
 
-    /// Every link on the way to `path`, itself too: where one is turned, the same words mean another place.
+    /// Every link on the way to `path`, itself too: where one is turned, the same words mean another place. So they do where
+    /// one takes the place of a directory that `..` leaves.
     pub fn links_to(&self, path: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
         let parts = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
         let (mut at, mut rest, mut links) = (PathBuf::new(), parts(path), Vec::new());
         while let Some(part) = rest.pop() {
             if part == ".." {
+                self.look(&at)?;
                 at.pop();
                 continue;
             }

@@ -82,7 +82,9 @@ impl Build<'_> {
         let stats = trust::stats(read.into_iter()).into_iter();
         let depfiles: Vec<PathBuf> = finished.built.iter().map(|built| built.depfile.clone()).collect();
         let tracked = discovered::named(&depfiles, &step.cwd).unwrap_or_default();
-        trust.keep(stats, tracked.into_iter()).map_err(StepError::write(&cargo.target_dir))
+        trust
+            .keep(stats, tracked.iter().map(|path| discovered::plain(path)))
+            .map_err(StepError::write(&cargo.target_dir))
     }
 
     /// Files outside of its packages that the recorded run has read.
