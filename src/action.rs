@@ -91,9 +91,11 @@ const VIEWS: &str = "views";
 const PLACE: &str = "place of the workspace";
 
 impl Action {
-    /// The action whose result holds the path of the workspace, and answers only there.
-    pub fn bound_to(&self, place: &Path) -> Self {
-        let digest = Digest::of(place.as_os_str().as_encoded_bytes());
+    /// The action whose result holds the path of the workspace, and answers only there; and only to this step, whose own
+    /// directories are among what lies there.
+    pub fn bound_to(&self, place: &Path, step: &StepId) -> Self {
+        let mut hasher = Hasher::new("bcache place 1");
+        let digest = hasher.bytes(place.as_os_str().as_encoded_bytes()).text(&step.to_string()).finish();
         let shown = escaped(place);
         let mut components = self.components.clone();
         components.push(Component { kind: Kind::Setting, name: PLACE.to_owned(), digest, shown });

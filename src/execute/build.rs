@@ -266,7 +266,8 @@ impl Build<'_> {
         let step = self.graph.step(ix);
         let action = &judged.assembled.action;
         // Two worktrees don't wait for each other where neither can use what the other makes.
-        let key = if step.builds_on_itself() { action.bound_to(&self.graph.root).key() } else { action.key() };
+        let key =
+            if step.builds_on_itself() { action.bound_to(&self.graph.root, &step.id).key() } else { action.key() };
         // What builds on itself is in no store.
         let asks = self.forced(ix).is_none() && !step.builds_on_itself();
         if asks && self.restore(ix, &judged, &reasons)? {

@@ -154,7 +154,7 @@ fn answer_to(
         Lookup::Hit(result) => return Ok(Answer::Hit(action.clone(), result)),
         Lookup::Miss(permit) => permit,
     };
-    let bound = action.bound_to(&graph.root);
+    let bound = action.bound_to(&graph.root, &step.id);
     let others = std::iter::once(bound).chain(std::iter::once_with(|| action.exclusive()).filter(|_| is_exclusive()));
     for other in others {
         match look(&other.key())? {
@@ -286,7 +286,7 @@ impl Judge<'_> {
             action = Cow::Owned(action.with(found));
         }
         if record.action.is_bound() {
-            action = Cow::Owned(action.bound_to(root));
+            action = Cow::Owned(action.bound_to(root, &step.id));
         }
         if record.action.is_exclusive() && self.views.is_exclusive() {
             action = Cow::Owned(action.exclusive());

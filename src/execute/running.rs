@@ -176,8 +176,8 @@ impl Build<'_> {
         let capture = capture.filter(|_| !holds_secret);
         let names: PathSet = found.components.iter().map(|c| c.name.clone()).collect();
         record.action = assembled.action.with(found.components);
-        if bound_to.is_some() || found.is_bound {
-            record.action = record.action.bound_to(&self.graph.root);
+        if bound_to.is_some() || found.is_bound && self.is_shared_by_all(step) {
+            record.action = record.action.bound_to(&self.graph.root, &step.id);
         }
         if self.is_exclusive(step) {
             record.action = record.action.exclusive();

@@ -119,7 +119,7 @@ impl Workbench<'_> {
         if step.class == Class::Fixed {
             parts.fixed();
         } else {
-            parts.settings();
+            parts.settings()?;
             parts.commands();
             parts.components.extend(env::components(step, self.outside, |text| self.mark(text)));
         }
@@ -321,13 +321,30 @@ impl Parts<'_> {
         }
     }
 
-    fn settings(&mut self) {
+    /// Where the commands run. A link on the way counts by its text: `..`, and what is written without a way, go by where it
+    /// leads. Own directories are as we make them, those in prefixes are known by their layers.
+    fn directory(&mut self) -> Result<(), AssembleError> {
+        let (bench, step) = (self.bench, self.step);
+        self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
+        let cwd = step.elsewhere.real(&step.cwd);
+        if cwd.starts_with(&step.work) || bench.graph.prefixes.iter().any(|prefix| cwd.starts_with(&prefix.path)) {
+            return Ok(());
+        }
+        for (link, seen) in bench.files.links_into(&cwd, &bench.graph.root)? {
+            let name = format!("directory by {}", bench.mark_path(&link));
+            self.components.push(super::inputs::component(Part::Setting, name, &seen));
+            self.seen.push((link, seen));
+        }
+        Ok(())
+    }
+
+    fn settings(&mut self) -> Result<(), AssembleError> {
         let (bench, step) = (self.bench, self.step);
         self.text(Part::Setting, "host", bench.host_triple);
         self.text(Part::Setting, "target", step.triple.as_str());
         self.text(Part::Setting, "runner", if step.has_views() { "local, in views" } else { "local" });
         self.text(Part::Setting, "root", if bench.is_root { "yes" } else { "no" });
-        self.text(Part::Setting, "directory", bench.mark_path(&step.cwd));
+        self.directory()?;
         // Only where they are used, so that the keys of others stay.
         for depfile in &step.depfiles {
             let shown = bench.mark(&depfile.shown);
@@ -351,6 +368,7 @@ impl Parts<'_> {
                 self.text(Part::Prefix, &prefix.name, shown);
             }
         }
+        Ok(())
     }
 
     fn commands(&mut self) {

@@ -40,6 +40,8 @@ pub struct Walk<'a> {
     own: &'a [OutputPattern],
     depfiles: &'a [Pattern],
     excludes: Vec<&'a Pattern>,
+    /// Where repositories and states are passed over: there alone, or anywhere.
+    states_of: Option<&'a Path>,
 }
 
 impl<'a> Walk<'a> {
@@ -50,10 +52,11 @@ impl<'a> Walk<'a> {
             own: &step.outputs,
             depfiles: &step.depfiles,
             excludes: step.inputs.iter().filter(|i| i.exclude).map(|i| &i.pattern).collect(),
+            states_of: None,
         }
     }
 
-    /// For looking at outputs: nothing is taken away.
+    /// For looking at outputs: nothing is taken away, what a step made in a `.git` of its own neither.
     pub fn for_outputs(files: &'a Files, graph: &'a Graph) -> Self {
         Self {
             files,
@@ -61,6 +64,7 @@ impl<'a> Walk<'a> {
             own: &[],
             depfiles: &[],
             excludes: Vec::new(),
+            states_of: Some(&graph.root),
         }
     }
 
@@ -68,6 +72,7 @@ impl<'a> Walk<'a> {
     pub fn of_packages(files: &'a Files, graph: &'a Graph, skipped: Vec<&'a Path>) -> Self {
         let mut walk = Self::for_outputs(files, graph);
         walk.skipped.extend(skipped);
+        walk.states_of = None;
         walk
     }
 
@@ -242,7 +247,7 @@ impl<'a> Walk<'a> {
 
     /// `above` ends with the directory that the walk is in, by its real name.
     fn passes_over(&self, name: &OsStr, path: &Path, above: &[PathBuf]) -> bool {
-        if name == ".git" || name == ".bcache" {
+        if (name == ".git" || name == ".bcache") && self.states_of.is_none_or(|root| path.parent() == Some(root)) {
             return true;
         }
         let passes = |path: &Path| {

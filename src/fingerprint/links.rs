@@ -65,6 +65,15 @@ impl Files {
         Ok(links)
     }
 
+    /// The links on the way to a directory in which commands run. What else is there below what the way has in common with
+    /// `root` is looked at: it may become a link.
+    pub fn links_into(&self, dir: &Path, root: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
+        for above in dir.ancestors().take_while(|above| !root.starts_with(above)) {
+            self.look(above)?;
+        }
+        self.links_to(dir)
+    }
+
     /// What is at `path` behind its links, looked at alone. `None` for nothing, and for links in a circle.
     pub fn look_behind(&self, path: &Path) -> Result<Option<Stat>, FileError> {
         let stat = self.look(path)?;
