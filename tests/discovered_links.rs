@@ -244,6 +244,31 @@ fn a_link_in_the_place_of_a_directory_that_two_dots_leave_leads_to_another_file(
 }
 
 #[test]
+fn a_file_that_two_dots_could_not_reach_is_missed_until_they_can() {
+    let sandbox = Sandbox::new();
+    let run = "run = 'cat lib/../x.h > o 2>/dev/null || echo none > o; echo o: lib/../x.h > o.d'";
+    sandbox.tasks(&format!("[tasks.cc]\ninputs = ['main']\noutputs = ['o']\ndepfile = 'o.d'\n{run}\n"));
+    sandbox.file("main", "").file("x.h", "one");
+    settled(&sandbox, "cc");
+    assert_eq!(sandbox.read("o"), "none\n");
+    sandbox.dir("lib").run("build cc").counts(RAN).success();
+    assert_eq!(sandbox.read("o"), "one");
+    settled(&sandbox, "cc");
+}
+
+#[test]
+fn a_file_that_was_read_by_way_of_a_directory_that_the_run_took_away_counts() {
+    let sandbox = Sandbox::new();
+    let run = "run = 'mkdir tmp; cat tmp/../x.h > o; echo o: tmp/../x.h > o.d; rmdir tmp'";
+    sandbox.tasks(&format!("[tasks.cc]\ninputs = ['main']\noutputs = ['o']\ndepfile = 'o.d'\n{run}\n"));
+    sandbox.file("main", "").file("x.h", "one");
+    assert!(!sandbox.run("build cc").counts(RAN).said().contains("warning"));
+    settled(&sandbox, "cc");
+    sandbox.file("x.h", "two").run("build cc").counts(RAN).success();
+    assert_eq!(sandbox.read("o"), "two");
+}
+
+#[test]
 fn a_neighbour_of_the_workspace_that_is_named_from_there_is_another_worktrees_own() {
     let sandbox = Sandbox::new();
     let (one, two) = (sandbox.worktree("a/tree"), sandbox.worktree("b/tree"));

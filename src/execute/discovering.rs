@@ -167,10 +167,11 @@ impl Build<'_> {
             let way = known.way(&by);
             names.extend(way.links.iter().map(|link| link_name_of(root, &by, link)));
             links.extend(way.links);
-            let Some(file) = way.file else { continue };
-            is_bound |= !by.starts_with(root) && self.may_be_meant_as_neighbour(assembled, &file);
-            names.insert(name_of(root, &by, &file) + if watches(&file) { "/" } else { "" });
-            files.insert(file);
+            for file in way.files {
+                is_bound |= !by.starts_with(root) && self.may_be_meant_as_neighbour(assembled, &file);
+                names.insert(name_of(root, &by, &file) + if watches(&file) { "/" } else { "" });
+                files.insert(file);
+            }
         }
         let mut looked = files.clone();
         for dir in files.iter().filter(|path| watches(path)) {
@@ -194,10 +195,15 @@ impl Build<'_> {
     /// Says what in a depfile makes one wonder.
     pub(super) fn warn_discovered(&self, ix: StepIx, found: &Discovered) {
         let step = self.graph.step(ix);
+        let root = &self.graph.root;
+        let is_link = |name: &str| link_of(name).is_some();
+        // A directory that the run made, went through and took away.
+        let was_read =
+            |name: &str| discovered::path_of(root, name).is_some_and(|path| discovered::plain(&path).exists());
+        let is_absent = |c: &&Component| c.shown == ABSENT && !is_link(&c.name) && !was_read(&c.name);
         // Build scripts watch for files that may come.
-        let absent =
-            found.components.iter().filter(|c| c.shown == ABSENT && link_of(&c.name).is_none() && step.cargo.is_none());
-        let absent: Vec<&Component> = absent.collect();
+        let absent: Vec<&Component> =
+            found.components.iter().filter(|c| step.cargo.is_none() && is_absent(c)).collect();
         if let Some(first) = absent.first() {
             let more = if absent.len() > 1 { format!(" and {} more", absent.len() - 1) } else { String::new() };
             let cwd = self.graph.shown(&step.cwd);

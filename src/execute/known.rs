@@ -43,8 +43,9 @@ pub(super) struct Known<'a> {
 pub(super) struct Way {
     /// Links, by their texts; directories that were left by `..`, for being none.
     pub links: BTreeSet<PathBuf>,
-    /// The file, by the name that leads to it also when the run's own links are gone.
-    pub file: Option<PathBuf>,
+    /// The file, by the name that leads to it also when the run's own links are gone. By two, where what `..` leaves is gone
+    /// by now: the run may have taken it away, or it was never there.
+    pub files: BTreeSet<PathBuf>,
 }
 
 impl<'a> Known<'a> {
@@ -76,6 +77,8 @@ impl<'a> Known<'a> {
     /// What counts of a name that the run gave.
     pub fn way(&self, name: &Path) -> Way {
         let (mut way, mut passed) = (Way::default(), BTreeSet::new());
+        let is_broken = self.is_broken(name);
+        way.files.extend(Some(name).filter(|_| is_broken).map(Path::to_owned));
         let (mut at, mut name) = (name.to_owned(), None);
         for _ in 0..MOST_LINKS {
             if self.has_bytes(&at) {
@@ -96,9 +99,27 @@ impl<'a> Known<'a> {
         if self.has_bytes(&at) || self.is_made(&at) {
             way.links.append(&mut passed);
         } else {
-            way.file = name.or(Some(at));
+            let file = name.unwrap_or(at);
+            way.files.extend(Some(file).filter(|file| !is_broken || file.exists()));
         }
         way
+    }
+
+    /// Does `..` leave something in which nobody can be now, and that is not the run's own?
+    fn is_broken(&self, name: &Path) -> bool {
+        let (mut at, mut turns) = (PathBuf::new(), false);
+        for part in name.components() {
+            if part != Component::ParentDir {
+                at.push(part);
+                continue;
+            }
+            if self.is_made(&at) {
+                return false;
+            }
+            turns = true;
+            at.pop();
+        }
+        turns && fs::symlink_metadata(name).is_err()
     }
 
     /// Are the bytes that this very name leads to in the key? Then each link that is turned changes it.
