@@ -87,7 +87,9 @@ impl Play {
     // ---- sources ----
 
     fn edit_source(&mut self, at: usize, random: &mut Random) -> Option<String> {
-        let files = self.source_files(at, |path, node| !matches!(node, Node::Dir) && path != "fork/.gitignore");
+        let files = self.source_files(at, |path, node| {
+            !matches!(node, Node::Dir) && path != "fork/.gitignore" && path != "inc/sub"
+        });
         let path = random.one(&files)?.clone();
         let node = self.trees[at].sources.0[&path].clone();
         let (dir, name) = path.rsplit_once('/')?;
@@ -200,7 +202,7 @@ impl Play {
 
     fn rename(&mut self, at: usize, path: &str, node: &Node, random: &mut Random) -> Option<String> {
         let (dir, name) = path.rsplit_once('/')?;
-        if ["a b", "link", "one"].contains(&name) || dir == "inc" {
+        if ["a b", "link", "one"].contains(&name) || dir.starts_with("inc") {
             return None;
         }
         let to = format!("{dir}/{}", ["moved.t", "moved.n", "new.t"][random.below(3)]);
@@ -247,7 +249,9 @@ impl Play {
     }
 
     fn relink(&mut self, at: usize, random: &mut Random) -> Option<String> {
-        let links = self.source_files(at, |path, node| matches!(node, Node::Link(_)) && !path.starts_with("fork/"));
+        let links = self.source_files(at, |path, node| {
+            matches!(node, Node::Link(_)) && !path.starts_with("fork/") && path != "inc/sub"
+        });
         let path = random.one(&links)?.clone();
         let up = "../".repeat(path.matches('/').count());
         let targets = ["src/shared/one", "src/shared/two.t", "src/shared/sub", "src/shared/bus", "src/gone"];
@@ -266,10 +270,14 @@ impl Play {
         followed.extend(["inc/x.h", "inc/y.h"].map(str::to_owned));
         let path = random.one(&followed)?.clone();
         let mut text = content(random);
-        for name in ["inc/x.h", "inc/y.h", "inc/absent.h"] {
-            if random.chance(40) && name != path {
+        let ways = ["inc/way/z.h", "inc/way/../b/z.h", "inc/sub/../y.h"];
+        for name in ["inc/x.h", "inc/y.h", "inc/absent.h"].into_iter().chain(ways) {
+            if random.chance(35) && name != path {
                 text.extend(format!("\ninclude {name}").into_bytes());
             }
+        }
+        if random.chance(35) {
+            return self.turn_way(at, random);
         }
         if random.chance(35) {
             let absent = "inc/absent.h";
@@ -282,6 +290,19 @@ impl Play {
         }
         self.put_source(at, &path, Node::file(text), Stamp::draw(random));
         Some(format!("other includes in {path}"))
+    }
+
+    /// Links on the way to such files, and a directory that `..` leaves.
+    fn turn_way(&mut self, at: usize, random: &mut Random) -> Option<String> {
+        let link = |to: &str| Node::Link(to.to_owned());
+        let (path, node) = match random.below(3) {
+            0 => ("inc/way", link(["sys/now", "sys/a", "sys/b", "sys/gone"][random.below(4)])),
+            1 => ("inc/sys/now", link(["a", "b"][random.below(2)])),
+            _ => ("inc/sub", [Node::Dir, link("sys/a"), link("sys/b")][random.below(3)].clone()),
+        };
+        let said = format!("{path} is {}", crate::tree::said(&node));
+        self.put_source(at, path, node, Stamp::Now);
+        Some(said)
     }
 
     /// Two files change places: each has the other's stamps.

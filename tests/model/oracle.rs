@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::step::{Around, Made, Out, Word, hash, look_around, made};
-use crate::tree::{Node, Noticed, Tree, behind};
+use crate::tree::{Look, Node, Noticed, Tree, behind, said};
 use crate::world::{Manifest, PREFIX};
 
 /// Sets of discovered names that are kept of one base.
@@ -188,19 +188,20 @@ impl Common {
             lines.extend(noticed("fork", &seen.fork));
         }
         let base = hash(&lines);
-        lines.extend(seen.found.iter().map(|(path, what)| format!("found {path}: {what}")));
+        let found: Noticed = seen.found.iter().flat_map(|(name, what)| kept(ideal, name, what)).collect();
+        lines.extend(found.iter().map(|(path, what)| format!("found {path}: {what}")));
         if made.holds(&tree.path) {
             lines.push(format!("place {}", tree.path));
         }
-        let once = self.names.get(&task.name).into_iter().flatten().filter(|name| !seen.found.contains_key(*name));
-        let (back, gone) = once.cloned().partition(|name| behind(ideal, name).is_some());
+        let once = self.names.get(&task.name).into_iter().flatten().filter(|name| !found.contains_key(*name));
+        let (back, gone) = once.cloned().partition(|name| is_there(ideal, name));
         let mut step = Step {
             task: ix,
             name: task.name.clone(),
             base,
             key: hash(&lines),
             lines,
-            found: seen.found.keys().cloned().collect(),
+            found: found.into_keys().collect(),
             gone,
             back,
             made,
@@ -289,6 +290,44 @@ impl Common {
             lines.extend(layers);
         }
         lines
+    }
+}
+
+/// By which names a key holds what a step found under this one. `..` that leaves a plain directory is taken away, and that
+/// it is no link counts; behind a link the name stays. What can't be reached is absent, and what would be there without the
+/// way counts too.
+fn kept(look: &Tree, name: &str, what: &str) -> Vec<(String, String)> {
+    let (mut at, mut names): (Vec<&str>, Vec<(String, String)>) = Default::default();
+    let mut rest = name.split('/');
+    while let Some(part) = rest.next() {
+        if part == ".." {
+            let left = at.join("/");
+            names.extend((look.node(&left) == Some(Node::Dir)).then(|| (format!("{left}/."), "no link".to_owned())));
+            at.pop();
+            continue;
+        }
+        at.push(part);
+        if matches!(look.node(&at.join("/")), Some(Node::Link(_))) {
+            at.extend(rest.by_ref());
+        }
+    }
+    let clean = at.join("/");
+    if name.contains("..") && behind(look, name).is_none() {
+        names.push((name.to_owned(), what.to_owned()));
+        if let Some((_, node)) = behind(look, &clean) {
+            names.push((clean, said(&node)));
+        }
+        return names;
+    }
+    names.push((clean, what.to_owned()));
+    names
+}
+
+/// A name that ends so is of a link.
+fn is_there(look: &Tree, name: &str) -> bool {
+    match name.strip_suffix("/.") {
+        Some(link) => matches!(look.node(link), Some(Node::Link(_))),
+        None => behind(look, name).is_some(),
     }
 }
 

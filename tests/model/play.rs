@@ -169,13 +169,19 @@ impl Play {
         for file in ["one", "two.t", "sub/in.t", "bus/in.t"] {
             put(&format!("src/shared/{file}"), "red text");
         }
-        put("inc/x.h", "red text\ninclude inc/absent.h");
-        put("inc/y.h", "red text");
+        put("inc/x.h", "red text\ninclude inc/absent.h\ninclude inc/sub/../y.h");
+        put("inc/y.h", "red text\ninclude inc/way/z.h");
+        for (file, text) in [("a/z.h", "red text"), ("b/z.h", "tan text"), ("y.h", "sky text")] {
+            put(&format!("inc/sys/{file}"), text);
+        }
         if self.kind.git {
             for (path, text) in [("lib.c", "red text"), ("inc/a.h", "red text"), (".gitignore", "*.o\n")] {
                 put(&format!("fork/{path}"), text);
             }
         }
+        sources.put("inc/sub", Node::Dir);
+        sources.put("inc/sys/now", Node::Link("a".to_owned()));
+        sources.put("inc/way", Node::Link("sys/now".to_owned()));
         for task in &manifest.tasks {
             sources.put(&format!("src/{}/link", task.name), Node::Link("../shared/one".to_owned()));
             sources.put(&format!("src/{}/flat/l.t", task.name), Node::Link("../../shared/sub".to_owned()));
