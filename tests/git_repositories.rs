@@ -169,6 +169,37 @@ fn tags_count_where_the_commit_does() {
 }
 
 #[test]
+fn what_is_staged_counts_where_the_commit_does() {
+    let repo = Repo::new();
+    repo.write("a", "1");
+    repo.commit();
+    repo.write("new", "");
+    let scope = Scope { head: true, ..repo.scope() };
+    let look = || {
+        let later = repo.look(&scope, "memory").unwrap().digest();
+        let _ = fs::remove_dir_all(repo.dir.path().join("none"));
+        assert_eq!(repo.look(&scope, "none").unwrap().digest(), later);
+        (later, repo.git(&["describe", "--always", "--dirty"]))
+    };
+    let (clean, version) = look();
+    for (there, back) in [
+        (&["rm", "-q", "--cached", "a"][..], &["add", "a"][..]),
+        (&["add", "new"], &["rm", "-q", "--cached", "new"]),
+        (&["update-index", "--chmod=+x", "a"], &["update-index", "--chmod=-x", "a"]),
+    ] {
+        repo.git(there);
+        let (dirty, other) = look();
+        assert!(dirty != clean && other == format!("{version}-dirty"), "{there:?}: {other}");
+        repo.git(back);
+        assert_eq!(look(), (clean, version.clone()), "{back:?}");
+    }
+    // Stamps alone, which git writes down again.
+    repo.write("a", "1");
+    repo.git(&["status"]);
+    assert_eq!(look(), (clean, version));
+}
+
+#[test]
 fn a_commit_behind_several_symbolic_names_is_followed() {
     let repo = Repo::new();
     repo.write("a", "1");

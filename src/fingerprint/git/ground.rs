@@ -83,7 +83,7 @@ impl Ground {
         Ok(Repository::Root { head: head.unwrap_or(Oid::NONE), tree: tree.unwrap_or(Oid::NONE) })
     }
 
-    /// The commit that is checked out, and all tags: what `git describe` goes by.
+    /// The commit that is checked out, all tags, and what is staged: what `git describe --dirty` goes by.
     pub fn described(&self, facts: &mut Vec<Fact>) -> Result<Repository, GitError> {
         let head = self.commit(facts)?.unwrap_or(Oid::NONE);
         let (dir, files) = self.copy.tag_files()?;
@@ -110,12 +110,24 @@ impl Ground {
             // Tags behind these commits are not found.
             text.extend_from_slice(&[&b"shallow\n"[..], &ends].concat());
         }
-        let tags = if text.is_empty() { Oid::NONE } else { Oid::of("tags", &text) };
+        text.extend_from_slice(self.staged(facts)?.to_string().as_bytes());
         // Turned elsewhere between two looks at it.
         if self.copy.tag_files()?.1 != files {
             return Err(GitError::Unstable { path: self.copy.common.join("refs") });
         }
-        Ok(Repository::Described { head, tags })
+        Ok(Repository::Described { head, around: Oid::of("around", &text) })
+    }
+
+    /// All that the index holds.
+    fn staged(&self, facts: &mut Vec<Fact>) -> Result<Digest, GitError> {
+        let path = index::place(&self.copy.gitdir);
+        let before = of_file(&path)?;
+        let digest = self.copy.index()?.digest();
+        if of_file(&path)?.digest != before.digest {
+            return Err(GitError::Unstable { path });
+        }
+        facts.push(before);
+        Ok(digest)
     }
 
     fn commit(&self, facts: &mut Vec<Fact>) -> Result<Option<Oid>, GitError> {

@@ -20,8 +20,8 @@ pub struct Identity {
     pub tree: Oid,
     /// The commit that is checked out, where the scope asks for it.
     pub head: Option<Oid>,
-    /// The same of all tags.
-    pub tags: Option<Oid>,
+    /// All tags and what is staged, where the commit counts.
+    pub around: Option<Oid>,
     snapshot: Snapshot,
     /// The root of the scope, as it was written and by its real name.
     dir: PathBuf,
@@ -36,7 +36,7 @@ impl Identity {
         Some(Self {
             tree: snapshot.tree()?,
             head: described(&snapshot).map(|(head, _)| head),
-            tags: described(&snapshot).map(|(_, tags)| tags).filter(|tags| *tags != Oid::NONE),
+            around: described(&snapshot).map(|(_, around)| around),
             snapshot,
             dir: scope.dir.clone(),
             real: real.to_owned(),
@@ -134,10 +134,10 @@ impl Identity {
     }
 }
 
-/// The commit and the tags, where they count.
+/// The commit and what is around it, where they count.
 fn described(snapshot: &Snapshot) -> Option<(Oid, Oid)> {
     match snapshot.dirs.first()?.repository {
-        Repository::Described { head, tags } => Some((head, tags)),
+        Repository::Described { head, around } => Some((head, around)),
         Repository::No | Repository::Root { .. } | Repository::Absent { .. } => None,
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn digest(snapshot: &Snapshot) -> Option<Digest> {
     hasher.bytes(&snapshot.tree()?.0);
     match described(snapshot) {
         None => hasher.number(0),
-        Some((head, tags)) => hasher.number(2).bytes(&head.0).bytes(&tags.0),
+        Some((head, around)) => hasher.number(2).bytes(&head.0).bytes(&around.0),
     };
     Some(hasher.finish())
 }

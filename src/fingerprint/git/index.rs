@@ -169,6 +169,15 @@ impl Index {
         self.entries.binary_search_by(|entry| self.path(entry).cmp(path)).is_ok()
     }
 
+    /// A digest over all entries.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new("bcache git index 1");
+        for entry in &self.entries {
+            hasher.bytes(self.path(entry)).number(entry.mode as u64).bytes(&entry.oid.0);
+        }
+        hasher.finish()
+    }
+
     /// A digest over which paths below `dir` are tracked, and which are other repositories.
     pub fn tracked_digest(&self, dir: &[u8]) -> Digest {
         let mut hasher = Hasher::new("bcache git tracked 1");

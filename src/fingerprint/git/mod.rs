@@ -12,7 +12,7 @@
 //! | submodule, and a repository inside that is none | its commit, as long as its working copy is that commit; else an id of what lies there |
 //! | submodule that was not fetched | its commit |
 //! | devices, pipes, sockets | nothing, as in git |
-//! | `head` | the commit, and the names and ids of all tags, wherever they are kept: what `git describe` goes by |
+//! | `head` | the commit, names and ids of all tags, wherever they are kept, and what is staged: what `git describe --dirty` goes by |
 //! | rules | `.gitignore` files, `info/exclude`, `core.excludesFile`; the files that they were read from are facts |
 //! | the user's other settings, hooks, the environment (`GIT_DIR`) | nothing |
 //!
@@ -71,8 +71,9 @@ pub fn component(scope: &Scope, identity: &Identity) -> Component {
         name: format!("{} (git{of})", scope.shown),
         digest: identity.digest(),
         shown: identity.head.map_or_else(String::new, |head| {
-            let tags = identity.tags.map_or_else(String::new, |tags| format!(", tags {}", &tags.to_string()[..6]));
-            format!("commit {head}{tags}")
+            let around =
+                identity.around.map_or_else(String::new, |id| format!(", tags and index {}", &id.to_string()[..6]));
+            format!("commit {head}{around}")
         }),
     }
 }

@@ -54,10 +54,10 @@ pub enum Repository {
         head: Oid,
         tree: Oid,
     },
-    /// The root of a scope for which this counts: its commit, and all tags as a value.
+    /// The root of a scope for which this counts: its commit, and as one value all tags and what is staged.
     Described {
         head: Oid,
-        tags: Oid,
+        around: Oid,
     },
     /// A submodule that was not fetched: its commit.
     Absent {
@@ -340,7 +340,7 @@ impl Out {
             Repository::No => (0, Oid::NONE, Oid::NONE),
             Repository::Root { head, tree } => (1, head, tree),
             Repository::Absent { commit } => (2, commit, Oid::NONE),
-            Repository::Described { head, tags } => (3, head, tags),
+            Repository::Described { head, around } => (3, head, around),
         };
         self.range(&dir.path).u32(dir.parent).u32(dir.end).range(&dir.files).stat(&dir.stat);
         self.u8(u8::from(dir.settled) | u8::from(dir.is_ignored) << 1 | u8::from(dir.tree.is_some()) << 2).u8(kind);
@@ -426,7 +426,7 @@ impl<'b> In<'b> {
             0 => Repository::No,
             1 => Repository::Root { head: first, tree: second },
             2 => Repository::Absent { commit: first },
-            3 => Repository::Described { head: first, tags: second },
+            3 => Repository::Described { head: first, around: second },
             _ => return None,
         };
         Some(DirSeen {
