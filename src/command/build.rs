@@ -27,7 +27,7 @@ use crate::execute::watch::Watch;
 use crate::exit::Exit;
 use crate::fingerprint::files::{Observation, link_digest};
 use crate::fingerprint::looker::Looker;
-use crate::fingerprint::proof::{self, Answer};
+use crate::fingerprint::proof::{self, Answer, Facts};
 use crate::graph::{Class, Step};
 use crate::manifest::load::canonical;
 use crate::manifest::model::{HostChoice, Include};
@@ -370,12 +370,13 @@ impl Context {
             return;
         }
         let (Some(paths), Some(git)) = (facts(opened), opened.bench.git.account()) else { return };
+        let facts = Facts { vars: self.outside.account(), paths, plain: opened.files.plain(), git };
         let fresh = judged.filter(|class| *class != Class::Group).count();
         let (label, outputs) = (label(opened), outputs_of(opened));
         let without_namespaces = matches!(opened.views.found(), Some(Availability::Not(_)));
         let answer = Answer { label, fresh, warnings: opened.warnings.clone(), outputs, without_namespaces };
         // A convenience for the next run: without it, it thinks again.
-        let _ = proof::write(&request.proof, &answer, &self.outside.account(), &paths, &git);
+        let _ = proof::write(&request.proof, &answer, &facts);
     }
 }
 

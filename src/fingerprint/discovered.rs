@@ -178,9 +178,9 @@ fn look(files: &Files, path: &Path) -> Result<Observation, FileError> {
 
 /// A link itself. Whatever else stands in its place, or nothing, is the absence of a link.
 fn text_of(files: &Files, path: &Path) -> Result<Observation, FileError> {
-    match files.look(path) {
-        Ok(Some(stat)) if stat.kind == Kind::Symlink => files.observe(path),
-        Ok(_) | Err(FileError::Read { .. }) => Ok(Observation { stat: None, settled: true, digest: None }),
+    match files.is_link(path) {
+        Ok(true) => files.observe(path),
+        Ok(false) | Err(FileError::Read { .. }) => Ok(Observation { stat: None, settled: true, digest: None }),
         Err(e) => Err(e),
     }
 }

@@ -4,7 +4,7 @@
 //! settled when it was made (see [`crate::base::stat`]); else the file is read again. A file that changes
 //! while it is read is read again, three times at most.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -113,6 +113,8 @@ pub struct Files {
     hasher: RandomState,
     /// Paths that looked different from one look of this process to the next, and who saw them as they are no more.
     wavered: Mutex<BTreeMap<PathBuf, Looker>>,
+    /// Paths of which it is known that they are no links.
+    plain: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Files {
@@ -205,6 +207,20 @@ impl Files {
             }
         }
         Ok(stat)
+    }
+
+    /// Is there a link? That there is none is a fact of its own: it holds whatever else comes or goes there.
+    pub fn is_link(&self, path: &Path) -> Result<bool, FileError> {
+        let is_link = read_stat(path)?.is_some_and(|stat| stat.kind == Kind::Symlink);
+        if !is_link {
+            lock(&self.plain).insert(path.to_owned());
+        }
+        Ok(is_link)
+    }
+
+    /// Paths at which there was no link.
+    pub fn plain(&self) -> Vec<PathBuf> {
+        lock(&self.plain).iter().cloned().collect()
     }
 
     /// The same as a fact: it holds as long as the stat record is this one.
@@ -329,15 +345,8 @@ fn is_alike(before: &Observation, now: &Observation) -> bool {
     let shape = |o: &Observation| o.stat.map(|s| (s.kind, s.mode));
     match contents {
         Some(same) => same && shape(before) == shape(now),
-        None => before.stat == now.stat || is_dir_still(before.stat, now.stat),
+        None => before.stat == now.stat,
     }
-}
-
-/// Of a directory that was only looked at nothing is known but that it is one.
-fn is_dir_still(before: Option<Stat>, now: Option<Stat>) -> bool {
-    before
-        .zip(now)
-        .is_some_and(|(before, now)| before.kind == Kind::Dir && (before.kind, before.mode) == (now.kind, now.mode))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -397,7 +406,7 @@ pub fn still_holds(path: &Path, seen: &Observation) -> bool {
         (Some(now), Some(then)) => {
             let alike =
                 now.kind == then.kind && now.mode == then.mode && (now.size == then.size || now.kind == Kind::Dir);
-            let Some(digest) = seen.digest.filter(|_| alike) else { return is_dir_still(seen.stat, stat) };
+            let Some(digest) = seen.digest.filter(|_| alike) else { return false };
             read_digest(path, now.kind).is_ok_and(|(found, _)| found == digest)
         }
         _ => false,

@@ -46,7 +46,7 @@ impl Files {
         let (mut at, mut rest, mut links) = (PathBuf::new(), parts(path), Vec::new());
         while let Some(part) = rest.pop() {
             if part == ".." {
-                self.look(&at)?;
+                self.is_link(&at)?;
                 at.pop();
                 continue;
             }
@@ -65,11 +65,11 @@ impl Files {
         Ok(links)
     }
 
-    /// The links on the way to a directory in which commands run. What else is there below what the way has in common with
-    /// `root` is looked at: it may become a link.
+    /// The links on the way to a directory in which commands run. What else is there, below what the way has in common with
+    /// `root`, may become one.
     pub fn links_into(&self, dir: &Path, root: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
         for above in dir.ancestors().take_while(|above| !root.starts_with(above)) {
-            self.look(above)?;
+            self.is_link(above)?;
         }
         self.links_to(dir)
     }

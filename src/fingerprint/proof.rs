@@ -3,7 +3,8 @@
 //!
 //! One file per request, in `.bcache/proofs/`. It holds the answer (a label, a count, the outputs of what was named), the variables
 //! that were asked for, and every path that was looked at with what was seen there: manifests, inputs,
-//! the directories behind globs, tools and the places passed over on PATH, outputs and installed files.
+//! the directories behind globs, tools and the places passed over on PATH, outputs and installed files; and places in which a
+//! link would change the meaning of a name.
 //! Checking costs one `lstat` a path; a path whose stamps were too young to be believed is read again. Of working
 //! copies of git it holds what they are, not their files: those are in the memory of [`git`], and checked there.
 
@@ -17,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
-use crate::base::stat::{Instant, Stat};
+use crate::base::stat::{Instant, Kind, Stat};
 
 use super::env::Outside;
 use super::files::{Observation, still_holds};
 use super::git;
 
-pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 3 };
+pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 4 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.
@@ -43,11 +44,23 @@ pub struct Answer {
     pub without_namespaces: bool,
 }
 
+/// What an answer rests on.
+#[derive(Default)]
+pub struct Facts {
+    /// Variables that were asked for.
+    pub vars: Vec<(OsString, Option<Digest>)>,
+    pub paths: Vec<(PathBuf, Observation)>,
+    /// Paths at which there is no link.
+    pub plain: Vec<PathBuf>,
+    pub git: Vec<git::Fact>,
+}
+
 #[derive(Serialize)]
 struct Written<'a> {
     answer: &'a Answer,
     vars: &'a [(OsString, Option<Digest>)],
     paths: Vec<(&'a [u8], Observation)>,
+    plain: Vec<&'a [u8]>,
     git: &'a [git::Fact],
 }
 
@@ -57,6 +70,8 @@ struct Stored<'a> {
     vars: Vec<(OsString, Option<Digest>)>,
     #[serde(borrow)]
     paths: Vec<(&'a [u8], Observation)>,
+    #[serde(borrow)]
+    plain: Vec<&'a [u8]>,
     git: Vec<git::Fact>,
 }
 
@@ -76,15 +91,11 @@ pub fn request_digest(parts: &[&OsStr]) -> Digest {
 }
 
 /// Keeps a proof; the oldest go when there are many.
-pub fn write(
-    file: &Path,
-    answer: &Answer,
-    vars: &[(OsString, Option<Digest>)],
-    paths: &[(PathBuf, Observation)],
-    git: &[git::Fact],
-) -> std::io::Result<()> {
+pub fn write(file: &Path, answer: &Answer, facts: &Facts) -> std::io::Result<()> {
+    let Facts { vars, paths, plain, git } = facts;
     let paths = paths.iter().map(|(path, seen)| (path.as_os_str().as_bytes(), *seen)).collect();
-    publish(file, &FORMAT.seal(&Written { answer, vars, paths, git }))?;
+    let plain = plain.iter().map(|path| path.as_os_str().as_bytes()).collect();
+    publish(file, &FORMAT.seal(&Written { answer, vars, paths, plain, git }))?;
     let dir = file.parent().unwrap_or(Path::new("."));
     let mut others: Vec<_> = std::fs::read_dir(dir)?
         .flatten()
@@ -120,6 +131,12 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
     if !stored.vars.iter().all(|(name, digest)| outside.digest(name) == *digest) {
         return None;
     }
+    let is_link = |path: &&[u8]| {
+        Stat::read(Path::new(OsStr::from_bytes(path))).is_ok_and(|stat| stat.is_some_and(|s| s.kind == Kind::Symlink))
+    };
+    if stored.plain.iter().any(is_link) {
+        return None;
+    }
     let refreshed = hold(&stored.paths)?;
     let state = file.parent().and_then(Path::parent)?;
     if !stored.git.iter().all(|fact| git::still_holds(state, fact)) {
@@ -131,8 +148,9 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
         for (at, seen) in refreshed {
             paths[at].1 = seen;
         }
+        let plain = stored.plain.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
         // Only a convenience for the next run.
-        let _ = write(file, &stored.answer, &stored.vars, &paths, &stored.git);
+        let _ = write(file, &stored.answer, &Facts { vars: stored.vars, paths, plain, git: stored.git });
     }
     Some(stored.answer)
 }
@@ -213,6 +231,11 @@ mod tests {
         (PathBuf::from(name), Observation { stat: None, settled: false, digest })
     }
 
+    fn facts(files: &Files) -> Facts {
+        let paths = [files.account(), files.pinned_young()].concat();
+        Facts { paths, plain: files.plain(), ..Facts::default() }
+    }
+
     #[test]
     fn of_a_path_that_was_looked_at_and_read_the_content_counts() {
         let united = united(vec![seen("b", None), seen("a", None), seen("b", Some("bytes"))]);
@@ -238,7 +261,7 @@ mod tests {
             let files = Files::default();
             files.learn(&program, stat, false, Digest::of(read.as_bytes()));
             files.pin(&program);
-            write(&file, &answer, &[], &[files.account(), files.pinned_young()].concat(), &[]).unwrap();
+            write(&file, &answer, &facts(&files)).unwrap();
             let outside = Outside::new(std::iter::empty());
             for _ in 0..2 {
                 assert_eq!(check(&file, &outside), is_as_read.then(|| answer.clone()), "{read}");
@@ -247,7 +270,7 @@ mod tests {
         let files = Files::default();
         files.learn(&program, stat, false, Digest::of(b"one"));
         files.pin(&program);
-        write(&file, &answer, &[], &[files.account(), files.pinned_young()].concat(), &[]).unwrap();
+        write(&file, &answer, &facts(&files)).unwrap();
         std::fs::write(dir.path().join("new"), "one").unwrap();
         std::fs::rename(dir.path().join("new"), &program).unwrap();
         assert_eq!(check(&file, &Outside::new(std::iter::empty())), None, "installed anew");
