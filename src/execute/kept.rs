@@ -22,7 +22,7 @@ use crate::base::ids::StepIx;
 use crate::base::stat::{Instant, Kind as FileKind, Stat};
 use crate::event::Event;
 use crate::fingerprint::assemble::Assembled;
-use crate::fingerprint::discovered::{components, path_of};
+use crate::fingerprint::discovered::{components, path_of, plain};
 use crate::graph::{SourceFrom, Step};
 use crate::plan::Disk;
 use crate::plan::reason::differences;
@@ -172,10 +172,10 @@ fn divided(step: &Step, root: &Path, action: &Action) -> (Vec<Component>, Action
     let is_source = |c: &Component| match (c.kind, copy) {
         (Kind::Source, Some(_)) => true,
         (Kind::Input | Kind::Discovered, Some(copy)) => {
-            path_of(root, &c.name).is_some_and(|path| path.starts_with(&copy.dir))
+            path_of(root, &c.name).is_some_and(|path| plain(&path).starts_with(&copy.dir))
         }
         (Kind::Input, None) => true,
-        (Kind::Discovered, None) => !c.name.starts_with('/'),
+        (Kind::Discovered, None) => !c.name.starts_with('/') && !c.name.starts_with("../"),
         (
             Kind::Command
             | Kind::Env

@@ -94,8 +94,9 @@ impl Build<'_> {
             let Some(path) = discovered::path_of(&self.graph.root, name.trim_end_matches('/')) else { continue };
             if name.ends_with('/') {
                 read.extend(discovered::below(self.bench.files, &path).map_err(JudgeError::from)?);
-            } else {
-                read.push(path);
+            } else if discovered::link_of(name).is_none() || path.is_symlink() {
+                // Of a directory that `..` leaves nothing was read.
+                read.push(discovered::plain(&path));
             }
         }
         Ok(read)
