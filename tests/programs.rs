@@ -202,3 +202,18 @@ fn a_toolchain_file_above_a_directory_that_is_not_there_yet_chooses_the_compiler
     sandbox.file("rust-toolchain", "dev");
     makes(&sandbox, RAN, "rustc one\n");
 }
+
+#[test]
+fn a_script_that_an_interpreter_is_given_is_an_input_however_the_interpreter_is_called() {
+    let shells = ["sh", "/bin/sh", "/bin/sh -e", "sh +e", "sh -o errexit", "sh -eo nounset --"];
+    for (shell, name) in shells.into_iter().flat_map(|shell| [(shell, "mk"), (shell, "mk.sh")]) {
+        let sandbox = Sandbox::new();
+        sandbox
+            .tasks(&format!("[tasks.make]\ninputs = ['a']\noutputs = ['out']\nrun = '{shell} {name} > out'\n"))
+            .file("a", "")
+            .file(name, "echo one");
+        makes(&sandbox, RAN, "one\n");
+        sandbox.file(name, "echo two");
+        makes(&sandbox, RAN, "two\n");
+    }
+}

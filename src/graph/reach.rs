@@ -8,7 +8,7 @@ use crate::base::paths::join_clean;
 
 use super::outputs::Owners;
 use super::pattern::Pattern;
-use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, Step, shell};
+use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, Step, shell, starts};
 
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
     for (i, step) in steps.iter_mut().enumerate() {
@@ -149,7 +149,7 @@ fn words(command: &Command) -> Vec<String> {
     };
     match command {
         Command::Argv(words) => {
-            let inner: Vec<String> = shell::inline(words).map(in_shell).unwrap_or_default();
+            let inner: Vec<String> = starts::inline(words).map(in_shell).unwrap_or_default();
             words.iter().cloned().chain(inner).collect()
         }
         Command::Shell(text) => in_shell(text),
