@@ -10,6 +10,9 @@ use super::outputs::Owners;
 use super::pattern::Pattern;
 use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, Step, shell, starts};
 
+/// Flags that a path may follow without a space; each comes before those that it begins with.
+const FLAGS: &[&str] = &["-idirafter", "-imacros", "-include", "-iquote", "-isystem", "-B", "-I", "-L", "-T", "@"];
+
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
     for (i, step) in steps.iter_mut().enumerate() {
         let found = reached(step, StepIx(i as u32), owners);
@@ -64,7 +67,22 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
     }
     step.path.iter().for_each(|dir| reach_path(dir, &dir.display().to_string()));
     each_path(step, &mut reach_path);
+    // Whether there is such a flag is not asked: what no step makes is no need.
+    for word in step.commands.iter().flat_map(words) {
+        for value in values_of_flags(&word) {
+            if let Some(path) = join_clean(&step.cwd, Path::new(value)) {
+                reach_path(&step.elsewhere.real(&path), value);
+            }
+        }
+    }
     found
+}
+
+/// What stands in a word of a compiler behind its flag without a space: `-Igen`, `CFLAGS=-Igen`, `-Wl,-O1,-Tgen/script`.
+fn values_of_flags(word: &str) -> impl Iterator<Item = &str> {
+    let whole = word.split_once('=').map_or(word, |(name, value)| if name.starts_with('-') { word } else { value });
+    let value = |part| FLAGS.iter().find_map(|flag| str::strip_prefix(part, flag)).filter(|value| !value.is_empty());
+    whole.split(if whole.starts_with("-Wl,") { ',' } else { '\0' }).filter_map(value)
 }
 
 /// Every word of the step's commands as the path that it would be.
