@@ -217,3 +217,18 @@ fn a_script_that_an_interpreter_is_given_is_an_input_however_the_interpreter_is_
         makes(&sandbox, RAN, "two\n");
     }
 }
+
+#[test]
+fn a_variable_that_is_passed_unjudged_is_in_the_key_by_its_name() {
+    for declared in ["env-pass = [{ name = 'FOO', key = false }]", "secrets = ['FOO']"] {
+        let sandbox = scripted("", "echo ${FOO-unset}");
+        sandbox.env("FOO", "bar");
+        makes(&sandbox, RAN, "unset\n");
+        sandbox.edit("tasks.toml", "run =", &format!("{declared}\nrun ="));
+        makes(&sandbox, RAN, "bar\n");
+        sandbox.env("FOO", "other");
+        sandbox.run("build make").counts(FRESH).success();
+        sandbox.edit("tasks.toml", &format!("{declared}\n"), "");
+        makes(&sandbox, RESTORED, "unset\n");
+    }
+}
