@@ -203,6 +203,56 @@ fn a_toolchain_file_above_a_directory_that_is_not_there_yet_chooses_the_compiler
     makes(&sandbox, RAN, "rustc one\n");
 }
 
+/// The program with these words, where `from` lies over `over`: in a namespace of its own, so that the machine stays as it is.
+#[track_caller]
+fn mounted(sandbox: &Sandbox, from: &str, over: &str, words: &str) -> String {
+    let plain = sandbox.command(words);
+    let mount = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", mount])
+        .args([sandbox.root().join(from).as_os_str(), over.as_ref(), plain.get_program()])
+        .args(plain.get_args())
+        .env_clear()
+        .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(sandbox.work())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+fn script(sandbox: &Sandbox, path: &str, text: &str) {
+    let path = format!("../{path}");
+    let new = format!("{path}.new");
+    sandbox.file(&new, text).chmod(&new, 0o755);
+    fs::rename(sandbox.at(new), sandbox.at(path)).unwrap();
+}
+
+#[test]
+fn a_tool_of_the_system_is_found_where_the_step_finds_it_though_the_persons_path_does_not_lead_there() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for task in ["tools = ['mytool']", ""] {
+        let sandbox = scripted(task, "");
+        sandbox.edit("tasks.toml", "sh make.sh >", "mytool >");
+        for says in ["one", "two"] {
+            script(&sandbox, "sbin/mytool", &format!("#!/bin/sh\necho {says}\n"));
+            for counts in [RAN, FRESH] {
+                let said = mounted(&sandbox, "sbin", "/usr/sbin", "build make");
+                assert!(said.contains(counts), "{said}");
+                assert_eq!(sandbox.read("out"), format!("{says}\n"));
+            }
+        }
+        // The person's own comes before it.
+        sandbox.tool("mytool", "echo own");
+        let said = mounted(&sandbox, "sbin", "/usr/sbin", "build make");
+        assert!(said.contains(RAN), "{said}");
+        assert_eq!(sandbox.read("out"), "own\n");
+    }
+}
+
 #[test]
 fn a_script_that_an_interpreter_is_given_is_an_input_however_the_interpreter_is_called() {
     let shells = ["sh", "/bin/sh", "/bin/sh -e", "sh +e", "sh -o errexit", "sh -eo nounset --"];

@@ -1,6 +1,7 @@
 //! Puts the action of a step together: called when all its needs are done, so that every input can be
 //! known *now*; and once more after a run, to see whether something moved meanwhile.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -177,9 +178,13 @@ impl Workbench<'_> {
         }
     }
 
-    /// Where a step without views, or the first part of one with them, finds programs.
+    /// Where a step without views, or the first part of one with them, finds programs, in the order of its PATH: what the
+    /// person's has is linked between the step's own directories and those of the system.
     pub fn search_path(&self, step: &Step) -> Vec<PathBuf> {
-        self.own_path(step).cloned().chain(self.outside.search_path()).collect()
+        let system = env::SYSTEM_PATH.iter().filter(|_| step.class != Class::Plain).map(PathBuf::from);
+        let mut known = HashSet::new();
+        let all = self.own_path(step).cloned().chain(self.outside.search_path()).chain(system);
+        all.filter(|dir| known.insert(dir.clone())).collect()
     }
 
     /// How the programs of a step are asked.
@@ -253,7 +258,7 @@ impl Workbench<'_> {
         if step.class == Class::Plain {
             return Ok(None);
         }
-        let reach: Vec<PathBuf> = step.path.iter().cloned().chain(env::SYSTEM_PATH.iter().map(PathBuf::from)).collect();
+        let reach = env::reach(step);
         let mut links = Vec::new();
         for (name, place) in located.iter().filter(|(name, _)| !name.contains('/')) {
             let is_there = reach.iter().any(|dir| place.path.parent() == Some(dir));

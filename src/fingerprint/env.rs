@@ -136,6 +136,11 @@ impl Outside {
     }
 }
 
+/// The directories of a step's PATH that hold more than links to its tools.
+pub fn reach(step: &Step) -> Vec<PathBuf> {
+    step.path.iter().cloned().chain(SYSTEM_PATH.iter().map(PathBuf::from)).collect()
+}
+
 /// The directories that a step's environment is made of.
 pub struct Places<'a> {
     /// `<prefix>/bin` directories, the step's own first.

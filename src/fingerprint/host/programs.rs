@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::graph::Step;
 
-use super::super::env::SYSTEM_PATH;
+use super::super::env::reach;
 use super::super::files::Files;
 use super::super::tools::{Place, ToolError, Tools};
 
@@ -25,7 +25,7 @@ pub fn programs(
     step: &Step,
     located: &[(String, Place)],
 ) -> Result<Vec<(String, Vec<PathBuf>)>, ToolError> {
-    let reach: Vec<PathBuf> = step.path.iter().cloned().chain(SYSTEM_PATH.iter().map(PathBuf::from)).collect();
+    let reach = reach(step);
     let mut words: Vec<String> = Vec::new();
     if located.iter().any(|(name, _)| DRIVERS.contains(&name.rsplit('/').next().unwrap_or(name))) {
         words.extend(COMPILERS.iter().map(|name| (*name).to_owned()));
