@@ -4,6 +4,7 @@ mod sandbox;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use sandbox::Sandbox;
@@ -251,6 +252,96 @@ fn a_tool_of_the_system_is_found_where_the_step_finds_it_though_the_persons_path
         assert!(said.contains(RAN), "{said}");
         assert_eq!(sandbox.read("out"), "own\n");
     }
+}
+
+#[test]
+fn the_interpreter_of_a_tool_counts_whatever_version_the_tool_reports() {
+    for first in ["#!", "#!/usr/bin/env ", "#!/usr/bin/env -S A=1 "] {
+        let sandbox = scripted("tools = ['gen']", "gen");
+        let interpreter = |says: &str| {
+            script(&sandbox, "interp", &format!("#!/bin/sh\ntest \"$2\" = --version || echo {says}\n"));
+        };
+        script(&sandbox, "bin/gen", &format!("{first}{}/interp\n", sandbox.root().display()));
+        interpreter("one");
+        makes(&sandbox, RAN, "one\n");
+        interpreter("two");
+        makes(&sandbox, RAN, "two\n");
+        interpreter("one");
+        makes(&sandbox, RESTORED, "one\n");
+    }
+}
+
+#[test]
+fn the_interpreter_of_a_script_of_the_workspace_counts_where_no_package_brought_it() {
+    let sandbox = scripted("", "");
+    sandbox.edit("tasks.toml", "sh make.sh", "./make.sh");
+    sandbox.file("make.sh", format!("#!{}/interp\n", sandbox.root().display())).chmod("make.sh", 0o755);
+    for says in ["one", "two"] {
+        script(&sandbox, "interp", &format!("#!/bin/sh\necho {says}\n"));
+        makes(&sandbox, RAN, &format!("{says}\n"));
+    }
+}
+
+/// A program with a shared library of its own, both somewhere in a home. `None` without a compiler.
+fn with_library() -> Option<Sandbox> {
+    if !Path::new("/usr/bin/cc").exists() {
+        return None;
+    }
+    let sandbox = scripted("tools = ['pt']", "pt");
+    for dir in ["x/bin", "x/lib"] {
+        fs::create_dir_all(sandbox.root().join(dir)).unwrap();
+    }
+    sandbox
+        .file("../x/pt.c", "int puts(const char *);\nconst char *v(void);\nint main(void) { return puts(v()) < 0; }\n");
+    library(&sandbox, "one");
+    compile(&sandbox, "-o bin/pt pt.c -Llib -lpt -Wl,-rpath,$ORIGIN/../lib");
+    sandbox.env("PATH", format!("{}/x/bin:/usr/bin:/bin", sandbox.root().display()));
+    Some(sandbox)
+}
+
+fn compile(sandbox: &Sandbox, words: &str) {
+    let done = Command::new("/usr/bin/cc").args(words.split(' ')).current_dir(sandbox.root().join("x")).status();
+    assert!(done.unwrap().success());
+}
+
+fn library(sandbox: &Sandbox, says: &str) {
+    sandbox.file("../x/v.c", format!("const char *v(void) {{ return \"{says}\"; }}\n"));
+    compile(sandbox, "-shared -fPIC -o libpt.so v.c");
+    fs::rename(sandbox.root().join("x/libpt.so"), sandbox.root().join("x/lib/libpt.so")).unwrap();
+}
+
+#[test]
+fn a_program_of_no_package_that_is_installed_anew_is_another_by_its_version() {
+    let Some(sandbox) = with_library() else { return };
+    makes(&sandbox, RAN, "one\n");
+    library(&sandbox, "two");
+    let bin = sandbox.root().join("x/bin");
+    sandbox::copy_program(&bin.join("pt"), &bin.join("new"));
+    fs::rename(bin.join("new"), bin.join("pt")).unwrap();
+    makes(&sandbox, RAN, "two\n");
+}
+
+#[test]
+fn a_program_of_no_package_is_asked_again_when_a_library_beside_it_is_another() {
+    let Some(sandbox) = with_library() else { return };
+    makes(&sandbox, RAN, "one\n");
+    library(&sandbox, "two");
+    makes(&sandbox, RAN, "two\n");
+    // Written into, so that the directory stays as it is.
+    let written = fs::read(sandbox.root().join("x/lib/libpt.so")).unwrap();
+    library(&sandbox, "three");
+    makes(&sandbox, RAN, "three\n");
+    fs::write(sandbox.root().join("x/lib/libpt.so"), written).unwrap();
+    makes(&sandbox, RESTORED, "two\n");
+}
+
+#[test]
+fn a_program_of_the_workspace_is_known_by_its_bytes_and_not_started() {
+    let sandbox = scripted("path = ['bin']", "teller");
+    fs::create_dir(sandbox.at("bin")).unwrap();
+    sandbox::copy_program(Path::new("/bin/true"), &sandbox.at("bin/teller"));
+    makes(&sandbox, RAN, "");
+    assert!(!sandbox.exists(".bcache/versions") || sandbox.files_with(b"teller --version").is_empty());
 }
 
 #[test]

@@ -246,7 +246,7 @@ impl Parts<'_> {
             let tool = Tool { name: Spanned::new(name, self.cargo.span), version: None, install: None };
             let component = self.bench.tools.component(&tool, &place, &asking)?;
             self.components.push(component);
-            self.seen.push((place.real.clone(), self.bench.files.observe(&place.real)?));
+            self.seen.extend(self.bench.tools.seen(&place, &asking)?);
         }
         Ok(())
     }
