@@ -255,6 +255,27 @@ fn a_tool_of_the_system_is_found_where_the_step_finds_it_though_the_persons_path
 }
 
 #[test]
+fn the_compiler_that_a_masked_one_starts_counts() {
+    if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/cc").exists() {
+        return;
+    }
+    for name in ["cc", "{root}/bin/cc"] {
+        let sandbox = scripted("host = false", "");
+        sandbox.tool("cc", "exec /usr/bin/cc \"$@\"");
+        let name = name.replace("{root}", sandbox.root().to_str().unwrap());
+        sandbox.edit("tasks.toml", "sh make.sh >", &format!("{name} x >"));
+        for says in ["one", "two"] {
+            script(&sandbox, "real", &format!("#!/bin/sh\ntest \"$1\" = --version || echo {says}\n"));
+            for counts in [RAN, FRESH] {
+                let said = mounted(&sandbox, "real", "/usr/bin/cc", "build make");
+                assert!(said.contains(counts), "{said}");
+                assert_eq!(sandbox.read("out"), format!("{says}\n"));
+            }
+        }
+    }
+}
+
+#[test]
 fn the_interpreter_of_a_tool_counts_whatever_version_the_tool_reports() {
     for first in ["#!", "#!/usr/bin/env ", "#!/usr/bin/env -S A=1 "] {
         let sandbox = scripted("tools = ['gen']", "gen");

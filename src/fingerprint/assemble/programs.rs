@@ -9,6 +9,7 @@ use crate::base::stat::Kind;
 use crate::graph::{Class, ToolUse};
 use crate::manifest::model::Tool;
 
+use super::super::host;
 use super::super::tools::{Asking, Place, ToolError, is_by_hand};
 use super::{AssembleError, Parts, Producer};
 
@@ -33,6 +34,13 @@ impl Parts<'_> {
                 Some(place) => {
                     if step.class != Class::Fixed {
                         parts.push(self.program(&used.tool, &place, &asking)?);
+                        if let Some(behind) = host::behind(bench.tools, step, &place)? {
+                            let name = behind.path.to_string_lossy().into_owned();
+                            let tool =
+                                Tool { name: Spanned::new(name.clone(), step.span), version: None, install: None };
+                            parts.push(self.program(&tool, &behind, &asking)?);
+                            located.push((name, behind));
+                        }
                     }
                     located.push((name.clone(), place));
                 }
