@@ -140,6 +140,18 @@ fn an_upgraded_compiler_makes_what_compiles_stale_and_nothing_else() {
 }
 
 #[test]
+fn the_package_of_the_compiler_behind_a_wrapper_of_its_name_counts() {
+    let sandbox = Sandbox::new();
+    let Some(()) = with_database(&sandbox) else { return };
+    sandbox.tool("cc", "exec /usr/bin/cc \"$@\"").tasks(TASKS).file("a.c", "int a;\n");
+    sandbox.run("build c").counts("0 fresh, 0 restored, 1 ran").success();
+    sandbox.run("build c").counts("1 fresh, 0 restored, 0 ran").success();
+    let (name, version) = compiler();
+    upgrade(&sandbox, &name, &version, "99.0-1");
+    sandbox.run("build c").counts("0 fresh, 0 restored, 1 ran").success();
+}
+
+#[test]
 fn a_package_that_nothing_could_notice_changes_nothing() {
     let Some(sandbox) = built() else { return };
     install(&sandbox, "made-up", "/usr/games/made-up\n/usr/share/made-up/include/x.h\n");

@@ -135,3 +135,32 @@ fn a_task_with_nothing_to_judge_by_always_runs() {
         .success()
         .ran_times("hello", 2);
 }
+
+#[test]
+fn a_directory_that_a_compiler_is_told_by_a_flag_is_a_need() {
+    let flags = ["-Igen", "-Lgen", "-isystemgen", "-include gen/a", "-includegen/a", "-Wl,-O1,-Tgen/a", "@gen/a"];
+    for flag in flags {
+        let sandbox = Sandbox::new();
+        sandbox
+            .tasks(&format!(
+                "
+[tasks.gen]
+inputs = ['a']
+outputs = ['gen/']
+run = 'cp a gen/'
+[tasks.use]
+inputs = ['reader']
+outputs = ['out']
+run = './reader {flag} > out'
+"
+            ))
+            .file("a", "one\n")
+            .file("reader", "#!/bin/sh\ncat gen/a\n")
+            .chmod("reader", 0o755)
+            .run("build use")
+            .counts("0 fresh, 0 restored, 2 ran")
+            .success();
+        sandbox.file("a", "two\n").run("build use").counts("0 fresh, 0 restored, 2 ran").success();
+        assert_eq!(sandbox.read("out"), "two\n", "{flag}");
+    }
+}

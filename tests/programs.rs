@@ -4,6 +4,7 @@ mod sandbox;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use sandbox::Sandbox;
@@ -201,4 +202,195 @@ fn a_toolchain_file_above_a_directory_that_is_not_there_yet_chooses_the_compiler
     makes(&sandbox, RAN, "rustc nightly of today\n");
     sandbox.file("rust-toolchain", "dev");
     makes(&sandbox, RAN, "rustc one\n");
+}
+
+/// The program with these words, where `from` lies over `over`: in a namespace of its own, so that the machine stays as it is.
+#[track_caller]
+fn mounted(sandbox: &Sandbox, from: &str, over: &str, words: &str) -> String {
+    let plain = sandbox.command(words);
+    let mount = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", mount])
+        .args([sandbox.root().join(from).as_os_str(), over.as_ref(), plain.get_program()])
+        .args(plain.get_args())
+        .env_clear()
+        .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(sandbox.work())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+fn script(sandbox: &Sandbox, path: &str, text: &str) {
+    let path = format!("../{path}");
+    let new = format!("{path}.new");
+    sandbox.file(&new, text).chmod(&new, 0o755);
+    fs::rename(sandbox.at(new), sandbox.at(path)).unwrap();
+}
+
+#[test]
+fn a_tool_of_the_system_is_found_where_the_step_finds_it_though_the_persons_path_does_not_lead_there() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for task in ["tools = ['mytool']", ""] {
+        let sandbox = scripted(task, "");
+        sandbox.edit("tasks.toml", "sh make.sh >", "mytool >");
+        for says in ["one", "two"] {
+            script(&sandbox, "sbin/mytool", &format!("#!/bin/sh\necho {says}\n"));
+            for counts in [RAN, FRESH] {
+                let said = mounted(&sandbox, "sbin", "/usr/sbin", "build make");
+                assert!(said.contains(counts), "{said}");
+                assert_eq!(sandbox.read("out"), format!("{says}\n"));
+            }
+        }
+        // The person's own comes before it.
+        sandbox.tool("mytool", "echo own");
+        let said = mounted(&sandbox, "sbin", "/usr/sbin", "build make");
+        assert!(said.contains(RAN), "{said}");
+        assert_eq!(sandbox.read("out"), "own\n");
+    }
+}
+
+#[test]
+fn the_compiler_that_a_masked_one_starts_counts() {
+    if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/cc").exists() {
+        return;
+    }
+    for name in ["cc", "{root}/bin/cc"] {
+        let sandbox = scripted("host = false", "");
+        sandbox.tool("cc", "exec /usr/bin/cc \"$@\"");
+        let name = name.replace("{root}", sandbox.root().to_str().unwrap());
+        sandbox.edit("tasks.toml", "sh make.sh >", &format!("{name} x >"));
+        for says in ["one", "two"] {
+            script(&sandbox, "real", &format!("#!/bin/sh\ntest \"$1\" = --version || echo {says}\n"));
+            for counts in [RAN, FRESH] {
+                let said = mounted(&sandbox, "real", "/usr/bin/cc", "build make");
+                assert!(said.contains(counts), "{said}");
+                assert_eq!(sandbox.read("out"), format!("{says}\n"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_interpreter_of_a_tool_counts_whatever_version_the_tool_reports() {
+    for first in ["#!", "#!/usr/bin/env ", "#!/usr/bin/env -S A=1 "] {
+        let sandbox = scripted("tools = ['gen']", "gen");
+        let interpreter = |says: &str| {
+            script(&sandbox, "interp", &format!("#!/bin/sh\ntest \"$2\" = --version || echo {says}\n"));
+        };
+        script(&sandbox, "bin/gen", &format!("{first}{}/interp\n", sandbox.root().display()));
+        interpreter("one");
+        makes(&sandbox, RAN, "one\n");
+        interpreter("two");
+        makes(&sandbox, RAN, "two\n");
+        interpreter("one");
+        makes(&sandbox, RESTORED, "one\n");
+    }
+}
+
+#[test]
+fn the_interpreter_of_a_script_of_the_workspace_counts_where_no_package_brought_it() {
+    let sandbox = scripted("", "");
+    sandbox.edit("tasks.toml", "sh make.sh", "./make.sh");
+    sandbox.file("make.sh", format!("#!{}/interp\n", sandbox.root().display())).chmod("make.sh", 0o755);
+    for says in ["one", "two"] {
+        script(&sandbox, "interp", &format!("#!/bin/sh\necho {says}\n"));
+        makes(&sandbox, RAN, &format!("{says}\n"));
+    }
+}
+
+/// A program with a shared library of its own, both somewhere in a home. `None` without a compiler.
+fn with_library() -> Option<Sandbox> {
+    if !Path::new("/usr/bin/cc").exists() {
+        return None;
+    }
+    let sandbox = scripted("tools = ['pt']", "pt");
+    for dir in ["x/bin", "x/lib"] {
+        fs::create_dir_all(sandbox.root().join(dir)).unwrap();
+    }
+    sandbox
+        .file("../x/pt.c", "int puts(const char *);\nconst char *v(void);\nint main(void) { return puts(v()) < 0; }\n");
+    library(&sandbox, "one");
+    compile(&sandbox, "-o bin/pt pt.c -Llib -lpt -Wl,-rpath,$ORIGIN/../lib");
+    sandbox.env("PATH", format!("{}/x/bin:/usr/bin:/bin", sandbox.root().display()));
+    Some(sandbox)
+}
+
+fn compile(sandbox: &Sandbox, words: &str) {
+    let done = Command::new("/usr/bin/cc").args(words.split(' ')).current_dir(sandbox.root().join("x")).status();
+    assert!(done.unwrap().success());
+}
+
+fn library(sandbox: &Sandbox, says: &str) {
+    sandbox.file("../x/v.c", format!("const char *v(void) {{ return \"{says}\"; }}\n"));
+    compile(sandbox, "-shared -fPIC -o libpt.so v.c");
+    fs::rename(sandbox.root().join("x/libpt.so"), sandbox.root().join("x/lib/libpt.so")).unwrap();
+}
+
+#[test]
+fn a_program_of_no_package_that_is_installed_anew_is_another_by_its_version() {
+    let Some(sandbox) = with_library() else { return };
+    makes(&sandbox, RAN, "one\n");
+    library(&sandbox, "two");
+    let bin = sandbox.root().join("x/bin");
+    sandbox::copy_program(&bin.join("pt"), &bin.join("new"));
+    fs::rename(bin.join("new"), bin.join("pt")).unwrap();
+    makes(&sandbox, RAN, "two\n");
+}
+
+#[test]
+fn a_program_of_no_package_is_asked_again_when_a_library_beside_it_is_another() {
+    let Some(sandbox) = with_library() else { return };
+    makes(&sandbox, RAN, "one\n");
+    library(&sandbox, "two");
+    makes(&sandbox, RAN, "two\n");
+    // Written into, so that the directory stays as it is.
+    let written = fs::read(sandbox.root().join("x/lib/libpt.so")).unwrap();
+    library(&sandbox, "three");
+    makes(&sandbox, RAN, "three\n");
+    fs::write(sandbox.root().join("x/lib/libpt.so"), written).unwrap();
+    makes(&sandbox, RESTORED, "two\n");
+}
+
+#[test]
+fn a_program_of_the_workspace_is_known_by_its_bytes_and_not_started() {
+    let sandbox = scripted("path = ['bin']", "teller");
+    fs::create_dir(sandbox.at("bin")).unwrap();
+    sandbox::copy_program(Path::new("/bin/true"), &sandbox.at("bin/teller"));
+    makes(&sandbox, RAN, "");
+    assert!(!sandbox.exists(".bcache/versions") || sandbox.files_with(b"teller --version").is_empty());
+}
+
+#[test]
+fn a_script_that_an_interpreter_is_given_is_an_input_however_the_interpreter_is_called() {
+    let shells = ["sh", "/bin/sh", "/bin/sh -e", "sh +e", "sh -o errexit", "sh -eo nounset --"];
+    for (shell, name) in shells.into_iter().flat_map(|shell| [(shell, "mk"), (shell, "mk.sh")]) {
+        let sandbox = Sandbox::new();
+        sandbox
+            .tasks(&format!("[tasks.make]\ninputs = ['a']\noutputs = ['out']\nrun = '{shell} {name} > out'\n"))
+            .file("a", "")
+            .file(name, "echo one");
+        makes(&sandbox, RAN, "one\n");
+        sandbox.file(name, "echo two");
+        makes(&sandbox, RAN, "two\n");
+    }
+}
+
+#[test]
+fn a_variable_that_is_passed_unjudged_is_in_the_key_by_its_name() {
+    for declared in ["env-pass = [{ name = 'FOO', key = false }]", "secrets = ['FOO']"] {
+        let sandbox = scripted("", "echo ${FOO-unset}");
+        sandbox.env("FOO", "bar");
+        makes(&sandbox, RAN, "unset\n");
+        sandbox.edit("tasks.toml", "run =", &format!("{declared}\nrun ="));
+        makes(&sandbox, RAN, "bar\n");
+        sandbox.env("FOO", "other");
+        sandbox.run("build make").counts(FRESH).success();
+        sandbox.edit("tasks.toml", &format!("{declared}\n"), "");
+        makes(&sandbox, RESTORED, "unset\n");
+    }
 }

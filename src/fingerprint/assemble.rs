@@ -1,16 +1,18 @@
 //! Puts the action of a step together: called when all its needs are done, so that every input can be
 //! known *now*; and once more after a run, to see whether something moved meanwhile.
 
+mod programs;
+
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::action::{Action, Component, Kind as Part, Made};
-use crate::base::digest::{Digest, Hasher};
+use crate::base::digest::Hasher;
 use crate::base::ids::StepIx;
-use crate::base::stat::Kind;
 use crate::graph::toolchain::PROGRAM;
-use crate::graph::{Class, Command, Elsewhere, Graph, PrefixIx, Step, ToolUse, placeholder};
+use crate::graph::{Class, Command, Elsewhere, Graph, PrefixIx, Step, placeholder};
 use crate::manifest::expand::TargetFacts;
 use crate::manifest::model::HostChoice;
 
@@ -177,14 +179,24 @@ impl Workbench<'_> {
         }
     }
 
-    /// Where a step without views, or the first part of one with them, finds programs.
+    /// Where a step without views, or the first part of one with them, finds programs, in the order of its PATH: what the
+    /// person's has is linked between the step's own directories and those of the system.
     pub fn search_path(&self, step: &Step) -> Vec<PathBuf> {
-        self.own_path(step).cloned().chain(self.outside.search_path()).collect()
+        let system = env::SYSTEM_PATH.iter().filter(|_| step.class != Class::Plain).map(PathBuf::from);
+        let mut known = HashSet::new();
+        let all = self.own_path(step).cloned().chain(self.outside.search_path()).chain(system);
+        all.filter(|dir| known.insert(dir.clone())).collect()
     }
 
     /// How the programs of a step are asked.
-    pub fn asking<'s>(&self, step: &'s Step, search: &'s [PathBuf]) -> Asking<'s> {
-        Asking { search, directory: &step.cwd, chosen: Chosen::by(step, self.outside) }
+    pub fn asking<'s>(&'s self, step: &'s Step, search: &'s [PathBuf]) -> Asking<'s> {
+        Asking {
+            search,
+            own: self.own_path(step).cloned().collect(),
+            root: &self.graph.root,
+            directory: &step.cwd,
+            chosen: Chosen::by(step, self.outside),
+        }
     }
 
     /// Where a program is that a step names; zig may be one of Python's modules.
@@ -253,7 +265,7 @@ impl Workbench<'_> {
         if step.class == Class::Plain {
             return Ok(None);
         }
-        let reach: Vec<PathBuf> = step.path.iter().cloned().chain(env::SYSTEM_PATH.iter().map(PathBuf::from)).collect();
+        let reach = env::reach(step);
         let mut links = Vec::new();
         for (name, place) in located.iter().filter(|(name, _)| !name.contains('/')) {
             let is_there = reach.iter().any(|dir| place.path.parent() == Some(dir));
@@ -395,44 +407,6 @@ impl Parts<'_> {
         }
     }
 
-    /// Finds the tools; those that come out of a needed layer are in the key by that layer.
-    fn tools(&mut self, layers: &[Producer]) -> Result<Vec<(String, Place)>, AssembleError> {
-        let (bench, step) = (self.bench, self.step);
-        if step.class == Class::Plain {
-            return Ok(Vec::new());
-        }
-        let search = bench.search_path(step);
-        let asking = bench.asking(step, &search);
-        let mut located = Vec::new();
-        let mut parts = Vec::new();
-        let patch = self.patch_program();
-        for used in step.tools.iter().chain(&patch) {
-            let name = &used.tool.name.value;
-            if step.has_views() && layers.iter().any(|l| self.brings(l, name)) {
-                continue;
-            }
-            match bench.find_tool(step, name, &search)? {
-                Some(place) => {
-                    if step.class != Class::Fixed {
-                        parts.push(bench.tools.component(&used.tool, &place, &asking)?);
-                        self.seen.push((place.real.clone(), bench.files.observe(&place.real)?));
-                    }
-                    located.push((name.clone(), place));
-                }
-                None if used.required => {
-                    return Err(AssembleError::Missing { name: name.clone(), install: used.tool.install.clone() });
-                }
-                // It may be a function, or guarded by a test: that it is absent is a fact too.
-                None if step.class != Class::Fixed => parts.push(Component::text(Part::Tool, name, "not found")),
-                None => {}
-            }
-        }
-        self.path_directories()?;
-        parts.sort_by(|a, b| a.name.cmp(&b.name));
-        self.components.extend(parts);
-        Ok(located)
-    }
-
     /// The installed packages that the step could notice.
     fn host(&mut self, located: &[(String, Place)]) -> Result<Option<Hosted>, AssembleError> {
         let (bench, step) = (self.bench, self.step);
@@ -467,49 +441,6 @@ impl Parts<'_> {
         self.seen.extend(described.seen);
         self.git.extend(described.sources.git.iter().cloned());
         Ok(Some(described.sources))
-    }
-
-    fn patch_program(&self) -> Option<ToolUse> {
-        let source = self.step.source.as_ref().filter(|s| !s.patches.is_empty())?;
-        let name = crate::base::span::Spanned::new("patch".to_owned(), source.span);
-        let install = Some("apt-get install patch".to_owned());
-        Some(ToolUse { tool: crate::manifest::model::Tool { name, version: None, install }, required: true })
-    }
-
-    fn brings(&self, layer: &Producer, name: &str) -> bool {
-        let runs = self.bench.runs_here(&self.bench.graph.step(layer.step).triple);
-        runs && layer.made.layer.as_ref().is_some_and(|tree| tree.get(&Path::new("bin").join(name)).is_some())
-    }
-
-    /// All programs in the directories of `path` can be used unseen, so all are in the key.
-    fn path_directories(&mut self) -> Result<(), AssembleError> {
-        if self.step.class == Class::Fixed {
-            return Ok(());
-        }
-        let files = self.bench.files;
-        for dir in self.bench.own_path(self.step) {
-            let mut hasher = Hasher::new("bcache path directory 1");
-            for (name, _) in files.list(dir)?.iter() {
-                let real = files.resolve(&dir.join(name)).unwrap_or_else(|_| dir.join(name));
-                if let Some(stat) = files.look(&real)?.filter(|s| s.kind == Kind::File) {
-                    let seen = files.observe(&real)?;
-                    // No program, but `.` of a shell finds it there. No name has a slash.
-                    if !stat.is_executable() {
-                        hasher.text("/");
-                    }
-                    hasher.bytes(name.as_encoded_bytes()).digest(&seen.digest.unwrap_or_else(|| Digest::of(b"")));
-                    self.seen.push((real, seen));
-                }
-            }
-            let name = format!("programs in {}", self.bench.graph.shown(dir));
-            self.components.push(Component {
-                kind: Part::Setting,
-                name,
-                digest: hasher.finish(),
-                shown: String::new(),
-            });
-        }
-        Ok(())
     }
 
     fn source(&mut self) -> Result<Vec<PathBuf>, AssembleError> {

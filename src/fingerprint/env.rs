@@ -136,6 +136,11 @@ impl Outside {
     }
 }
 
+/// The directories of a step's PATH that hold more than links to its tools.
+pub fn reach(step: &Step) -> Vec<PathBuf> {
+    step.path.iter().cloned().chain(SYSTEM_PATH.iter().map(PathBuf::from)).collect()
+}
+
 /// The directories that a step's environment is made of.
 pub struct Places<'a> {
     /// `<prefix>/bin` directories, the step's own first.
@@ -272,6 +277,14 @@ pub fn components(step: &Step, outside: &Outside, mark: impl Fn(&str) -> String)
         let shown = value.map_or_else(|| "(unset)".to_owned(), |v| v.to_string_lossy().into_owned());
         parts.push(Component { kind: Kind::Env, name: name.clone(), digest: hasher.finish(), shown });
     }
+    // Those whose values don't count by their names: that a step sees them is known, and nothing of what they say.
+    let unjudged = step.env_pass.iter().filter(|(_, key)| !key).map(|(name, _)| name).chain(&step.secrets);
+    parts.extend(unjudged.map(|name| Component {
+        kind: Kind::Env,
+        name: name.clone(),
+        digest: Hasher::new("bcache unjudged variable 1").finish(),
+        shown: "(passed, its value is not in the key)".to_owned(),
+    }));
     parts.sort_by(|a, b| a.name.cmp(&b.name));
     parts.dedup_by(|a, b| a.name == b.name);
     parts

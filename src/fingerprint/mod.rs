@@ -14,6 +14,7 @@ pub mod discovered;
 pub mod env;
 pub mod files;
 pub mod git;
+mod hashbang;
 pub mod host;
 pub mod inputs;
 pub mod links;

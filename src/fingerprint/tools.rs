@@ -1,9 +1,10 @@
 //! Programs: where they are found, and what they are by content or version.
 //!
 //! A tool is looked for where the step would find it: needed layers (see [`super::assemble`]), the step's
-//! `path`, the user's PATH. Its identity is the content of the file that it resolves to; a script or a
-//! proxy (rustup's `cargo`, pyenv's shims, PyPI's `meson`) is a door to something else, so the version that
-//! it reports joins in. Versions are remembered with the facts that they rest on.
+//! `path`, the user's PATH, the system's directories. Its identity is the content of the file that it resolves to, and
+//! of a script's interpreter; a script or a proxy (rustup's `cargo`, pyenv's shims, PyPI's `meson`) is a door to
+//! something else, and a program of no package rests on what was installed with it, so the version that they report
+//! joins in. Versions are remembered with the facts that they rest on.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -28,10 +29,11 @@ use crate::graph::toolchain::PROGRAM;
 use crate::manifest::model::Tool;
 
 use super::files::{FileError, Files, Observation};
+use super::hashbang;
 use super::looker::{Looker, looking_as};
 use super::proxies::{self, Chosen};
 
-pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 2 };
+pub(super) const FORMAT: Format = Format { magic: b"bctools\n", version: 3 };
 /// A program that has not said its version by then is known by its content alone.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Answers that are kept.
@@ -52,6 +54,17 @@ pub enum ToolError {
 /// Where people install without a package manager.
 pub const HAND_MADE: [&str; 2] = ["/usr/local", "/opt"];
 
+/// What package managers own, but for [`HAND_MADE`]: elsewhere is what people brought themselves. In the last two places the
+/// path says which libraries belong to a program, and is in its bytes.
+const PACKAGED: [&str; 9] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/System", "/Library", "/nix/store", "/gnu/store"];
+/// Beside the directory of a program, where its own libraries are.
+const LIBRARIES: [&str; 2] = ["lib", "lib64"];
+/// Of more libraries only the names are looked at.
+const MOST_LIBRARIES: usize = 256;
+/// The kernel follows no more scripts that start scripts.
+const MOST_INTERPRETERS: usize = 5;
+
 /// Where a program is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -65,6 +78,10 @@ pub struct Place {
 pub struct Asking<'a> {
     /// Its PATH.
     pub search: &'a [PathBuf],
+    /// The directories on a step's PATH that are its own.
+    pub own: Vec<PathBuf>,
+    /// What lies in the workspace is known by its content.
+    pub root: &'a Path,
     pub directory: &'a Path,
     pub chosen: Chosen,
 }
@@ -182,7 +199,7 @@ impl<'a> Tools<'a> {
         } else {
             let content = self.files.observe(&place.real)?.digest.unwrap_or_else(|| Digest::of(b""));
             hasher.number(1).digest(&content);
-            let version = if self.is_door(name, place, content) {
+            let version = if self.is_door(name, place, content, asking) {
                 let command = version_command(name, place);
                 self.version(place, &command, asking)?
             } else {
@@ -191,10 +208,46 @@ impl<'a> Tools<'a> {
             if let Some(text) = &version {
                 hasher.text(text);
             }
+            let interpreters = self.interpreters(place, asking)?;
+            if !interpreters.is_empty() {
+                hasher.text("interpreters").number(interpreters.len() as u64);
+            }
+            for interpreter in interpreters {
+                let content = self.files.observe(&interpreter)?.digest;
+                hasher.digest(&content.unwrap_or_else(|| Digest::of(b"")));
+            }
             shown = version.unwrap_or_else(|| place.real.display().to_string());
         }
         let shown = shown.lines().next().unwrap_or("").to_owned();
         Ok(Component { kind: Part::Tool, name: name.clone(), digest: hasher.finish(), shown })
+    }
+
+    /// The files that a component is made from, as they are now.
+    pub fn seen(&self, place: &Place, asking: &Asking) -> Result<Vec<(PathBuf, Observation)>, ToolError> {
+        let files = [place.real.clone()].into_iter().chain(self.interpreters(place, asking)?);
+        files.map(|file| Ok((file.clone(), self.files.observe(&file)?))).collect()
+    }
+
+    /// What starts a script, and what starts that, behind their links. `env` finds what the step's PATH leads to: a program
+    /// that has a link there is a tool itself.
+    pub fn interpreters(&self, place: &Place, asking: &Asking) -> Result<Vec<PathBuf>, ToolError> {
+        let content = self.files.observe(&place.real)?.digest;
+        if content.is_none_or(|content| !self.is_script(&place.real, content)) {
+            return Ok(Vec::new());
+        }
+        let system = super::env::SYSTEM_PATH.iter().map(PathBuf::from);
+        let reach: Vec<PathBuf> = asking.own.iter().cloned().chain(system).collect();
+        let mut found: Vec<PathBuf> = Vec::new();
+        let mut open = hashbang::interpreters(&place.real);
+        while let Some(word) = open.pop().filter(|_| found.len() < MOST_INTERPRETERS) {
+            if let Some(place) = self.find(&word, &reach, asking.directory)?
+                && !found.contains(&place.real)
+            {
+                open.extend(hashbang::interpreters(&place.real));
+                found.push(place.real);
+            }
+        }
+        Ok(found)
     }
 
     /// What `program --version` says, where it can be asked.
@@ -204,19 +257,22 @@ impl<'a> Tools<'a> {
     }
 
     /// A script, a program that answers to many names by starting others, or one of no package.
-    fn is_door(&self, name: &str, place: &Place, content: Digest) -> bool {
+    fn is_door(&self, name: &str, place: &Place, content: Digest, asking: &Asking) -> bool {
         if name != "rustup" && proxies::is_rustup(self.files, place) {
             return true;
         }
-        // Of no package: what else belongs to it is known by its version, if at all.
-        if name == PROGRAM || HAND_MADE.iter().any(|dir| place.real.starts_with(dir)) {
+        if name == PROGRAM || is_by_hand(&place.real, asking.root) {
             return true;
         }
-        let is_script = || {
+        self.is_script(&place.real, content)
+    }
+
+    fn is_script(&self, program: &Path, content: Digest) -> bool {
+        let look = || {
             let mut head = [0; 2];
-            File::open(&place.real).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
+            File::open(program).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head == b"#!"
         };
-        *lock(&self.scripts).entry(content).or_insert_with(is_script)
+        *lock(&self.scripts).entry(content).or_insert_with(look)
     }
 
     /// What a command of a program says; `None` where it fails.
@@ -311,19 +367,36 @@ impl<'a> Tools<'a> {
     fn facts(&self, place: &Place, asking: &Asking) -> Result<Vec<(OsString, Observation)>, ToolError> {
         let grounds = proxies::grounds(self.files, &asking.chosen, place, asking.directory)?;
         let mut paths = vec![place.real.clone()];
-        paths.extend(interpreter(&place.real).map(|p| self.files.resolve(&p)).transpose()?);
+        paths.extend(self.interpreters(place, asking)?);
         paths.extend(grounds.choices);
-        let mut facts = Vec::with_capacity(paths.len() + grounds.programs.len());
+        let mut programs = grounds.programs;
+        if is_by_hand(&place.real, asking.root) {
+            self.libraries(&place.real, &mut paths, &mut programs);
+        }
+        let mut facts = Vec::with_capacity(paths.len() + programs.len());
         for path in paths {
             let seen = self.files.observe(&path)?;
             facts.push((path.into(), seen));
         }
         // There may be many, and they are large.
-        for program in grounds.programs {
+        for program in programs {
             let seen = self.files.look_closely(&program)?;
             facts.push((program.into(), seen));
         }
         Ok(facts)
+    }
+
+    /// Libraries that may have been installed with a program, and the directories in which others would be.
+    fn libraries(&self, program: &Path, dirs: &mut Vec<PathBuf>, found: &mut Vec<PathBuf>) {
+        let Some(beside) = program.parent().and_then(Path::parent) else { return };
+        for dir in LIBRARIES.map(|name| beside.join(name)) {
+            // What is closed to us is no ground.
+            let Ok(listing) = self.files.list(&dir) else { continue };
+            let is_library = |name: &str| name.ends_with(".so") || name.contains(".so.") || name.ends_with(".dylib");
+            let libraries = listing.iter().filter(|(name, _)| name.to_str().is_some_and(is_library));
+            found.extend(libraries.map(|(name, _)| dir.join(name)).take(MOST_LIBRARIES));
+            dirs.push(dir);
+        }
     }
 }
 
@@ -393,13 +466,10 @@ fn version_command(name: &str, place: &Place) -> String {
     format!("{} {how}", crate::base::text::shell_quote(program))
 }
 
-/// The program after `#!`.
-fn interpreter(script: &Path) -> Option<PathBuf> {
-    let mut head = vec![0; 256];
-    let n = File::open(script).and_then(|mut f| f.read(&mut head)).ok()?;
-    let line = head[..n].strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
-    let text = std::str::from_utf8(line).ok()?;
-    Some(PathBuf::from(text.split_whitespace().next()?))
+/// Of no package, by its place: what else belongs to it is known by its version, if at all.
+pub fn is_by_hand(program: &Path, root: &Path) -> bool {
+    let is_below = |dirs: &[&str]| dirs.iter().any(|dir| program.starts_with(dir));
+    !program.starts_with(root) && (is_below(&HAND_MADE) || !is_below(&PACKAGED))
 }
 
 /// Is it a file that can be started, itself or behind links?

@@ -9,7 +9,7 @@ use crate::manifest::load;
 use crate::manifest::model::Manifest;
 
 use super::pattern::Pattern;
-use super::{Class, Graph, NeedOrigin, Request, shell};
+use super::{Class, Graph, NeedOrigin, Request, shell, starts};
 
 /// A manifest: `tasks.toml`, and after each line `#file` another file: `1.toml`, `2.toml`…
 pub fn manifest(bytes: &[u8]) {
@@ -114,14 +114,14 @@ pub fn shell(bytes: &[u8]) {
     let length: usize = words.map(String::len).sum();
     assert!(length <= 4 * text.len(), "{length} bytes of words in {} bytes", text.len());
     for command in &script.commands {
-        let found = shell::programs(command);
+        let found = starts::programs(command);
         assert!(
-            found.iter().all(|name| command.iter().flatten().any(|word| word == name)),
+            found.iter().all(|found| command.iter().flatten().any(|word| word == found.word)),
             "a program that is no word"
         );
     }
     let words: Vec<String> = text.split('\0').map(str::to_owned).collect();
-    if let Some(inner) = shell::inline(&words) {
+    if let Some(inner) = starts::inline(&words) {
         assert!(words.iter().any(|word| word == inner), "a text that is no word");
     }
 }

@@ -17,6 +17,7 @@ mod programs;
 mod reach;
 pub mod request;
 pub mod shell;
+pub mod starts;
 pub mod toolchain;
 mod working_copy;
 

@@ -6,7 +6,8 @@ use crate::base::paths::join_clean;
 use crate::base::span::{Span, Spanned};
 use crate::manifest::model::{self, Task};
 
-use super::{Cargo, Class, Command, Elsewhere, ToolUse, Toolchain, shell, toolchain};
+use super::starts::Started;
+use super::{Cargo, Class, Command, Elsewhere, ToolUse, Toolchain, shell, starts, toolchain};
 
 /// Programs and script files that the commands begin with, and the declared tools.
 pub(super) fn of(
@@ -19,9 +20,9 @@ pub(super) fn of(
     let mut tools: Vec<ToolUse> =
         task.tools.iter().map(|tool| ToolUse { tool: tool.clone(), required: true }).collect();
     let mut scripts = Vec::new();
-    let mut found = |word: &str, required: bool, span: Span| {
+    let mut found = |started: Started, required: bool, span: Span| {
         let absolute;
-        let mut word = word;
+        let mut word = started.word;
         if word.contains('/') {
             let Some(path) = join_clean(cwd, Path::new(word)) else { return };
             let path = elsewhere.real(&path);
@@ -33,6 +34,9 @@ pub(super) fn of(
                 return;
             }
             word = &absolute;
+        } else if started.is_script {
+            // Interpreters look into their own directory before they look on PATH.
+            scripts.extend(join_clean(cwd, Path::new(word)).map(|path| elsewhere.real(&path)));
         }
         match tools.iter_mut().find(|t| t.tool.name.value == word) {
             Some(known) => known.required |= required,
@@ -45,42 +49,34 @@ pub(super) fn of(
     for command in commands {
         match command {
             Command::Argv(words) => {
-                if let Some(text) = shell::inline(words) {
+                if let Some(text) = starts::inline(words) {
                     in_shell(text, &mut found, task.span);
                 }
                 let literal: Vec<Option<String>> = words.iter().cloned().map(Some).collect();
-                for (i, word) in shell::programs(&literal).into_iter().enumerate() {
+                for (i, word) in starts::programs(&literal).into_iter().enumerate() {
                     found(word, i == 0, task.span);
                 }
                 // An argv command has no shell: what is a builtin there is a program here.
                 if let Some(first) = words.first() {
-                    found(first, true, task.span);
+                    found(Started { word: first, is_script: false }, true, task.span);
                 }
             }
             Command::Shell(text) => {
-                found("sh", true, task.span);
+                found(Started { word: "sh", is_script: false }, true, task.span);
                 in_shell(text, &mut found, task.span);
             }
         }
     }
-    // A script named without a slash, as in `python3 gen.py`, is a file where there is one.
-    scripts.extend(
-        tools
-            .iter()
-            .filter(|t| !t.required && t.tool.name.contains('.'))
-            .filter_map(|t| join_clean(cwd, Path::new(&t.tool.name.value)))
-            .map(|path| elsewhere.real(&path)),
-    );
     scripts.sort();
     scripts.dedup();
     (tools, scripts)
 }
 
 /// Programs that a shell string starts: each may be guarded by a test, so none is required.
-fn in_shell(text: &str, found: &mut dyn FnMut(&str, bool, Span), span: Span) {
+fn in_shell(text: &str, found: &mut dyn FnMut(Started, bool, Span), span: Span) {
     let script = shell::scan(text);
     let defined = |word: &str| script.functions.iter().any(|f| f == word);
-    for word in script.commands.iter().flat_map(|words| shell::programs(words)).filter(|w| !defined(w)) {
+    for word in script.commands.iter().flat_map(|words| starts::programs(words)).filter(|w| !defined(w.word)) {
         found(word, false, span);
     }
 }

@@ -8,7 +8,10 @@ use crate::base::paths::join_clean;
 
 use super::outputs::Owners;
 use super::pattern::Pattern;
-use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, Step, shell};
+use super::{Class, Command, Graph, InputPattern, Need, NeedOrigin, SourceFrom, Step, shell, starts};
+
+/// Flags that a path may follow without a space; each comes before those that it begins with.
+const FLAGS: &[&str] = &["-idirafter", "-imacros", "-include", "-iquote", "-isystem", "-B", "-I", "-L", "-T", "@"];
 
 pub(super) fn find_needs(steps: &mut [Step], owners: &Owners) {
     for (i, step) in steps.iter_mut().enumerate() {
@@ -64,7 +67,22 @@ fn reached(step: &Step, ix: StepIx, owners: &Owners) -> Vec<(StepIx, String)> {
     }
     step.path.iter().for_each(|dir| reach_path(dir, &dir.display().to_string()));
     each_path(step, &mut reach_path);
+    // Whether there is such a flag is not asked: what no step makes is no need.
+    for word in step.commands.iter().flat_map(words) {
+        for value in values_of_flags(&word) {
+            if let Some(path) = join_clean(&step.cwd, Path::new(value)) {
+                reach_path(&step.elsewhere.real(&path), value);
+            }
+        }
+    }
     found
+}
+
+/// What stands in a word of a compiler behind its flag without a space: `-Igen`, `CFLAGS=-Igen`, `-Wl,-O1,-Tgen/script`.
+fn values_of_flags(word: &str) -> impl Iterator<Item = &str> {
+    let whole = word.split_once('=').map_or(word, |(name, value)| if name.starts_with('-') { word } else { value });
+    let value = |part| FLAGS.iter().find_map(|flag| str::strip_prefix(part, flag)).filter(|value| !value.is_empty());
+    whole.split(if whole.starts_with("-Wl,") { ',' } else { '\0' }).filter_map(value)
 }
 
 /// Every word of the step's commands as the path that it would be.
@@ -149,7 +167,7 @@ fn words(command: &Command) -> Vec<String> {
     };
     match command {
         Command::Argv(words) => {
-            let inner: Vec<String> = shell::inline(words).map(in_shell).unwrap_or_default();
+            let inner: Vec<String> = starts::inline(words).map(in_shell).unwrap_or_default();
             words.iter().cloned().chain(inner).collect()
         }
         Command::Shell(text) => in_shell(text),

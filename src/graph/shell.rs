@@ -1,4 +1,4 @@
-//! Which words of a shell string are programs, and which are words at all.
+//! Where commands begin in a shell string, and which are words at all.
 //!
 //! This is no parser of the language: it follows quoting, comments, here-documents, substitutions,
 //! keywords and redirections just far enough to know where a command begins. A word with an expansion
@@ -18,131 +18,8 @@ pub struct Script {
     pub functions: Vec<String>,
 }
 
-/// Words that the shell answers itself.
-const BUILTINS: &[&str] = &[
-    ".", ":", "[", "alias", "bg", "break", "cd", "command", "continue", "echo", "eval", "exec", "exit", "export",
-    "false", "fg", "getopts", "hash", "jobs", "kill", "let", "local", "printf", "pwd", "read", "readonly", "return",
-    "set", "shift", "source", "test", "times", "trap", "true", "type", "ulimit", "umask", "unalias", "unset", "wait",
-];
-
-/// Commands that start the one in their operands: with the flags that take a word of their own, and how many operands come
-/// before it.
-const WRAPPERS: &[(&str, &[&str], usize)] = &[
-    ("ccache", &[], 0),
-    ("chrt", &["-T", "-P", "-D"], 1),
-    ("command", &[], 0),
-    ("distcc", &[], 0),
-    ("doas", &["-u", "-C"], 0),
-    ("eatmydata", &[], 0),
-    ("env", &["-u", "-C"], 0),
-    ("exec", &["-a"], 0),
-    ("fakeroot", &["-l", "-s", "-i", "-b"], 0),
-    ("flock", &["-w", "-E"], 1),
-    ("icecc", &[], 0),
-    ("ionice", &["-c", "-n"], 0),
-    ("nice", &["-n"], 0),
-    ("nohup", &[], 0),
-    ("sccache", &[], 0),
-    ("setarch", &[], 1),
-    ("setsid", &[], 0),
-    ("stdbuf", &["-i", "-o", "-e"], 0),
-    ("strace", &["-o", "-e", "-s", "-u", "-E"], 0),
-    ("sudo", &["-u", "-g", "-h", "-p", "-C", "-D", "-T"], 0),
-    ("taskset", &[], 1),
-    ("time", &["-f", "-o"], 0),
-    ("timeout", &["-k", "-s"], 1),
-    ("unshare", &[], 0),
-    ("xargs", &["-n", "-P", "-I", "-L", "-d", "-a", "-s", "-E"], 0),
-    ("xvfb-run", &["-n", "-s", "-f", "-e", "-p", "-w"], 0),
-];
-
-/// Programs that take a script as their first operand.
-const INTERPRETERS: &[&str] = &["bash", "dash", "node", "perl", "python", "python3", "ruby", "sh", "zsh"];
-
-/// After these `find` has a command.
-const FIND_STARTS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
-
 /// Nobody writes more substitutions one in another.
 const MAX_DEPTH: usize = 50;
-
-/// What a command starts: programs by name, and the script given to an interpreter.
-pub fn programs(words: &[Option<String>]) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut rest = words;
-    while let Some((Some(first), operands)) = rest.split_first() {
-        let name = first.as_str();
-        if name.contains('=') && !name.contains('/') {
-            rest = operands;
-            continue;
-        }
-        if !BUILTINS.contains(&name) {
-            found.push(name);
-        }
-        let last = name.rsplit('/').next().unwrap_or(name);
-        if let Some((_, flags, before)) = WRAPPERS.iter().find(|(wrapper, ..)| *wrapper == last) {
-            rest = wrapped(operands, flags, *before);
-            continue;
-        }
-        if last == "find" {
-            let starts = |word: &Option<String>| word.as_deref().is_some_and(|word| FIND_STARTS.contains(&word));
-            for at in operands.iter().enumerate().filter(|(_, word)| starts(word)).map(|(at, _)| at + 1) {
-                found.extend(programs(&operands[at..]));
-            }
-        }
-        let operand = operands.iter().position(|w| w.as_deref().is_none_or(|w| !w.starts_with('-')));
-        if INTERPRETERS.contains(&name) || name == "." || name == "source" {
-            let inline = operands.iter().flatten().take_while(|w| w.starts_with('-')).any(|w| is_inline_flag(name, w));
-            if let (false, Some(Some(script))) = (inline, operand.map(|at| &operands[at])) {
-                found.push(script);
-            }
-        }
-        break;
-    }
-    found
-}
-
-/// What follows the flags and the first operands of a wrapper.
-fn wrapped<'w>(operands: &'w [Option<String>], flags: &[&str], before: usize) -> &'w [Option<String>] {
-    let (mut rest, mut before) = (operands, before);
-    while let Some((word, others)) = rest.split_first() {
-        rest = match word.as_deref() {
-            Some(flag) if flags.contains(&flag) => others.get(1..).unwrap_or_default(),
-            Some(flag) if flag.starts_with('-') => others,
-            _ if before > 0 => {
-                before -= 1;
-                others
-            }
-            _ => return rest,
-        };
-    }
-    rest
-}
-
-/// The text in `sh -c TEXT`, where an argv command is that.
-pub fn inline(words: &[String]) -> Option<&str> {
-    const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh"];
-    let (program, mut rest) = words.split_first()?;
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let mut is_text = false;
-    while let Some((flag, others)) = rest.split_first().filter(|(w, _)| w.starts_with(['-', '+'])) {
-        let letters = if flag.starts_with("--") { "" } else { flag.as_str() };
-        is_text |= letters.contains('c');
-        // `-o pipefail` has an operand of its own.
-        rest = if letters.contains('o') { others.get(1..).unwrap_or_default() } else { others };
-    }
-    rest.first().filter(|_| is_text && SHELLS.contains(&name)).map(String::as_str)
-}
-
-/// `-c`, `-e`, `-m`: the program's text or a module follows, no script.
-fn is_inline_flag(interpreter: &str, flag: &str) -> bool {
-    let letters: &[char] = match interpreter {
-        "python" | "python3" => &['c', 'm'],
-        "perl" | "ruby" => &['e'],
-        "node" => &['e', 'p'],
-        _ => &['c'],
-    };
-    !flag.starts_with("--") && flag.contains(letters)
-}
 
 pub fn scan(text: &str) -> Script {
     let mut scanner = Scanner {
@@ -470,12 +347,13 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::starts::programs;
     use super::*;
 
     fn found(text: &str) -> Vec<String> {
         let script = scan(text);
         let mut names: Vec<String> =
-            script.commands.iter().flat_map(|words| programs(words)).map(str::to_owned).collect();
+            script.commands.iter().flat_map(|words| programs(words)).map(|found| found.word.to_owned()).collect();
         names.retain(|n| !script.functions.contains(n));
         names
     }
@@ -536,39 +414,9 @@ mod tests {
     }
 
     #[test]
-    fn wrappers_and_interpreters_lead_to_what_they_start() {
-        assert_eq!(found("env A=1 nice -n5 make"), ["env", "nice", "make"]);
-        assert_eq!(found("env A=1 make"), ["env", "make"]);
-        assert_eq!(found("env -u B -i A=1 make"), ["env", "make"]);
-        assert_eq!(found("nice -n 5 timeout -k 1m 60 make -j2"), ["nice", "timeout", "make"]);
-        assert_eq!(found("/usr/bin/timeout 60 ccache gcc -c a.c"), ["/usr/bin/timeout", "ccache", "gcc"]);
-        assert_eq!(found("ls | xargs -n 1 -P 2 install -m 644"), ["ls", "xargs", "install"]);
-        assert_eq!(found("flock lock stdbuf -o L sh a.sh"), ["flock", "stdbuf", "sh", "a.sh"]);
-        assert_eq!(found("find . -name '*.c' -exec indent {} \\; -exec ls {} +"), ["find", "indent", "ls"]);
-        assert_eq!(found("sudo"), ["sudo"]);
-        assert_eq!(found("python3 gen.py x"), ["python3", "gen.py"]);
-        assert_eq!(found("python3 -c 'import x' y"), ["python3"]);
-        assert_eq!(found("sh -eu build.sh"), ["sh", "build.sh"]);
-        assert_eq!(found("exec ./run"), ["./run"]);
-    }
-
-    #[test]
     fn broken_strings_end_quietly() {
         for text in ["'", "\"", "$(", "${", "`", "\\", "<<", "case", "a <", "$((", "for", ")", "((", "<<E"] {
             let _ = scan(text);
         }
-    }
-
-    #[test]
-    fn the_text_of_sh_c_is_found_behind_its_flags() {
-        let inline =
-            |words: &[&str]| inline(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()).map(str::to_owned);
-        let text = Some("a > b".to_owned());
-        assert_eq!(inline(&["sh", "-c", "a > b"]), text);
-        assert_eq!(inline(&["/bin/bash", "-euo", "pipefail", "-c", "a > b", "zero"]), text);
-        assert_eq!(inline(&["sh", "-ec", "a > b"]), text);
-        assert_eq!(inline(&["sh", "script", "-c", "x"]), None);
-        assert_eq!(inline(&["cc", "-c", "a.c"]), None);
-        assert_eq!(inline(&["sh", "-c"]), None);
     }
 }

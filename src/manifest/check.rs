@@ -9,7 +9,10 @@ use super::raw::Raw;
 use super::{check_text, merge};
 use crate::base::ids::HOST;
 use crate::base::paths::join_clean;
-use crate::base::span::{SourceFile, Spanned};
+use crate::base::span::{SourceFile, Span, Spanned};
+
+/// The variable that is not for a manifest to set.
+const PATH: &str = "PATH";
 
 /// Merges the templates and checks everything. The manifest is of use only if no problem was added.
 pub fn resolve(
@@ -33,6 +36,10 @@ pub fn resolve(
     for (name, task) in &manifest.tasks {
         check.task(name, task);
     }
+    let envs = manifest.targets.values().map(|target| &target.env).chain(manifest.sysroots.values().map(|s| &s.env));
+    for value in envs.filter_map(|env| env.get(PATH)) {
+        check.own_path(value.span);
+    }
     check_text::texts(&manifest, &templates, problems);
     manifest
 }
@@ -55,6 +62,25 @@ impl Check<'_> {
         self.has_commands(name, task);
         self.is_fixed_whole(task);
         self.is_cargo_alone(task);
+        self.leaves_path_alone(task);
+    }
+
+    /// The key holds the programs that it finds by `path` and `tools`, so another PATH would start others.
+    fn leaves_path_alone(&mut self, task: &Task) {
+        // Without a key there is nothing that could differ.
+        if !task.cache || task.has_nothing_to_judge_by() {
+            return;
+        }
+        let names = task.env_pass.iter().map(|passed| &passed.name).chain(&task.secrets);
+        let passed = names.filter(|name| name.value == PATH).map(|name| name.span);
+        let spans: Vec<Span> = task.env.get(PATH).map(|value| value.span).into_iter().chain(passed).collect();
+        spans.into_iter().for_each(|span| self.own_path(span));
+    }
+
+    fn own_path(&mut self, span: Span) {
+        let problem =
+            Problem::new("bcache::manifest::bad_value", "`PATH` of a step is made from `path` and `tools`", span);
+        self.problems.push(problem.help("put directories into `path`, programs from elsewhere into `tools`"));
     }
 
     fn references(

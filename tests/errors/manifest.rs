@@ -113,6 +113,53 @@ error: 4 problems in tasks.toml
 }
 
 #[test]
+fn a_path_of_its_own_is_an_error_for_whatever_has_a_key() {
+    let sandbox = Sandbox::new();
+    let tasks = "
+[tasks.always]
+cache = false
+env = { PATH = '/usr/bin:/bin' }
+run = '{ran} always'
+[tasks.gen]
+outputs = ['b']
+run = 'foo > b'
+";
+    sandbox.tasks(tasks).run("build always").success().ran_times("always", 1);
+    sandbox.edit("tasks.toml", "outputs", "env = { PATH = '/x:/bin' }\noutputs");
+    sandbox
+        .run("build gen")
+        .stderr(
+            "
+bcache::manifest::bad_value
+
+  × `PATH` of a step is made from `path` and `tools`
+   ╭─[tasks.toml:8:16]
+ 7 │ [tasks.gen]
+ 8 │ env = { PATH = '/x:/bin' }
+   ·                ─────────
+ 9 │ outputs = ['b']
+   ╰────
+  help: put directories into `path`, programs from elsewhere into `tools`
+
+error: 1 problem in tasks.toml
+",
+        )
+        .exit(3);
+    let by = ["env-pass = ['PATH']", "env-pass = [{ name = 'PATH', key = false }]", "secrets = ['PATH']"];
+    for declared in by {
+        sandbox.tasks(tasks).edit("tasks.toml", "outputs", &format!("{declared}\noutputs"));
+        sandbox.run("build gen").says("`PATH` of a step is made from").exit(3);
+    }
+    let table = "[templates.t]\nenv = { PATH = '/x' }\n[tasks.gen]\nextends = 't'\n";
+    sandbox.tasks(tasks).edit("tasks.toml", "[tasks.gen]\n", table);
+    sandbox.run("build gen").says("`PATH` of a step is made from").exit(3);
+    for table in ["[sysroots.s]\npath = 'p'\n", "[targets.arm]\ntriple = 'aarch64-linux-gnu'\n"] {
+        sandbox.tasks(&format!("{table}env = {{ PATH = '/x' }}\n[tasks.gen]\noutputs = ['b']\nrun = 'foo > b'\n"));
+        sandbox.run("build gen").says("`PATH` of a step is made from").exit(3);
+    }
+}
+
+#[test]
 fn errors_of_a_manifest_as_json_are_one_line_each_on_stdout() {
     let sandbox = Sandbox::new();
     sandbox.tasks(

@@ -69,7 +69,8 @@ impl Asked<'_> {
         let place = tools.find(self.program, self.search, self.directory)?;
         let place = place.ok_or_else(|| CompilerError::Missing { program: program() })?;
         let chosen = Chosen::in_environment(self.environment);
-        let asking = Asking { search: self.search, directory: self.directory, chosen };
+        let asking =
+            Asking { search: self.search, own: Vec::new(), root: self.directory, directory: self.directory, chosen };
         let said = tools.version(&place, &self.question(), &asking)?;
         let said = said.ok_or_else(|| CompilerError::Silent { program: program() })?;
         let (version, sysroot) = said.rsplit_once('\n').ok_or_else(|| CompilerError::Silent { program: program() })?;

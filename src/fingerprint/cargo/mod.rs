@@ -110,8 +110,7 @@ fn digest_of(components: &[Component], kind: Part) -> Digest {
 
 /// The step's environment for questions before it runs: its own directories may not be there yet.
 fn asking(bench: &Workbench, step: &Step, environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let system = super::env::SYSTEM_PATH.iter().map(PathBuf::from);
-    let path = bench.search_path(step).into_iter().chain(system).filter(|dir| !dir.to_string_lossy().contains(':'));
+    let path = bench.search_path(step).into_iter().filter(|dir| !dir.to_string_lossy().contains(':'));
     let path = std::env::join_paths(path).unwrap_or_default();
     let home = bench.outside.home().unwrap_or_else(|| PathBuf::from("/"));
     let mut asking: Vec<_> = environment
@@ -247,7 +246,7 @@ impl Parts<'_> {
             let tool = Tool { name: Spanned::new(name, self.cargo.span), version: None, install: None };
             let component = self.bench.tools.component(&tool, &place, &asking)?;
             self.components.push(component);
-            self.seen.push((place.real.clone(), self.bench.files.observe(&place.real)?));
+            self.seen.extend(self.bench.tools.seen(&place, &asking)?);
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ use super::files::{FileError, Files, Observation};
 
 use packages::{Members, PackageIx, Packages};
 
-pub use programs::programs;
+pub use programs::{behind, programs};
 
 /// What is kept holds what was made of the lists: a change of [`packages::Contents`] is a new version too.
 pub(super) const FORMAT: Format = Format { magic: b"bc-host\n", version: 1 };

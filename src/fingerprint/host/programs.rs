@@ -1,22 +1,24 @@
 //! Which programs a step's host identity is asked for: its tools, what those call without being told, and what
 //! runs them where they are scripts.
+//!
+//! A compiler that lies outside of the system's directories may be a mask: `/usr/lib/ccache/cc` and the like start the
+//! next program of their own name on PATH ([`behind`]).
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::graph::Step;
 
-use super::super::env::SYSTEM_PATH;
+use super::super::env::{SYSTEM_PATH, reach};
 use super::super::files::Files;
+use super::super::hashbang::interpreters;
 use super::super::tools::{Place, ToolError, Tools};
 
 /// Programs that call a compiler by its usual name.
 const DRIVERS: &[&str] = &["cargo", "cmake", "gmake", "go", "make", "meson", "ninja", "rustc", "samu"];
 const COMPILERS: &[&str] = &["cc", "c++"];
-/// More than any first line of a script that works everywhere.
-const LINE: usize = 256;
+/// The same in all the ways in which they are called, without what stands before and after: `x86_64-linux-gnu-gcc-12`.
+const MASKED: &[&str] = &["c++", "c89", "c99", "cc", "clang", "clang++", "cpp", "g++", "gcc", "gfortran"];
 
 /// Each program by its name, with the links that lead to it and itself last.
 pub fn programs(
@@ -25,7 +27,7 @@ pub fn programs(
     step: &Step,
     located: &[(String, Place)],
 ) -> Result<Vec<(String, Vec<PathBuf>)>, ToolError> {
-    let reach: Vec<PathBuf> = step.path.iter().cloned().chain(SYSTEM_PATH.iter().map(PathBuf::from)).collect();
+    let reach = reach(step);
     let mut words: Vec<String> = Vec::new();
     if located.iter().any(|(name, _)| DRIVERS.contains(&name.rsplit('/').next().unwrap_or(name))) {
         words.extend(COMPILERS.iter().map(|name| (*name).to_owned()));
@@ -40,6 +42,7 @@ pub fn programs(
         while let Some((name, place)) = open.pop() {
             if known.insert(place.path.clone()) {
                 words.extend(interpreters(&place.real));
+                open.extend(behind(tools, step, &place)?.map(|next| (name.clone(), next)));
                 found.push((name, real_names(files.chain(&place.path)?)));
             }
         }
@@ -58,47 +61,39 @@ fn real_names(mut chain: Vec<PathBuf>) -> Vec<PathBuf> {
     chain
 }
 
-/// What a script is started by: the word after `#!`, and with `env` the one after that.
-fn interpreters(script: &Path) -> Vec<String> {
-    let mut head = vec![0; LINE];
-    // What is no file that we can read is no script; a pipe or terminal would keep us waiting.
-    if !script.is_file() {
-        return Vec::new();
+/// The compiler that one of the same name starts: the next on the step's PATH, where the first is none of the system.
+pub fn behind(tools: &Tools, step: &Step, place: &Place) -> Result<Option<Place>, ToolError> {
+    let name = place.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_of_system = SYSTEM_PATH.iter().any(|dir| place.path.parent() == Some(Path::new(dir)));
+    if is_of_system || !is_masked(name) {
+        return Ok(None);
     }
-    let Ok(n) = File::open(script).and_then(|mut file| file.read(&mut head)) else { return Vec::new() };
-    let Some(line) = head[..n].strip_prefix(b"#!").and_then(|rest| rest.split(|byte| *byte == b'\n').next()) else {
-        return Vec::new();
-    };
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.split_whitespace();
-    let Some(first) = words.next() else { return Vec::new() };
-    let mut found = vec![first.to_owned()];
-    if first.ends_with("/env") {
-        let is_command = |word: &&str| !word.starts_with('-') && !word.contains('=');
-        found.extend(words.find(is_command).map(str::to_owned));
+    for dir in reach(step) {
+        let next = tools.find(name, &[dir], &step.cwd)?;
+        if let Some(next) = next.filter(|next| next.real != place.real) {
+            return Ok(Some(next));
+        }
     }
-    found
+    Ok(None)
+}
+
+fn is_masked(name: &str) -> bool {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let plain = name.rsplit_once('-').filter(|(_, end)| end.chars().all(is_number)).map_or(name, |(plain, _)| plain);
+    MASKED.contains(&plain.rsplit('-').next().unwrap_or(plain))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::is_masked;
 
     #[test]
-    fn the_interpreter_behind_env_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("script");
-        for (text, expected) in [
-            ("#!/bin/sh\nx", vec!["/bin/sh"]),
-            ("#! /usr/bin/env python3\n", vec!["/usr/bin/env", "python3"]),
-            ("#!/usr/bin/env -S A=1 perl -w", vec!["/usr/bin/env", "perl"]),
-            ("#!", vec![]),
-            ("\x7fELF", vec![]),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(interpreters(&path), expected, "{text}");
+    fn compilers_are_known_by_their_names_with_triples_and_versions() {
+        for name in ["cc", "gcc-12", "x86_64-linux-gnu-g++-12", "clang++-14", "c99-gcc", "aarch64-none-elf-gcc-13.2"] {
+            assert!(is_masked(name), "{name}");
         }
-        assert!(interpreters(&dir.path().join("none")).is_empty());
-        assert!(interpreters(dir.path()).is_empty());
+        for name in ["", "-", "ccache", "gcc-ar", "gcc-ar-12", "cargo", "c", "make"] {
+            assert!(!is_masked(name), "{name}");
+        }
     }
 }
