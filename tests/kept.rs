@@ -459,3 +459,30 @@ run = 'for f in a b; do [ k/$f -nt src/$f ] || cp src/$f k/$f; done'
     assert_eq!(sandbox.tree("k"), ["/ 755", "a 644 1", "b 644 1"]);
     sandbox.run("build o").counts("1 fresh, 0 restored, 0 ran").success();
 }
+
+#[test]
+fn a_stamp_in_the_future_that_make_copies_hides_no_edit() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.pkg]
+source = { path = 'pkg' }
+build-dir = 'keep'
+outputs = ['out']
+run = 'make -s -f {{ step.source }}/Makefile SRC={{ step.source }}; cp out ../../../../../out'
+",
+        )
+        .file("pkg/Makefile", "out: $(SRC)/h\n\tcp -p $(SRC)/h out\n")
+        .file("pkg/h", "one\n");
+    let in_hours = |hours: u64| {
+        let stamp = std::time::SystemTime::now() + std::time::Duration::from_secs(hours * 3600);
+        fs::File::open(sandbox.at("pkg/h")).unwrap().set_modified(stamp).unwrap();
+    };
+    in_hours(2);
+    sandbox.run("build pkg").success();
+    sandbox.file("pkg/h", "two\n");
+    in_hours(1);
+    sandbox.run("build pkg").success();
+    assert_eq!(sandbox.read("out"), "two\n");
+}
