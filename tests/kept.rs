@@ -198,6 +198,22 @@ fn an_edit_while_it_runs_is_not_built_on() {
 }
 
 #[test]
+fn a_need_that_is_edited_and_put_back_unseen_while_it_runs_is_not_built_on() {
+    let sandbox = package();
+    sandbox.edit("pkg/Makefile", "cc $(OPT)", "{gate compiling}; cc $(OPT)").run("build below").success();
+    let stamp = fs::metadata(sandbox.at("gen/below.h")).unwrap().modified().unwrap();
+    let running = sandbox.start("build pkg");
+    sandbox.reached("compiling").file("gen/below.h", "#define BELOW 7\n").open("compiling");
+    sandbox.reached("compiling").file("gen/below.h", "#define BELOW 1\n");
+    fs::File::options().write(true).open(sandbox.at("gen/below.h")).unwrap().set_modified(stamp).unwrap();
+    sandbox.open("compiling");
+    running.wait().says("gen/below.h was changed while pkg@host ran").success();
+    sandbox.file("pkg/Makefile", MAKEFILE);
+    assert_eq!(made(&sandbox, "build pkg"), "a b link");
+    assert_eq!(exit_code(&sandbox), 2);
+}
+
+#[test]
 fn force_and_clean_begin_from_nothing() {
     let sandbox = package();
     assert_eq!(made(&sandbox, "build pkg"), "a b link");

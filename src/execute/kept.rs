@@ -31,8 +31,9 @@ use crate::plan::reason::differences;
 use crate::store::{LastUse, State, StoreError, this_boot};
 
 use super::build::{Build, StepError, Tally};
+use super::discovering::Discovered;
 use super::judging::JudgeError;
-use super::runner::Ending;
+use super::runner::{Ending, Finished};
 
 impl Build<'_> {
     /// May the run that begins now build on what the last one left? From here on nothing is known of that, until
@@ -126,7 +127,7 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
-        ending: &Ending,
+        finished: &Finished,
         start: Option<Instant>,
     ) -> Result<(), StepError> {
         let step = self.graph.step(ix);
@@ -135,7 +136,7 @@ impl Build<'_> {
         }
         let mut clock = self.clock(assembled)?;
         let ended = clock.now().map_err(StepError::write(&assembled.tmp))?;
-        let found = match ending {
+        let found = match &finished.ending {
             Ending::Success => Some(self.discover(ix, assembled, None, start)?),
             // So a shell says that a command of it was killed.
             Ending::Code { code: 129.., .. } => None,
@@ -146,7 +147,8 @@ impl Build<'_> {
             | Ending::CannotStart { .. }
             | Ending::ViewLost { .. } => None,
         };
-        let Some(found) = found.filter(|found| found.moved.is_none()) else { return Ok(()) };
+        let is_sound = |found: &Discovered| found.moved.is_none() && finished.astray.is_none();
+        let Some(found) = found.filter(is_sound) else { return Ok(()) };
         let action = assembled.action.with(found.components);
         if self.seen_otherwise(assembled)?.is_none() && !self.has_source_after(step, &action, ended) {
             let (root, unsynced) = (self.graph.root.clone(), Some(this_boot()));
