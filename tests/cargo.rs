@@ -369,6 +369,47 @@ fn an_edit_while_cargo_builds_keeps_the_program_and_stores_nothing() {
 }
 
 #[test]
+fn an_output_of_a_need_that_is_edited_and_put_back_unseen_while_cargo_builds_is_in_no_result() {
+    let sandbox = workspace();
+    let script = |word: &str| {
+        format!(
+            "fn main() {{ assert!(std::process::Command::new(\"sh\").args([\"-c\", env!(\"{word}\")]).status().unwrap().success()); }}\n"
+        )
+    };
+    sandbox
+        .tasks(
+            "
+[tasks.gen]
+inputs = ['in']
+outputs = ['gen/word.txt']
+run = 'cp in gen/word.txt'
+[tasks.hello]
+needs = ['gen']
+cargo = { workspace = 'ws', package = 'hello' }
+env = { BEFORE = '{gate before}', AFTER = '{gate after}' }
+",
+        )
+        .file("in", "good")
+        .file("ws/part/build.rs", script("BEFORE"))
+        .file("ws/part/src/lib.rs", "pub const WORD: &str = include_str!(\"../../../gen/word.txt\");\n")
+        .file("ws/hello/build.rs", script("AFTER"));
+    let dependencies =
+        "[dependencies]\npart = { path = '../part' }\n[build-dependencies]\npart = { path = '../part' }\n";
+    sandbox.file("ws/hello/Cargo.toml", package("hello", dependencies));
+    let build = sandbox.start("build hello");
+    sandbox.reached("before");
+    edit_unseen(&sandbox.at("gen/word.txt"), "good", "evil");
+    sandbox.open("before").reached("after");
+    edit_unseen(&sandbox.at("gen/word.txt"), "evil", "good");
+    sandbox.open("after");
+    build.wait().says("gen/word.txt was changed while hello@host ran: its result is kept here").success();
+    assert_eq!(run(&sandbox.at(".bcache/out/host/hello/hello")), "hello evil\n");
+    sandbox.open("before").open("after");
+    assert_eq!(says(&sandbox, "1 fresh, 0 restored, 1 ran"), "hello good\n");
+    assert_eq!(says(&sandbox, "2 fresh, 0 restored, 0 ran"), "hello good\n");
+}
+
+#[test]
 fn the_cores_are_shared_with_other_steps() {
     let sandbox = workspace();
     let count = sandbox.root().join("compilers");

@@ -167,3 +167,35 @@ error: BCACHE_VIEWS is `magic`, which is no way to keep steps apart
         )
         .exit(2);
 }
+
+#[test]
+fn a_file_of_a_layer_that_is_changed_and_put_back_while_a_step_runs_is_in_no_result() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[sysroots.s]
+path = 'prefix'
+[tasks.a]
+sysroot = 's'
+inputs = ['in']
+run = 'cp in {{ sysroot.prefix }}/a'
+[tasks.b]
+sysroot = 's'
+needs = ['a']
+inputs = ['in']
+run = '{ran} b; {gate before}; cat {{ sysroot.prefix }}/a > {{ sysroot.prefix }}/b; {gate after}'
+",
+        )
+        .file("in", "good\n");
+    let build = sandbox.start("build b");
+    sandbox.reached("before").file("prefix/a", "evil\n").open("before");
+    sandbox.reached("after").file("prefix/a", "good\n").open("after");
+    let outcome = build.wait();
+    let said = outcome.said().to_owned();
+    outcome.counts("0 fresh, 0 restored, 2 ran").success();
+    assert!(said.contains("prefix/a was changed while b@host ran: its result is kept here, but not stored"), "{said}");
+    sandbox.open("before").open("after").run("build b").counts("1 fresh, 0 restored, 1 ran").success();
+    assert_eq!(sandbox.read("prefix/b"), "good\n");
+    sandbox.run("build b").counts("2 fresh, 0 restored, 0 ran").success().ran_times("b", 2);
+}

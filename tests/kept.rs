@@ -198,6 +198,22 @@ fn an_edit_while_it_runs_is_not_built_on() {
 }
 
 #[test]
+fn a_need_that_is_edited_and_put_back_unseen_while_it_runs_is_not_built_on() {
+    let sandbox = package();
+    sandbox.edit("pkg/Makefile", "cc $(OPT)", "{gate compiling}; cc $(OPT)").run("build below").success();
+    let stamp = fs::metadata(sandbox.at("gen/below.h")).unwrap().modified().unwrap();
+    let running = sandbox.start("build pkg");
+    sandbox.reached("compiling").file("gen/below.h", "#define BELOW 7\n").open("compiling");
+    sandbox.reached("compiling").file("gen/below.h", "#define BELOW 1\n");
+    fs::File::options().write(true).open(sandbox.at("gen/below.h")).unwrap().set_modified(stamp).unwrap();
+    sandbox.open("compiling");
+    running.wait().says("gen/below.h was changed while pkg@host ran").success();
+    sandbox.file("pkg/Makefile", MAKEFILE);
+    assert_eq!(made(&sandbox, "build pkg"), "a b link");
+    assert_eq!(exit_code(&sandbox), 2);
+}
+
+#[test]
 fn force_and_clean_begin_from_nothing() {
     let sandbox = package();
     assert_eq!(made(&sandbox, "build pkg"), "a b link");
@@ -458,4 +474,31 @@ run = 'for f in a b; do [ k/$f -nt src/$f ] || cp src/$f k/$f; done'
     sandbox.file("k/mine", "x").run("build o").success();
     assert_eq!(sandbox.tree("k"), ["/ 755", "a 644 1", "b 644 1"]);
     sandbox.run("build o").counts("1 fresh, 0 restored, 0 ran").success();
+}
+
+#[test]
+fn a_stamp_in_the_future_that_make_copies_hides_no_edit() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.pkg]
+source = { path = 'pkg' }
+build-dir = 'keep'
+outputs = ['out']
+run = 'make -s -f {{ step.source }}/Makefile SRC={{ step.source }}; cp out ../../../../../out'
+",
+        )
+        .file("pkg/Makefile", "out: $(SRC)/h\n\tcp -p $(SRC)/h out\n")
+        .file("pkg/h", "one\n");
+    let in_hours = |hours: u64| {
+        let stamp = std::time::SystemTime::now() + std::time::Duration::from_secs(hours * 3600);
+        fs::File::open(sandbox.at("pkg/h")).unwrap().set_modified(stamp).unwrap();
+    };
+    in_hours(2);
+    sandbox.run("build pkg").success();
+    sandbox.file("pkg/h", "two\n");
+    in_hours(1);
+    sandbox.run("build pkg").success();
+    assert_eq!(sandbox.read("out"), "two\n");
 }

@@ -39,12 +39,25 @@ pub struct Stat {
     pub ctime: i64,
 }
 
+/// Has nobody written to the file between two looks? Both are stat records with the number of names. A hard link that is made or
+/// goes moves the `ctime` as an edit does; so of a file that has more than one name it says nothing.
+pub fn is_untouched((before, names_before): (Stat, u64), (now, names): (Stat, u64)) -> bool {
+    let is_linked = now.kind == Kind::File && names.max(names_before) > 1;
+    now == before || is_linked && Stat { ctime: before.ctime, ..now } == before
+}
+
 impl Stat {
     /// `lstat`: a symbolic link is itself. `None` where there is nothing (or a parent is no directory, or a link that leads
     /// to itself).
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::read_with_names(path)?.map(|(stat, _)| stat))
+    }
+
+    /// The same, and how many names the file has.
+    pub fn read_with_names(path: &Path) -> io::Result<Option<(Self, u64)>> {
         match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(raw) => Ok(Some(Self::from_raw(&raw))),
+            #[allow(clippy::unnecessary_cast)] // as in `from_raw`
+            Ok(raw) => Ok(Some((Self::from_raw(&raw), raw.st_nlink as u64))),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -119,6 +132,22 @@ mod tests {
         let stat =
             Stat { kind: Kind::File, mode: 0, dev: 0, ino: 0, size: 0, mtime: 5_000_000_001, ctime: 10_000_000_001 };
         assert!(!stat.is_settled(Instant(9_000_000_000)));
+    }
+
+    #[test]
+    fn a_hard_link_is_no_edit_and_a_touch_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, "x").unwrap();
+        let look = || Stat::read_with_names(&path).unwrap().unwrap();
+        let edited = |(stat, names): (Stat, u64)| (Stat { ctime: stat.ctime + 1, ..stat }, names);
+        let (one, touched) = (look(), |(stat, names): (Stat, u64)| (Stat { mtime: stat.mtime + 1, ..stat }, names));
+        assert!(is_untouched(one, one) && !is_untouched(one, edited(one)));
+        rustix::fs::link(&path, dir.path().join("g")).unwrap();
+        let two = look();
+        assert_eq!((one.1, two.1), (1, 2));
+        assert!(is_untouched(one, two) && is_untouched(edited(two), two) && is_untouched(two, one));
+        assert!(!is_untouched(two, touched(two)));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::action::{Made, Origin, Seen, StepRecord};
-use crate::base::digest::Digest;
 use crate::base::disk;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::paths::escaped;
@@ -28,6 +27,7 @@ use crate::store::{
 use super::cancel::Cancel;
 use super::durable::Syncer;
 use super::explain::Explainer;
+use super::footing::{Ground, PutRight};
 use super::holding::{Held, Needs};
 use super::jobserver::Jobserver;
 use super::judging::{Answer, Judge, JudgeError, Judged, Records, Results};
@@ -98,6 +98,7 @@ pub struct Tally {
     pub(super) said_exclusive: std::sync::atomic::AtomicBool,
     /// What steps left that build on themselves.
     pub(super) kept: Mutex<Vec<LastUse>>,
+    pub(super) put_right: PutRight,
     /// Was a record, a result or an output written?
     pub changed: std::sync::atomic::AtomicBool,
     /// Errors of our own: the store or the state could not be read or written.
@@ -300,6 +301,14 @@ impl Build<'_> {
             self.tally.lock_waiting().insert(ix);
             return Ok(Attempt::Later(Wait::Token));
         };
+        let footing = match self.ground(ix)? {
+            Ground::Firm(footing) => footing,
+            Ground::Undone(need) => {
+                drop((tokens, target_dir, shares, permit, key_lock, held));
+                return self.put_right(ix, need);
+            }
+            Ground::Taken => return Ok(Attempt::Later(Wait::Token)),
+        };
         if let Some(question) = &step.confirm {
             match (self.ask)(step, question) {
                 Ok(true) => {}
@@ -313,6 +322,7 @@ impl Build<'_> {
             reasons,
             Permission { permit, _key: key_lock, _target_dir: target_dir, _held: held, _prefixes: shares },
             &tokens,
+            &footing,
         )
     }
 
@@ -525,7 +535,7 @@ pub enum StepError {
     Run(#[from] super::runner::RunError),
     #[error(transparent)]
     Layer(#[from] super::view::layer::LayerFault),
-    #[error("what `{0}` made was taken away by another build in this worktree")]
+    #[error("what `{0}` made was changed or taken away meanwhile, and could not be had again")]
     NeedGone(StepId),
     #[error("cannot lock: {0}")]
     Lock(std::io::Error),
@@ -586,9 +596,4 @@ impl StepError {
             _ => Vec::new(),
         }
     }
-}
-
-/// Digests of all layers that records own: what is kept unpacked.
-pub fn layers_in_use(records: &[StepRecord]) -> HashSet<Digest> {
-    records.iter().filter_map(|r| r.made.as_ref()?.layer.as_ref().map(|l| l.digest())).collect()
 }

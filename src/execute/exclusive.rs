@@ -2,7 +2,8 @@
 //!
 //! For the time of its run, each prefix of the manifest holds just what the step's view would show
 //! ([`crate::store::StandIn`]); after it, what the step added is its layer, and the prefix comes back. What
-//! it did to the layers of others is found by looking at them all, is its fault, and is put right. Whoever judges
+//! it did to the layers of others is found by looking at them all, is its fault, and is put right. Where a file of theirs was
+//! written and is the same again, by whomever, the result is not stored. Whoever judges
 //! a step of a prefix, installs into it or reads it meanwhile waits for its turn.
 //!
 //! **Less is hidden** than in a view: programs and packages of the host, and processes of the step may outlive it.
@@ -21,7 +22,7 @@ use crate::base::paths::escaped;
 use crate::base::tree::Tree;
 use crate::event::{Event, Failure};
 use crate::graph::{Class, PrefixIx, Step};
-use crate::store::{Entered, Needed, StandIn, StepLock};
+use crate::store::{Entered, Looked, Needed, StandIn, StepLock};
 
 use super::build::{Build, StepError};
 use super::runner::{Ending, Finished};
@@ -95,9 +96,8 @@ impl Build<'_> {
         }
         let top = step.sysroot.map(|_| self.top(step)).transpose()?;
         let stand_ins: Vec<StandIn> = self.prefixes.iter().map(|prefix| StandIn::new(self.state, prefix)).collect();
-        for (i, stand_in) in stand_ins.iter().enumerate() {
-            self.stand_in_holds(step, PrefixIx(i as u32), stand_in)?;
-        }
+        let hold = |(i, stand_in)| self.stand_in_holds(step, PrefixIx(i), stand_in);
+        let before = (0..).zip(&stand_ins).map(hold).collect::<Result<Vec<Looked>, _>>()?;
         let entered = stand_ins.iter().map(StandIn::enter).collect::<Result<Vec<Entered>, _>>()?;
         let finished = commands();
         let (mut lost, mut trouble) = (None, None);
@@ -115,9 +115,11 @@ impl Build<'_> {
             finished.ending = Ending::ViewLost { at };
             return Ok(finished);
         }
-        for (i, stand_in) in stand_ins.iter().enumerate() {
+        for (i, (stand_in, before)) in stand_ins.iter().zip(&before).enumerate() {
             let is_own = step.sysroot == Some(PrefixIx(i as u32));
-            let taken = stand_in.take(top.as_ref().filter(|_| is_own).map(|top| top.upper.as_path()))?;
+            let taken = stand_in.take(top.as_ref().filter(|_| is_own).map(|top| top.upper.as_path()), before)?;
+            let written = taken.written.map(|path| stand_in.at().join(path));
+            finished.astray = finished.astray.or(written);
             let removed = taken.removed.into_iter().map(|path| (stand_in.at().to_owned(), path));
             finished.removed.extend(removed);
             if let (Some(path), Ending::Success) = (taken.foreign.first(), &finished.ending) {
@@ -127,7 +129,7 @@ impl Build<'_> {
         Ok(finished)
     }
 
-    fn stand_in_holds(&self, step: &Step, prefix: PrefixIx, stand_in: &StandIn) -> Result<(), StepError> {
+    fn stand_in_holds(&self, step: &Step, prefix: PrefixIx, stand_in: &StandIn) -> Result<Looked, StepError> {
         let made: Vec<_> = self.layers_at(step, Some(prefix)).collect();
         let mut layers: Vec<(StepIx, &Tree, PathBuf)> = Vec::new();
         for (owner, made) in &made {

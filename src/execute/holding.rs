@@ -76,10 +76,16 @@ impl Build<'_> {
     /// Another build, perhaps of another manifest, has undone what a step made: it is restored, or runs again. The
     /// step that needs it is tried again after that.
     pub(super) fn do_again(&self, need: StepIx) -> Result<Attempt, StepError> {
+        match self.try_need(need)? {
+            Attempt::Done => Ok(Attempt::Later(Wait::Token)),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn try_need(&self, need: StepIx) -> Result<Attempt, StepError> {
         let begun = Instant::now();
         match self.try_step(need, Company::Others) {
-            Ok(Attempt::Done) => Ok(Attempt::Later(Wait::Token)),
-            Ok(other) => Ok(other),
+            Ok(attempt) => Ok(attempt),
             Err(StepError::Cancelled) => Err(StepError::Cancelled),
             Err(error) => {
                 self.report(need, begun.elapsed(), error);

@@ -1,11 +1,12 @@
 //! Layers put into the prefixes that people look at, and the files there that several steps may write.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use crate::action::Made;
+use crate::action::{Made, StepRecord};
+use crate::base::digest::Digest;
 use crate::base::ids::{StepId, StepIx};
 use crate::base::tree::Node;
 use crate::graph::PrefixIx;
@@ -103,4 +104,9 @@ impl Build<'_> {
         let record = self.records.get(&self.graph.step(ix).id)?;
         record.made.clone().map(Arc::new)
     }
+}
+
+/// Digests of all layers that records own: what is kept unpacked.
+pub fn layers_in_use(records: &[StepRecord]) -> HashSet<Digest> {
+    records.iter().filter_map(|r| r.made.as_ref()?.layer.as_ref().map(|l| l.digest())).collect()
 }

@@ -376,7 +376,7 @@ impl Judge<'_> {
     }
 }
 
-enum Gone {
+pub(super) enum Gone {
     Missing,
     Other,
 }
@@ -384,7 +384,20 @@ enum Gone {
 /// Is the entry there as it was left? Gives how it is seen now.
 fn look(files: &Files, path: &Path, entry: &Entry, seen: Option<&Seen>) -> Result<Result<Seen, Gone>, JudgeError> {
     let stat = Stat::read(path).map_err(|error| FileError::Read { path: path.to_owned(), error })?;
-    let Some(stat) = stat else { return Ok(Err(Gone::Missing)) };
+    match stat {
+        Some(stat) => look_behind(files, path, stat, entry, seen),
+        None => Ok(Err(Gone::Missing)),
+    }
+}
+
+/// The same where its stat record is known.
+pub(super) fn look_behind(
+    files: &Files,
+    path: &Path,
+    stat: Stat,
+    entry: &Entry,
+    seen: Option<&Seen>,
+) -> Result<Result<Seen, Gone>, JudgeError> {
     if let Some(seen) = seen.filter(|s| s.settled && s.stat == stat) {
         return Ok(Ok(*seen));
     }

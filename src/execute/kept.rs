@@ -4,7 +4,8 @@
 //! built on only when nothing but the step's own sources changed since, and these in a way that stamps show: a file that
 //! was *edited* is newer than the end of the last run. Anything else begins from nothing: another command,
 //! variable, tool, layer or need; a source file that appeared (it may hide another), is gone, or has an old stamp (`touch -r`, a
-//! backup, an edit while the last run was under way).
+//! backup, an edit while the last run was under way). Where a source bears a stamp of the future, nothing is built on: what
+//! the run copied may bear it too, and an edit could be older.
 //!
 //! The sources are the files of the working copy; of a step that has none, its inputs. Files as editors leave them
 //! about may come and go.
@@ -14,6 +15,7 @@
 //! from nothing.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -29,8 +31,9 @@ use crate::plan::reason::differences;
 use crate::store::{LastUse, State, StoreError, this_boot};
 
 use super::build::{Build, StepError, Tally};
+use super::discovering::Discovered;
 use super::judging::JudgeError;
-use super::runner::Ending;
+use super::runner::{Ending, Finished};
 
 impl Build<'_> {
     /// May the run that begins now build on what the last one left? From here on nothing is known of that, until
@@ -48,7 +51,10 @@ impl Build<'_> {
         let forced = self.forced(ix).filter(|_| self.options.attached != Some(ix));
         let reason = match (used, forced) {
             (None, _) if !step.keeps_build_dir => return Ok(false),
-            (None, _) => Some("its last run was interrupted, or something changed while it ran".to_owned()),
+            (None, _) => Some(
+                "its last run was interrupted, something changed while it ran, or a source is stamped later than now"
+                    .to_owned(),
+            ),
             (_, Some(by)) => Some(format!("forced by {by}")),
             (Some(used), None) => match self.touched(step)? {
                 Some(reason) => Some(reason),
@@ -121,7 +127,7 @@ impl Build<'_> {
         &self,
         ix: StepIx,
         assembled: &Assembled,
-        ending: &Ending,
+        finished: &Finished,
         start: Option<Instant>,
     ) -> Result<(), StepError> {
         let step = self.graph.step(ix);
@@ -130,7 +136,7 @@ impl Build<'_> {
         }
         let mut clock = self.clock(assembled)?;
         let ended = clock.now().map_err(StepError::write(&assembled.tmp))?;
-        let found = match ending {
+        let found = match &finished.ending {
             Ending::Success => Some(self.discover(ix, assembled, None, start)?),
             // So a shell says that a command of it was killed.
             Ending::Code { code: 129.., .. } => None,
@@ -141,9 +147,10 @@ impl Build<'_> {
             | Ending::CannotStart { .. }
             | Ending::ViewLost { .. } => None,
         };
-        let Some(found) = found.filter(|found| found.moved.is_none()) else { return Ok(()) };
-        if self.seen_otherwise(assembled)?.is_none() {
-            let action = assembled.action.with(found.components);
+        let is_sound = |found: &Discovered| found.moved.is_none() && finished.astray.is_none();
+        let Some(found) = found.filter(is_sound) else { return Ok(()) };
+        let action = assembled.action.with(found.components);
+        if self.seen_otherwise(assembled)?.is_none() && !self.has_source_after(step, &action, ended) {
             let (root, unsynced) = (self.graph.root.clone(), Some(this_boot()));
             let used = LastUse { step: step.id.clone(), root, action, ended, unsynced };
             self.state.set_last_use(&used)?;
@@ -152,6 +159,22 @@ impl Build<'_> {
         clock.pass(ended).map_err(StepError::write(&assembled.tmp))?;
         Ok(())
     }
+
+    /// Is a source stamped later than the run's end? What the run made may bear that stamp too (`cp -p`), and an edit
+    /// with an earlier one would not be seen.
+    fn has_source_after(&self, step: &Step, action: &Action, ended: Instant) -> bool {
+        let root = &self.graph.root;
+        let sources = divided(step, root, action).0;
+        sources.iter().filter_map(|source| path_of(root, &source.name)).any(|path| has_stamp_after(&path, ended))
+    }
+}
+
+/// Of the path itself, or of what a link leads to.
+fn has_stamp_after(path: &Path, moment: Instant) -> bool {
+    let own = Stat::read(path).ok().flatten().map(|stat| stat.mtime);
+    let behind =
+        std::fs::metadata(path).ok().map(|meta| meta.mtime().saturating_mul(1_000_000_000) + meta.mtime_nsec());
+    own.into_iter().chain(behind).any(|mtime| mtime > moment.0)
 }
 
 impl Tally {

@@ -6,6 +6,7 @@
 //! | [`scheduler`] | which step is tried when |
 //! | [`holding`] | the locks of a step, and what its needs are under them |
 //! | [`judging`] | a step's verdict, from what is here |
+//! | `footing` | what lies on disk of a step's needs when it runs |
 //! | [`enter`] | a visit to a step's place: `shell` |
 //! | [`prepare`], [`running`] | the place of a step before it runs; what it made kept after |
 //! | `sources`, `commits`, [`unpack`], [`archive`], [`fetch`] | sources brought to their place, and what an archive may do |
@@ -47,9 +48,10 @@ pub mod enter;
 mod exclusive;
 pub mod explain;
 pub mod fetch;
+mod footing;
 pub mod holding;
 pub mod inside;
-mod installing;
+pub mod installing;
 pub mod jobserver;
 pub mod judging;
 mod kept;

@@ -113,6 +113,8 @@ pub struct Finished {
     pub rules: Vec<PathBuf>,
     /// What its target directory is to remember.
     pub trust: Option<Trust>,
+    /// What of that which its needs made was changed while it ran.
+    pub astray: Option<PathBuf>,
 }
 
 /// What went wrong on our side.
@@ -160,6 +162,7 @@ fn finished(ending: Ending, took: Duration, report: Option<Report>, written: Wri
         built: Vec::new(),
         rules: Vec::new(),
         trust: None,
+        astray: None,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
 
 use super::build::{Build, How, Permission, StepError};
 use super::explain;
+use super::footing::Footing;
 use super::holding::Needs;
 use super::jobserver::Tokens;
 use super::judging::Judged;
@@ -47,6 +48,7 @@ impl Build<'_> {
         reasons: Vec<Reason>,
         permission: Permission,
         tokens: &Tokens,
+        footing: &Footing,
     ) -> Result<Attempt, StepError> {
         let step = self.graph.step(ix);
         let old = still_owned(self.graph, step, judged.record.clone());
@@ -72,7 +74,7 @@ impl Build<'_> {
         let takes_over = self.takes_over(ix, assembled)?;
         let begin = || self.begin(step, old.as_deref(), &record).map(|_| ());
         self.clear_outputs(step, old.as_deref(), takes_over, begin)?;
-        let begun = Begun { start: self.start_of(step, assembled)?, takes_over };
+        let begun = Begun { start: self.start_of(step, assembled)?, takes_over, footing };
         let _memory = self.reserve_memory(old.as_ref().and_then(|r| r.cost.peak_memory));
         let finished = self.tries(ix, assembled, old.as_deref().map(|r| r.cost), tokens, begun);
         let mut finished = match finished {
@@ -127,8 +129,10 @@ impl Build<'_> {
         loop {
             let view = self.prepare(ix, assembled, Place::Run { takes_over })?;
             let commands = || self.commands(step, assembled, view.as_ref(), attached, last, tokens);
-            let finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
-            self.note_use(ix, assembled, &finished.ending, begun.start)?;
+            let mut finished = if self.is_exclusive(step) { self.in_prefixes(step, commands)? } else { commands()? };
+            finished.astray = finished.astray.or(self.astray(begun.footing)?);
+            self.distrust_if_astray(step, assembled, &mut finished)?;
+            self.note_use(ix, assembled, &finished, begun.start)?;
             match &finished.ending {
                 Ending::Success => return Ok(finished),
                 Ending::Cancelled => return Err(StepError::Cancelled),
@@ -166,7 +170,7 @@ impl Build<'_> {
         let mut found = self.discover(ix, assembled, Some(finished), start)?;
         self.warn_discovered(ix, &found);
         self.join_gone(ix, &assembled.action, &mut found)?;
-        let moved = self.moved(ix, assembled)?.or(found.moved);
+        let moved = self.moved(ix, assembled, finished)?.or(found.moved);
         let Snapshot { made, outputs: seen, bound_to, holds_secret, .. } = snapshot;
         if holds_secret {
             let text =
@@ -355,9 +359,12 @@ impl Build<'_> {
     }
 
     /// Did anything of the action move while the step ran? What.
-    fn moved(&self, ix: StepIx, before: &Assembled) -> Result<Option<String>, StepError> {
+    fn moved(&self, ix: StepIx, before: &Assembled, finished: &Finished) -> Result<Option<String>, StepError> {
         if self.graph.step(ix).class == Class::Fixed {
             return Ok(None);
+        }
+        if let Some(path) = &finished.astray {
+            return Ok(Some(self.graph.shown(path)));
         }
         if let Some(path) = self.seen_otherwise(before)? {
             return Ok(Some(self.graph.shown(path)));
@@ -443,18 +450,7 @@ impl Build<'_> {
                 _ => return Err(self.failed(ix, &assembled, &finished)),
             }
         };
-        let outputs = self.made_outputs(step)?;
-        let sources = Sources {
-            workspace: &self.graph.root,
-            outputs: &outputs,
-            upper: None,
-            except: &[],
-            log: None,
-            secrets: &[],
-            place: None,
-            placeholders: &[],
-        };
-        let snapshot = sources.snapshot()?;
+        let snapshot = self.plain_snapshot(ix)?;
         self.learn(&snapshot.made, &snapshot.outputs);
         self.results.set(ix, Arc::new(snapshot.made));
         self.tally.done(ix, How::Ran);
@@ -466,6 +462,22 @@ impl Build<'_> {
             stderr: Arc::from(finished.stderr),
         });
         Ok(Attempt::Done)
+    }
+
+    /// What lies in the outputs of a step that always runs: that is what it made.
+    pub(super) fn plain_snapshot(&self, ix: StepIx) -> Result<Snapshot, StepError> {
+        let outputs = self.made_outputs(self.graph.step(ix))?;
+        let sources = Sources {
+            workspace: &self.graph.root,
+            outputs: &outputs,
+            upper: None,
+            except: &[],
+            log: None,
+            secrets: &[],
+            place: None,
+            placeholders: &[],
+        };
+        Ok(sources.snapshot()?)
     }
 
     fn failed(&self, ix: StepIx, assembled: &Assembled, finished: &Finished) -> StepError {
@@ -528,10 +540,11 @@ impl Build<'_> {
 
 /// How a run begins.
 #[derive(Clone, Copy)]
-struct Begun {
+struct Begun<'f> {
     /// On the clock of file stamps, where somebody will ask.
     start: Option<FileTime>,
     takes_over: bool,
+    footing: &'f Footing,
 }
 
 fn read_end(path: &Path) -> Vec<u8> {

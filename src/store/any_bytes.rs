@@ -148,7 +148,7 @@ fn use_layer(world: &World, result: &ActionResult) {
     let prefix = Prefix::new(&world.state, "p@host", &world.prefix_dir());
     if prefix.put(&result.step, tree, LayerSource::Dir(&dir)).is_ok() {
         assert_eq!(prefix.damage(&result.step, tree).expect("a look"), None, "a layer is not there as it was put");
-        prefix.strangers().expect("a look");
+        prefix.look().expect("a look");
         prefix.retain(|_| false).expect("a layer can be removed");
     }
     layers.remove_unused(&HashSet::new()).expect("layers can be removed");
@@ -208,7 +208,7 @@ pub fn share(body: &[u8]) {
     let (upper, made) = small_layer(&world);
     let tree = made.layer.expect("an upper directory makes a layer");
     for owner in [step, StepId::new("other", "host")] {
-        prefix().strangers().expect("a look");
+        prefix().look().expect("a look");
         prefix().seen().expect("a look");
         let _ = prefix().damage(&owner, &tree);
         if prefix().put(&owner, &tree, LayerSource::Dir(&upper)).is_ok() {

@@ -62,7 +62,7 @@ pub use lock::{KeyLock, Lease, StepLock};
 pub use owners::{Clash, Conflict, Layer, check_owners};
 pub use path_sets::PathSet;
 pub use place::Placed;
-pub use prefix::{How, LayerSource, Prefix, PrefixReport, Stranger};
+pub use prefix::{How, LayerSource, Looked, Prefix, PrefixReport, Stranger};
 pub use relocate::{Mends, Moved, Relocation};
 pub use restore::{Before, Part, remove_recorded};
 pub use results::{Lookup, Permit};

@@ -28,7 +28,7 @@ use crate::base::tree::{PLAIN_DIR, Tree};
 
 use super::error::{StoreError, failed};
 use super::files::{entries_of, remove_tree};
-use super::prefix::{How, LayerSource, Prefix};
+use super::prefix::{How, LayerSource, Looked, Prefix};
 use super::state::State;
 
 /// A layer that the view shall hold, and the directory where it lies unpacked.
@@ -91,15 +91,21 @@ impl<'a> StandIn<'a> {
         self.state.set_aside(&self.at, relative).map(|_| ())
     }
 
-    /// Makes the view hold just these layers.
-    pub fn prepare(&self, needed: &[Needed]) -> Result<(), StoreError> {
+    /// Makes the view hold just these layers, and gives how they lie there.
+    pub fn prepare(&self, needed: &[Needed]) -> Result<Looked, StoreError> {
         for _ in 0..2 {
             match self.bring(needed) {
-                Ok(()) if self.view.strangers()?.is_empty() => return Ok(()),
+                Ok(()) => {
+                    let looked = self.view.look()?;
+                    if looked.strangers.is_empty() {
+                        return Ok(looked);
+                    }
+                }
                 // Layers of other steps than the last one's: they may differ from those at every path.
-                Ok(()) | Err(StoreError::Conflict(_) | StoreError::ThroughLink { .. }) => self.discard()?,
+                Err(StoreError::Conflict(_) | StoreError::ThroughLink { .. }) => {}
                 Err(e) => return Err(e),
             }
+            self.discard()?;
         }
         Err(StoreError::Changed(self.view.dir().to_owned()))
     }
@@ -140,10 +146,12 @@ impl<'a> StandIn<'a> {
     }
 
     /// Moves what the step left to `top`, where there is one, and gives the paths that it removed. Without a top
-    /// the view was not the step's to write in: gives what it did there as the paths of a fault.
-    pub fn take(&self, top: Option<&Path>) -> Result<Taken, StoreError> {
-        let mut taken = Taken::default();
-        let strangers = self.view.strangers()?;
+    /// the view was not the step's to write in: gives what it did there as the paths of a fault. `before` is how the
+    /// layers lay there.
+    pub fn take(&self, top: Option<&Path>, before: &Looked) -> Result<Taken, StoreError> {
+        let looked = self.view.look()?;
+        let mut taken = Taken { written: looked.written_since(before).map(Path::to_owned), ..Taken::default() };
+        let strangers = looked.strangers;
         let Some(top) = top else {
             taken.foreign = strangers.into_iter().map(|stranger| stranger.path).collect();
             if !taken.foreign.is_empty() {
@@ -195,6 +203,8 @@ pub struct Taken {
     pub removed: Vec<PathBuf>,
     /// What it changed where it may only read.
     pub foreign: Vec<PathBuf>,
+    /// A file of a layer that holds again what it held: what the step has read of it meanwhile, nobody knows.
+    pub written: Option<PathBuf>,
 }
 
 /// The view is at the prefix's place. Dropped, it leaves it.

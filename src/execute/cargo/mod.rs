@@ -87,6 +87,22 @@ impl Build<'_> {
             .map_err(StepError::write(&cargo.target_dir))
     }
 
+    /// Cargo can't tell what it has read of needs that changed meanwhile, perhaps back to what they were: what it built is
+    /// not believed.
+    pub(super) fn distrust_if_astray(
+        &self,
+        step: &Step,
+        assembled: &Assembled,
+        finished: &mut Finished,
+    ) -> Result<(), StepError> {
+        if let (Some(_), Some(cargo), Some(sources)) = (&finished.astray, &step.cargo, &assembled.cargo) {
+            finished.trust = None;
+            let is_ours = cargo.target_dir.starts_with(self.state.dir());
+            trust::distrust(cargo, is_ours, &sources.workspace).map_err(StepError::write(&cargo.target_dir))?;
+        }
+        Ok(())
+    }
+
     /// Files outside of its packages that the recorded run has read.
     fn read_by(&self, record: &StepRecord) -> Result<Vec<PathBuf>, StepError> {
         let mut read = Vec::new();

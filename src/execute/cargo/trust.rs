@@ -317,6 +317,20 @@ impl Trust {
     }
 }
 
+/// Nothing of the workspace in the target directory is believed any more.
+pub fn distrust(cargo: &Cargo, is_ours: bool, workspace: &Workspace) -> io::Result<()> {
+    let file = file(cargo, is_ours);
+    // Where nothing is remembered nothing is believed.
+    let Some(mut memory) = fs::read(&file).ok().and_then(|bytes| FORMAT.open::<Memory>(&bytes).ok()) else {
+        return Ok(());
+    };
+    if let Doubt::Packages(packages) = &mut memory.doubt {
+        packages.extend(names(workspace));
+        packages.extend(workspace.scripted.iter().cloned());
+    }
+    publish(&file, &FORMAT.seal(&memory))
+}
+
 /// Names by which the step can tell cargo what to take out.
 fn known(workspace: &Workspace) -> impl Iterator<Item = &String> {
     workspace.packages.iter().map(|package| &package.name).chain(&workspace.scripted)

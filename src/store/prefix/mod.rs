@@ -27,7 +27,7 @@ use super::restore::{Part, pieces};
 use super::state::State;
 use shares::{Locked, Row, Share, Shares, find, holds};
 
-pub use strange::{How, Stranger};
+pub use strange::{How, Looked, Stranger};
 
 /// Where its files come from.
 #[derive(Clone, Copy, Debug)]
