@@ -338,6 +338,15 @@ impl Play {
             // What the record of before had made, and this step does not, is gone by now: nobody knows which it was.
             self.trees[at].outputs = self.rig.disk(&self.trees[at].name).scan("out", &[]);
         }
+        for (step, _) in steps.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Ran) {
+            // It lies there as well as if it were declared, and may be so again.
+            let tree = &mut self.trees[at];
+            let hidden: Vec<String> = tree.manifest.tasks[step.task].hidden_outs().map(str::to_owned).collect();
+            for path in hidden {
+                tree.outputs.remove(&path);
+                tree.outputs.add(&self.rig.disk(&tree.name).scan(&path, &[]));
+            }
+        }
         if unstored.is_none() {
             look_at_sources(&self.rig, &self.trees[at])?;
         }

@@ -64,6 +64,16 @@ impl Task {
         format!("{}@{}", self.name, self.target.map_or("host", |target| TARGETS[target]))
     }
 
+    /// What it makes and does not declare.
+    pub fn hidden_outs(&self) -> impl Iterator<Item = &str> {
+        self.outs[self.declared_outs().len()..].iter().filter_map(|out| match out {
+            Out::File(path) | Out::Program(path) | Out::Large(path) | Out::Link(path) | Out::Dir(path) => {
+                Some(path.as_str())
+            }
+            Out::Install | Out::Depfile(_) => None,
+        })
+    }
+
     /// What it makes and declares.
     pub fn declared_outs(&self) -> &[Out] {
         let is_output = |out: &Out| !matches!(out, Out::Install | Out::Depfile(_));
