@@ -162,6 +162,9 @@ impl Play {
             self.common.store.clear();
             self.common.path_sets.clear();
             (self.common.lost, self.is_store_damaged) = (0, false);
+            for doubt in self.trees.iter_mut().flat_map(|tree| tree.doubts.values_mut()) {
+                doubt.older.extend(doubt.keys.iter().copied());
+            }
             return Some("the store is lost".to_owned());
         }
         let part = ["results", "results", "results", "paths", "frames"][random.below(5)];
@@ -207,6 +210,6 @@ fn files_below(dir: &PathBuf) -> Vec<PathBuf> {
 
 impl Doubt {
     pub fn of(before: Option<u64>) -> Self {
-        Self { keys: before.into_iter().collect(), before }
+        Self { keys: before.into_iter().collect(), older: before.into_iter().collect() }
     }
 }

@@ -31,8 +31,8 @@ pub struct Record {
 pub struct Doubt {
     /// Keys that the record may have.
     pub keys: BTreeSet<Key>,
-    /// The one that it had before: of that the result may be lost since.
-    pub before: Option<Key>,
+    /// Those that it may have had before: of these the result may be lost since.
+    pub older: BTreeSet<Key>,
 }
 
 /// One checkout.
@@ -437,7 +437,7 @@ impl Common {
                     // A proof looks at no record: what a kill left of that is there still.
                     tree.lay(step);
                 } else if let Some(doubt) = tree.doubts.get(&step.name) {
-                    if !step.is_fixed && doubt.before != Some(step.key) {
+                    if !step.is_fixed && !doubt.older.contains(&step.key) {
                         // A record comes after the result; where checksums do, the result may not be there yet.
                         self.store.entry(step.key).and_modify(|surely| *surely = true);
                     }
