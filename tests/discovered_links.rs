@@ -295,8 +295,10 @@ fn a_neighbour_of_the_workspace_that_is_named_by_its_whole_path_answers_nowhere_
     let sandbox = Sandbox::new();
     let (one, two) = (sandbox.worktree("a/tree"), sandbox.worktree("b/tree"));
     for (tree, text) in [(&one, "one"), (&two, "two")] {
-        tree.tasks(
-            "[tasks.cc]\ninputs = ['main']\noutputs = ['o']\ndepfile = 'o.d'\nrun = 'cat ../x.h > o; echo o: $(realpath ../x.h) > o.d'\n",
+        // Another name that begins like the neighbour's is not it.
+        let longer = sandbox.root().join("a/x.hpp").display().to_string();
+        tree.tasks(&
+            format!("[tasks.cc]\ninputs = ['main']\noutputs = ['o']\ndepfile = 'o.d'\nrun = 'cat ../x.h > o; : {longer}; echo o: $(realpath ../x.h) > o.d'\n"),
         );
         tree.file("main", "").file("../x.h", text);
         tree.run("build cc").counts(RAN).success();

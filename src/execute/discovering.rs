@@ -189,7 +189,10 @@ impl Build<'_> {
         let Some(place) = discovered::neighbour(&self.graph.root, file) else { return false };
         let place = escaped(&place);
         let said = assembled.action.components.iter().filter(|c| matches!(c.kind, Kind::Command | Kind::Env));
-        !said.into_iter().any(|component| component.shown.contains(&place))
+        // As a whole name, not as the beginning of another one.
+        let goes_on = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || "._-+".contains(c));
+        let spells = |text: &str| text.split(&place).skip(1).any(|rest| !goes_on(rest));
+        !said.into_iter().any(|component| spells(&component.shown))
     }
 
     /// Says what in a depfile makes one wonder.
