@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fault_rig::kinds::KINDS;
 use fault_rig::scenarios::{self, SCENARIOS, Scenario};
-use fault_rig::{Clean, Drive, Ended, FAULTS, Fault, full, kills};
+use fault_rig::{Clean, Drive, Ended, FAULTS, Fault, Site, Who, full, kills};
 use random::Random;
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -124,15 +124,41 @@ fn what_is_put_in_place_survives_faults() {
 }
 
 #[test]
-fn a_trial_of_namespaces_that_a_full_disk_fails_does_not_make_steps_run_without() {
+fn a_trial_of_namespaces_that_fails_or_is_killed_does_not_make_steps_run_without() {
     let scenario = &SCENARIOS[0];
     let clean = scenario.clean();
-    for (site, _) in clean.sites.iter().filter(|(site, _)| site.kind.starts_with("work/.bcache/work/view-#")) {
-        if site.call == "mkdir" {
-            let ended = drive(scenario, &clean, &Drive { site: site.clone(), pass: 0, fault: Fault::Full });
-            assert!(matches!(&ended, Ended::Failed(5, text) if text.contains("cannot try whether")), "{ended}");
+    let is_of_trial = |site: &Site| site.call == "mkdir" && site.kind.starts_with("work/.bcache/work/view-#");
+    for site in clean.sites.keys().filter(|site| is_of_trial(site)) {
+        for fault in [Fault::Full, Fault::Killed] {
+            // Bcache itself, killed, says nothing.
+            if fault == Fault::Full || site.who == Who::Inside {
+                let ended = drive(scenario, &clean, &Drive { site: site.clone(), pass: 0, fault });
+                assert!(matches!(&ended, Ended::Failed(5, text) if text.contains("cannot try whether")), "{ended}");
+            }
         }
     }
+}
+
+/// How a disk below `TMPDIR` that is full ends each pass of these sites.
+fn ends_without_room(scenario: &str, kind: &str) -> Vec<Ended> {
+    let scenario = SCENARIOS.iter().find(|known| known.name == scenario).unwrap();
+    let clean = scenario.clean();
+    let sites = clean.sites.iter().filter(|(site, _)| ["open", "write"].contains(&site.call) && site.kind == kind);
+    let drives = sites
+        .flat_map(|(site, passes)| (0..*passes).map(|pass| Drive { site: site.clone(), pass, fault: Fault::Full }));
+    drives.map(|one| drive(scenario, &clean, &one)).collect()
+}
+
+#[test]
+fn a_jobserver_that_can_not_be_made_is_told_of() {
+    let told = |ended: &Ended| matches!(ended, Ended::Failed(5, text) if text.contains("the disk is full"));
+    assert!(ends_without_room("cold", "tmp/bcache-#/jobserver-#").iter().filter(|ended| told(ended)).count() > 1);
+}
+
+#[test]
+fn a_compiler_that_could_not_be_asked_is_asked_again() {
+    let ended = ends_without_room("cargo", "tmp");
+    assert!(!ended.is_empty() && ended.iter().all(|ended| *ended == Ended::Unharmed), "{ended:?}");
 }
 
 #[test]

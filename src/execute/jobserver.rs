@@ -81,7 +81,7 @@ impl Jobserver {
         }
         let fifo = opened.map_err(|e| disk::at(&path)(e.into()))?;
         let server = Self { path, fifo, jobs, held: Mutex::new(0) };
-        server.put(free)?;
+        server.put(free).map_err(disk::at(&server.path))?;
         Ok(server)
     }
 

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use super::cancel::{Cancel, Why};
 use super::cargo::{Built, Trust};
-use super::inside::{self, Report, Spec, Told};
+use super::inside::{self, Report, Spec, Told, is_filtered};
 use super::jobserver::{Invitation, Invited, Jobserver, Style, tell};
 use super::log::capture::Pipes;
 use super::log::{Listen, Log, Translate, Written};
@@ -122,11 +122,11 @@ pub struct Finished {
 pub enum RunError {
     #[error("cannot write the log `{}`: {}", escaped(path), disk::said(error, path))]
     Log { path: PathBuf, error: io::Error },
-    #[error("cannot open the jobserver `{}`: {error}", escaped(path))]
+    #[error("cannot open the jobserver `{}`: {}", escaped(path), disk::said(error, path))]
     Jobserver { path: PathBuf, error: io::Error },
-    /// `of_disk` where it is a disk that failed it, and not the machine that refuses what it needs.
+    /// `is_refused` where the machine does not give what it needs, and will not another time.
     #[error("{what}")]
-    Helper { what: String, of_disk: bool },
+    Helper { what: String, is_refused: bool },
     #[error("{doing}: {source}")]
     Process { doing: &'static str, source: io::Error },
 }
@@ -260,11 +260,13 @@ impl Run<'_> {
         self.tidy_tops();
         match (ended.why, report) {
             (Some(why), report) => Ok((ending_of(why), report.ok())),
-            (None, Ok(Report { told: Told::Broken { what, of_disk }, .. })) => Err(RunError::Helper { what, of_disk }),
+            (None, Ok(Report { told: Told::Broken { what, is_refused }, .. })) => {
+                Err(RunError::Helper { what, is_refused })
+            }
             (None, Ok(report)) => Ok((ending_told(&report.told), Some(report))),
             (None, Err(e)) => {
                 let what = format!("our helper ended without a report ({}): {e}", ended.status);
-                Err(RunError::Helper { what, of_disk: false })
+                Err(RunError::Helper { what, is_refused: ended.status.signal().is_some_and(is_filtered) })
             }
         }
     }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{Component, Kind as Part};
 use crate::base::digest::{Digest, Hasher};
+use crate::base::disk;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
 use crate::base::stat::Kind;
@@ -49,6 +50,8 @@ pub enum ToolError {
     File(#[from] FileError),
     #[error("`{command}`, the version command of tool `{tool}`, failed: {cause}")]
     Version { tool: String, command: String, cause: String },
+    #[error("cannot ask `{command}`: {error}")]
+    Ask { command: String, error: io::Error },
 }
 
 /// Where people install without a package manager.
@@ -302,7 +305,8 @@ impl<'a> Tools<'a> {
             return Ok(known.said);
         }
         let mut files = self.facts(place, asking)?;
-        let said = match ask(command, asking).unwrap_or(Ending::Cut) {
+        let unasked = |error| ToolError::Ask { command: command.to_owned(), error };
+        let said = match ask(command, asking).map_err(unasked)? {
             Ending::Said(text) => Some(text),
             Ending::Failed => None,
             Ending::Cut => {
@@ -404,13 +408,14 @@ impl<'a> Tools<'a> {
 enum Ending {
     Said(String),
     Failed,
-    /// It did not begin, or was not let to its end: another time it may say something.
+    /// It was not let to its end: another time it may say something.
     Cut,
 }
 
 /// Runs a version command in a plain environment, with a limit on time and output.
 fn ask(command: &str, asking: &Asking) -> io::Result<Ending> {
-    let mut output = tempfile::tempfile()?;
+    let dir = tempfile::env::temp_dir();
+    let mut output = tempfile::tempfile_in(&dir).map_err(disk::at(&dir))?;
     let mut path = std::env::join_paths(asking.search).map_err(io::Error::other)?;
     for dir in super::env::SYSTEM_PATH {
         path.push(":");

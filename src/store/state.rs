@@ -44,7 +44,7 @@ use super::scratch::{Scratch, sweep, sweep_temporaries};
 pub(super) const FORMAT: Format = Format { magic: b"bc-state", version: 2 };
 
 /// Directories of the state in which nothing is published: what is named like that there is somebody else's.
-const NOT_SWEPT: [&str; 4] = ["aside", "t", "tmp", "work"];
+const NOT_SWEPT: [&str; 3] = ["aside", "t", "work"];
 /// Those that hold directories in which something is, and how deep.
 const SWEPT_DEEPER: [(&str, u32); 3] = [("cargo", 4), ("prefixes", 1), ("zig", 1)];
 

@@ -210,7 +210,12 @@ impl<'a> Begun<'a> {
 fn copy_whole(from: &Path, to: &Path, tmp: &Path) -> io::Result<()> {
     fs::create_dir_all(tmp)?;
     let beside = tmp.join(temporary(to).file_name().unwrap_or_default());
-    reflink_copy::reflink_or_copy(from, &beside)?;
-    fs::set_permissions(&beside, fs::metadata(from)?.permissions())?;
-    fs::rename(&beside, to)
+    let copied = reflink_copy::reflink_or_copy(from, &beside)
+        .and_then(|_| fs::set_permissions(&beside, fs::metadata(from)?.permissions()))
+        .and_then(|()| fs::rename(&beside, to));
+    if copied.is_err() {
+        // Best effort: what stays behind is swept later.
+        let _ = fs::remove_file(&beside);
+    }
+    copied
 }

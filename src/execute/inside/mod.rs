@@ -44,7 +44,7 @@ pub const WORD: &str = "__inside";
 pub const CLASSIC: &str = "classic";
 
 pub const SPEC: Format = Format { magic: b"bc-spec\n", version: 2 };
-pub const REPORT: Format = Format { magic: b"bc-told\n", version: 2 };
+pub const REPORT: Format = Format { magic: b"bc-told\n", version: 3 };
 
 /// What the helper is to do. Paths are [`OsString`]s, since serde refuses paths that are not UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,8 +91,8 @@ pub enum Told {
     /// The helper could not do its own part.
     Broken {
         what: String,
-        /// By a disk that is full or fails.
-        of_disk: bool,
+        /// Since the machine does not give what it needs, now or later.
+        is_refused: bool,
     },
 }
 
@@ -101,9 +101,19 @@ impl Report {
         Self { told, peak: 0, removed: Vec::new() }
     }
 
+    /// By a disk, for want of memory, by who killed it: the next time it may go well.
     fn broken(what: impl std::fmt::Display) -> Self {
-        Self::of(Told::Broken { what: what.to_string(), of_disk: false })
+        Self::of(Told::Broken { what: what.to_string(), is_refused: false })
     }
+
+    fn refused(what: impl std::fmt::Display) -> Self {
+        Self::of(Told::Broken { what: what.to_string(), is_refused: true })
+    }
+}
+
+/// Is it by this signal that a filter of system calls ends who makes a forbidden one?
+pub fn is_filtered(signal: i32) -> bool {
+    signal == libc::SIGSYS
 }
 
 /// The helper's whole life; called by `main`. The exit code says nothing: the report does.
@@ -169,7 +179,7 @@ fn run(spec: Spec, socket: &UnixStream) -> Option<Report> {
     #[cfg(not(target_os = "linux"))]
     {
         let _ = socket;
-        Some(Report::broken("views need Linux"))
+        Some(Report::refused("views need Linux"))
     }
 }
 

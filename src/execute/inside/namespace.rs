@@ -8,12 +8,14 @@ use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getegid, geteuid, kill_process, kill_process_group, pidfd_open, waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getegid, geteuid, kill_process, kill_process_group, pidfd_open,
+    waitpid,
 };
 use rustix::thread::UnshareFlags;
 
 use super::sequence::{self, Sequence, Signals};
-use super::{Report, Spec, Told, die_with_parent, send};
+use super::{Report, Spec, Told, die_with_parent, is_filtered, send};
+use crate::base::disk;
 use crate::execute::sys;
 use crate::execute::view::mount::{Made, mount_proc, mount_view};
 
@@ -21,7 +23,11 @@ use crate::execute::view::mount::{Made, mount_proc, mount_view};
 pub fn run(spec: Spec, socket: &UnixStream, signals: Signals) -> Option<Report> {
     let user = match leave_namespaces() {
         Ok(user) => user,
-        Err(what) => return Some(Report::broken(what)),
+        Err((what, error)) => {
+            // Where the limit of namespaces is none, there is no room for one.
+            let is_refused = is_refusal(&error) || disk::is_full(&error);
+            return Some(refused_if(is_refused, format_args!("{what}: {error}")));
+        }
     };
     // Only now: a change of the user namespace forgets it.
     die_with_parent(spec.parent);
@@ -43,17 +49,17 @@ pub fn run(spec: Spec, socket: &UnixStream, signals: Signals) -> Option<Report> 
 }
 
 /// Says whether a user namespace was needed.
-fn leave_namespaces() -> Result<bool, String> {
+fn leave_namespaces() -> Result<bool, (String, io::Error)> {
     let ours = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     match sys::unshare(ours) {
         Ok(()) => return Ok(false),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
-        Err(e) => return Err(format!("mount and PID namespaces are refused: {e}")),
+        Err(e) => return Err(("mount and PID namespaces are refused".to_owned(), e)),
     }
-    sys::unshare(ours | UnshareFlags::NEWUSER).map_err(|e| format!("user namespaces are refused: {e}"))?;
+    sys::unshare(ours | UnshareFlags::NEWUSER).map_err(|e| ("user namespaces are refused".to_owned(), e))?;
     let map = |file: &str, text: &str| {
-        fs::write(format!("/proc/self/{file}"), text).map_err(|e| format!("`{file}` of the user namespace: {e}"))
+        fs::write(format!("/proc/self/{file}"), text).map_err(|e| (format!("`{file}` of the user namespace"), e))
     };
     map("setgroups", "deny")?;
     map("uid_map", &format!("{uid} {uid} 1"))?;
@@ -64,13 +70,20 @@ fn leave_namespaces() -> Result<bool, String> {
 /// Waits for init and passes signals on to its group.
 fn outer(init: Pid, signals: &Signals) -> Option<Report> {
     match wait_for(init, signals) {
-        Ok(Some(0)) => None,
-        Ok(_) => Some(Report::broken("the first process of the namespace was killed")),
+        Ok(status) if status.exit_status() == Some(0) => None,
+        Ok(status) => {
+            let is_refused = status.terminating_signal().is_some_and(is_filtered);
+            Some(refused_if(is_refused, "the first process of the namespace was killed"))
+        }
         Err(e) => Some(Report::broken(format_args!("cannot wait for the namespace: {e}"))),
     }
 }
 
-fn wait_for(init: Pid, signals: &Signals) -> io::Result<Option<i32>> {
+fn refused_if(is_refused: bool, what: impl std::fmt::Display) -> Report {
+    if is_refused { Report::refused(what) } else { Report::broken(what) }
+}
+
+fn wait_for(init: Pid, signals: &Signals) -> io::Result<WaitStatus> {
     let end = pidfd_open(init, PidfdFlags::empty())?;
     // After the fork: init has handlers of its own, and must not write into this pipe.
     let (came, writer) = io::pipe()?;
@@ -92,7 +105,7 @@ fn wait_for(init: Pid, signals: &Signals) -> io::Result<Option<i32>> {
             pass_on(init);
         }
         if let Some((_, status)) = waitpid(Some(init), WaitOptions::NOHANG)? {
-            return Ok(status.exit_status());
+            return Ok(status);
         }
     }
 }
@@ -103,6 +116,15 @@ fn pass_on(init: Pid) {
     if kill_process_group(init, Signal::TERM).is_err() {
         let _ = kill_process(init, Signal::TERM);
     }
+}
+
+/// Does an error say what the machine does not give? Not what a disk has no room or no memory for, nor what is only too much
+/// at this moment.
+fn is_refusal(error: &io::Error) -> bool {
+    let passing = [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::EINTR];
+    !disk::is_full(error)
+        && !disk::is_broken(error)
+        && !error.raw_os_error().is_some_and(|code| passing.contains(&code))
 }
 
 /// The life of the first process of the namespace.
@@ -122,7 +144,7 @@ fn init(spec: &Spec, signals: &Signals, parent: &PipeReader, user: bool) -> Repo
     };
     let mounts = match mount_view(plan, user) {
         Ok(mounts) => mounts,
-        Err(e) => return Report::of(Told::Broken { what: e.to_string(), of_disk: e.is_of_disk() }),
+        Err(e) => return refused_if(is_refusal(e.source()), e),
     };
     mount_proc();
     let report = sequence.run(signals);

@@ -34,9 +34,8 @@ pub struct MountError {
 }
 
 impl MountError {
-    /// Is it a disk that failed, and not the machine that refuses?
-    pub fn is_of_disk(&self) -> bool {
-        disk::is_full(&self.source) || disk::is_broken(&self.source)
+    pub fn source(&self) -> &io::Error {
+        &self.source
     }
 }
 

@@ -80,7 +80,7 @@ pub enum Availability {
     Available,
     /// And the reason, as a sentence without an end.
     Not(String),
-    /// The trial itself failed (a full disk, say), which says nothing of the machine.
+    /// The trial itself failed (a full disk, no memory, somebody killed it), which says nothing of the machine.
     Unclear(String),
 }
 
@@ -127,7 +127,7 @@ fn probe(dir: &Path, helper: Option<&Path>, cancel: &Cancel) -> io::Result<Avail
     Ok(match run(&job, cancel) {
         Ok(finished) if finished.ending == Ending::Success => Availability::Available,
         Ok(finished) => Availability::Not(format!("the trial ended with {:?}", finished.ending)),
-        Err(RunError::Helper { what, of_disk: false }) => Availability::Not(what),
+        Err(RunError::Helper { what, is_refused: true }) => Availability::Not(what),
         Err(e) => Availability::Unclear(e.to_string()),
     })
 }
