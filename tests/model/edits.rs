@@ -12,7 +12,7 @@ use crate::world::{Need, PASSED, TOOLS, TRIPLES};
 
 /// What a file's stamp is after an edit.
 #[derive(Clone, Copy, Debug)]
-enum Stamp {
+pub enum Stamp {
     Now,
     /// As before the edit.
     PutBack,
@@ -34,6 +34,11 @@ impl Stamp {
 /// Few contents, all of one size: what was once there comes back.
 fn content(random: &mut Random) -> Vec<u8> {
     format!("{} text", ["red", "tan", "sky"][random.below(3)]).into_bytes()
+}
+
+/// Is it a file that nobody declares?
+fn is_found(path: &str) -> bool {
+    path.starts_with("inc/") || path.starts_with("../")
 }
 
 impl Play {
@@ -88,7 +93,7 @@ impl Play {
 
     fn edit_source(&mut self, at: usize, random: &mut Random) -> Option<String> {
         let files = self.source_files(at, |path, node| {
-            !matches!(node, Node::Dir) && path != "fork/.gitignore" && path != "inc/sub"
+            !matches!(node, Node::Dir) && !["fork/.gitignore", "inc/sub", "../dep"].contains(&path)
         });
         let path = random.one(&files)?.clone();
         let node = self.trees[at].sources.0[&path].clone();
@@ -125,7 +130,7 @@ impl Play {
         sources.filter(|(path, node)| wanted(path, node)).map(|(path, _)| path.clone()).collect()
     }
 
-    fn put_source(&mut self, at: usize, path: &str, node: Node, stamp: Stamp) {
+    pub fn put_source(&mut self, at: usize, path: &str, node: Node, stamp: Stamp) {
         let disk = self.rig.disk(&self.trees[at].name);
         let tree = &mut self.trees[at];
         let real = disk.at(path);
@@ -158,7 +163,7 @@ impl Play {
         if random.chance(10) {
             new.extend(b" and more");
         }
-        if path.starts_with("inc/") {
+        if is_found(path) {
             // What it includes stays.
             let kept = bytes.split(|b| *b == b'\n').filter(|line| line.starts_with(b"include "));
             kept.for_each(|line| new.extend([b"\n", line].concat()));
@@ -186,7 +191,7 @@ impl Play {
     fn add_file(&mut self, at: usize, dir: &str, random: &mut Random) -> Option<String> {
         let name = ["new.t", "new.n", "zz.t", "deep/er.t", "x.o"][random.below(5)];
         let path = format!("{dir}/{name}");
-        if dir.starts_with("inc") || self.is_under_a_file(at, &path) {
+        if is_found(&path) || self.is_under_a_file(at, &path) {
             return None;
         }
         self.put_source(at, &path, Node::file(content(random)), Stamp::Now);
@@ -202,7 +207,7 @@ impl Play {
 
     fn rename(&mut self, at: usize, path: &str, node: &Node, random: &mut Random) -> Option<String> {
         let (dir, name) = path.rsplit_once('/')?;
-        if ["a b", "link", "one"].contains(&name) || dir.starts_with("inc") {
+        if ["a b", "link", "one"].contains(&name) || is_found(path) {
             return None;
         }
         let to = format!("{dir}/{}", ["moved.t", "moved.n", "new.t"][random.below(3)]);
@@ -218,7 +223,7 @@ impl Play {
 
     /// A file becomes a directory or a link, or a link a file.
     fn change_kind(&mut self, at: usize, path: &str, random: &mut Random) -> Option<String> {
-        if path.starts_with("inc/") || path.starts_with("fork/") {
+        if is_found(path) || path.starts_with("fork/") {
             return None;
         }
         match random.below(4) {
@@ -250,7 +255,9 @@ impl Play {
 
     fn relink(&mut self, at: usize, random: &mut Random) -> Option<String> {
         let links = self.source_files(at, |path, node| {
-            matches!(node, Node::Link(_)) && !path.starts_with("fork/") && path != "inc/sub"
+            matches!(node, Node::Link(_))
+                && !["fork/", "../"].iter().any(|top| path.starts_with(top))
+                && path != "inc/sub"
         });
         let path = random.one(&links)?.clone();
         let up = "../".repeat(path.matches('/').count());
@@ -270,7 +277,7 @@ impl Play {
         followed.extend(["inc/x.h", "inc/y.h"].map(str::to_owned));
         let path = random.one(&followed)?.clone();
         let mut text = content(random);
-        let ways = ["inc/way/z.h", "inc/way/../b/z.h", "inc/sub/../y.h"];
+        let ways = ["inc/way/z.h", "inc/way/../b/z.h", "inc/sub/../y.h", "../near/z.h", "../dep/z.h"];
         for name in ["inc/x.h", "inc/y.h", "inc/absent.h"].into_iter().chain(ways) {
             if random.chance(35) && name != path {
                 text.extend(format!("\ninclude {name}").into_bytes());
@@ -295,7 +302,8 @@ impl Play {
     /// Links on the way to such files, and a directory that `..` leaves.
     fn turn_way(&mut self, at: usize, random: &mut Random) -> Option<String> {
         let link = |to: &str| Node::Link(to.to_owned());
-        let (path, node) = match random.below(3) {
+        let (path, node) = match random.below(4) {
+            3 => ("../dep", link(["dep-a", "dep-b", "dep-gone"][random.below(3)])),
             0 => ("inc/way", link(["sys/now", "sys/a", "sys/b", "sys/gone"][random.below(4)])),
             1 => ("inc/sys/now", link(["a", "b"][random.below(2)])),
             _ => ("inc/sub", [Node::Dir, link("sys/a"), link("sys/b")][random.below(3)].clone()),
@@ -310,7 +318,7 @@ impl Play {
         let sources = &self.trees[at].sources.0;
         let plain: Vec<&String> = files.iter().filter(|path| matches!(sources[*path], Node::File { .. })).collect();
         let (one, other) = ((*random.one(&plain)?).clone(), (*random.one(&plain)?).clone());
-        if one == other || one.starts_with("inc/") || other.starts_with("inc/") {
+        if one == other || is_found(&one) || is_found(&other) {
             return None;
         }
         let disk = self.rig.disk(&self.trees[at].name);
@@ -399,6 +407,10 @@ impl Play {
             6 if !fixed => {
                 flip(&mut task.tools, TOOLS[random.below(TOOLS.len())]);
                 "other tools"
+            }
+            7 if !fixed && random.chance(20) => {
+                task.spells_out ^= task.follow.is_some();
+                "whole names in its depfile, or not"
             }
             7 if !fixed => {
                 task.brief ^= true;

@@ -14,7 +14,7 @@ pub struct Branch {
 impl Play {
     pub fn git(&self, worktree: &str, args: &[&str]) {
         let mut git = std::process::Command::new("git");
-        git.current_dir(self.rig.at(worktree).join("fork")).args(args).env_clear().env("PATH", "/usr/bin:/bin");
+        git.current_dir(self.rig.worktree(worktree).join("fork")).args(args).env_clear().env("PATH", "/usr/bin:/bin");
         git.env("HOME", self.rig.at("home"));
         for (name, value) in [("NAME", "somebody"), ("EMAIL", "somebody@example.org")] {
             git.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);

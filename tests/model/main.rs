@@ -16,6 +16,7 @@ mod rig;
 mod step;
 mod tree;
 mod trouble;
+mod underfoot;
 mod world;
 
 use std::path::PathBuf;

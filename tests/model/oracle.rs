@@ -48,6 +48,8 @@ pub struct Worktree {
     pub prefix: Tree,
     pub records: BTreeMap<String, Record>,
     pub doubts: BTreeMap<String, Doubt>,
+    /// What lies there in the place of an output, while somebody is at it.
+    pub undermined: Option<(String, Node)>,
     /// What builds of requests ended with: all keys.
     pub proofs: BTreeMap<Vec<String>, BTreeSet<u64>>,
     /// What lies in the prefix may be nobody's, since the state was lost.
@@ -138,6 +140,11 @@ impl Common {
         for ix in selected(&tree.manifest, request) {
             let step = self.step(tree, ix, &ideal, &steps, request);
             ideal.add(&step.made.outputs);
+            if let Some((path, node)) =
+                tree.undermined.as_ref().filter(|(path, _)| step.made.outputs.0.contains_key(path))
+            {
+                ideal.put(path, node.clone());
+            }
             steps.insert(ix, step);
         }
         let mut steps: Vec<Step> = steps.into_values().collect();
@@ -190,7 +197,9 @@ impl Common {
         let base = hash(&lines);
         let found: Noticed = seen.found.iter().flat_map(|(name, what)| kept(ideal, name, what)).collect();
         lines.extend(found.iter().map(|(path, what)| format!("found {path}: {what}")));
-        if made.holds(&tree.path) {
+        // By its whole name a neighbour may be meant as that of this worktree, or of all.
+        let is_bound = task.spells_out && seen.found.keys().any(|name| leads_out(ideal, name));
+        if is_bound || made.holds(&tree.path) {
             lines.push(format!("place {}", tree.path));
         }
         let once = self.names.get(&task.name).into_iter().flatten().filter(|name| !found.contains_key(*name));
@@ -257,7 +266,7 @@ impl Common {
     }
 
     /// Is the step's result in the store: surely, perhaps, or not?
-    fn stored(&self, step: &Step) -> Option<bool> {
+    pub fn stored(&self, step: &Step) -> Option<bool> {
         let known = self.store.get(&step.key).copied()?;
         if step.discovers {
             self.path_sets.get(&step.base).filter(|sets| sets.contains(&step.found))?;
@@ -300,7 +309,7 @@ fn kept(look: &Tree, name: &str, what: &str) -> Vec<(String, String)> {
     let (mut at, mut names): (Vec<&str>, Vec<(String, String)>) = Default::default();
     let mut rest = name.split('/');
     while let Some(part) = rest.next() {
-        if part == ".." {
+        if part == ".." && at.iter().any(|above| *above != "..") {
             let left = at.join("/");
             names.extend((look.node(&left) == Some(Node::Dir)).then(|| (format!("{left}/."), "no link".to_owned())));
             at.pop();
@@ -321,6 +330,11 @@ fn kept(look: &Tree, name: &str, what: &str) -> Vec<(String, String)> {
     }
     names.push((clean, what.to_owned()));
     names
+}
+
+/// Is it the name of a neighbour?
+fn leads_out(look: &Tree, name: &str) -> bool {
+    name.starts_with("../") || behind(look, name).is_some_and(|(real, _)| real.starts_with("../"))
 }
 
 /// A name that ends so is of a link.

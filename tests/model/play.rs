@@ -10,7 +10,7 @@ use crate::oracle::{Common, Key, Request, Step, Verdict, Worktree, ended_with};
 use crate::random::Random;
 use crate::rig::{How, Kill, Lie, Rig, Told, Whom, compare, look, look_at_sources};
 use crate::tree::{Node, Tree};
-use crate::world::{Kind, Manifest, PREFIX, TOOLS};
+use crate::world::{Kind, Manifest, NEIGHBOURS, PREFIX, TOOLS};
 
 /// Snapshots that are kept to go back to.
 const HISTORY: usize = 6;
@@ -131,6 +131,7 @@ impl Play {
         let sources = play.draw_sources(&manifest);
         for name in ["one", "two"] {
             let disk = play.rig.disk(name);
+            fs::create_dir_all(disk.at("")).expect("a directory");
             sources.0.iter().for_each(|(path, node)| disk.put(path, node).expect("it is written"));
             if play.kind.git {
                 play.git(name, &["init", "-q", "-b", "main"]);
@@ -139,13 +140,14 @@ impl Play {
             }
             play.trees.push(Worktree {
                 name: name.to_owned(),
-                path: play.rig.at(name).to_str().expect("a path in UTF-8").to_owned(),
+                path: play.rig.worktree(name).to_str().expect("a path in UTF-8").to_owned(),
                 manifest: manifest.clone(),
                 sources: sources.clone(),
                 outputs: Tree::default(),
                 prefix: Tree::default(),
                 records: BTreeMap::new(),
                 doubts: BTreeMap::new(),
+                undermined: None,
                 has_strangers: false,
                 proofs: BTreeMap::new(),
             });
@@ -169,8 +171,11 @@ impl Play {
         for file in ["one", "two.t", "sub/in.t", "bus/in.t"] {
             put(&format!("src/shared/{file}"), "red text");
         }
-        put("inc/x.h", "red text\ninclude inc/absent.h\ninclude inc/sub/../y.h");
+        put("inc/x.h", "red text\ninclude inc/absent.h\ninclude inc/sub/../y.h\ninclude ../near/z.h");
         put("inc/y.h", "red text\ninclude inc/way/z.h");
+        for (file, text) in [("near/z.h", "red text"), ("dep-a/z.h", "tan text"), ("dep-b/z.h", "sky text")] {
+            put(&format!("../{file}"), text);
+        }
         for (file, text) in [("a/z.h", "red text"), ("b/z.h", "tan text"), ("y.h", "sky text")] {
             put(&format!("inc/sys/{file}"), text);
         }
@@ -182,6 +187,7 @@ impl Play {
         sources.put("inc/sub", Node::Dir);
         sources.put("inc/sys/now", Node::Link("a".to_owned()));
         sources.put("inc/way", Node::Link("sys/now".to_owned()));
+        sources.put("../dep", Node::Link("dep-a".to_owned()));
         for task in &manifest.tasks {
             sources.put(&format!("src/{}/link", task.name), Node::Link("../shared/one".to_owned()));
             sources.put(&format!("src/{}/flat/l.t", task.name), Node::Link("../../shared/sub".to_owned()));
@@ -208,6 +214,8 @@ impl Play {
             4..6 => self.build_meddled(at, random, log),
             9 => self.build_both(random, log),
             10 => self.build_hammered(at, random, log),
+            11 => self.build_undermined(at, random, log),
+            12 => self.build_undone(at, random, log),
             6..9 => {
                 let request = self.draw_request(at, random);
                 let how = How { kill: Some(draw_kill(random)), ..How::draw(random) };
@@ -242,7 +250,7 @@ impl Play {
     /// A clean build, in a directory of its own with an empty store, makes what the oracle says.
     fn compare_with_clean(&mut self) -> Result<(), Lie> {
         let from = &self.trees[0];
-        let to = self.rig.at("clean");
+        let to = self.rig.worktree("clean");
         let mut tree = Worktree {
             name: "clean".to_owned(),
             path: to.to_str().expect("a path in UTF-8").to_owned(),
@@ -254,16 +262,13 @@ impl Play {
             ..from.clone()
         };
         tree.has_strangers = false;
-        for path in ["src", "inc", "fork", "tasks.toml"].map(|name| self.rig.at(&from.name).join(name)) {
-            fs::create_dir_all(&to).expect("a directory");
-            let copied = std::process::Command::new("cp")
-                .arg("-a")
-                .arg(&path)
-                .arg(&to)
-                .stderr(std::process::Stdio::null())
-                .status()
-                .expect("cp starts");
-            assert!(copied.success() || !path.exists(), "{} is copied", path.display());
+        fs::create_dir_all(&to).expect("a directory");
+        for name in ["src", "inc", "fork", "tasks.toml"].iter().chain(&NEIGHBOURS) {
+            let path = self.rig.worktree(&from.name).join(name);
+            if fs::symlink_metadata(&path).is_ok() {
+                let copied = std::process::Command::new("cp").arg("-a").arg(&path).arg(to.join(name)).status();
+                assert!(copied.expect("cp starts").success(), "{} is copied", path.display());
+            }
         }
         self.common.store.clear();
         self.common.path_sets.clear();

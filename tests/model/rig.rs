@@ -13,6 +13,7 @@ use crate::oracle::{Common, Request, Step, Verdict, Worktree, has_all, region};
 use crate::random::Random;
 use crate::step::BUILD;
 use crate::tree::{Disk, Tree, difference};
+use crate::world::NEIGHBOURS;
 
 /// The program that is tried.
 pub static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -94,7 +95,7 @@ impl Rig {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("bcache-model-").tempdir().expect("a directory");
         let rig = Self { dir, number: 0 };
-        for name in ["one", "two", "home", "store", "bin0", "bin1", "tmp", "meddle"] {
+        for name in ["home", "store", "bin0", "bin1", "tmp", "meddle"] {
             fs::create_dir(rig.at(name)).expect("a directory");
         }
         let me = std::env::current_exe().expect("our own path");
@@ -114,8 +115,13 @@ impl Rig {
         self.dir.path().to_str().expect("a path in UTF-8").to_owned()
     }
 
+    /// Each worktree has neighbours of its own.
+    pub fn worktree(&self, name: &str) -> PathBuf {
+        self.at(&format!("around-{name}")).join(name)
+    }
+
     pub fn disk(&self, worktree: &str) -> Disk {
-        Disk(self.at(worktree))
+        Disk(self.worktree(worktree))
     }
 
     pub fn command(&self, tree: &Worktree, common: &Common, words: &[String]) -> Command {
@@ -360,7 +366,7 @@ pub fn look(rig: &Rig, tree: &Worktree, steps: &[Step], verdicts: &[Verdict]) ->
 pub fn look_at_sources(rig: &Rig, tree: &Worktree) -> Result<(), Lie> {
     let disk = rig.disk(&tree.name);
     let mut is = Tree::default();
-    for top in ["src", "inc", "fork"] {
+    for top in ["src", "inc", "fork"].iter().chain(&NEIGHBOURS) {
         is.add(&disk.scan(top, &[".git"]));
     }
     let without_dirs = |tree: &Tree| {

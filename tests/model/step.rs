@@ -45,6 +45,8 @@ pub enum Word {
     Place,
     /// Of each thing only a little gets into the report.
     Brief,
+    /// Whole names in the depfile.
+    SpellOut,
     Out(Out),
 }
 
@@ -75,6 +77,7 @@ impl Word {
             Self::Prefix(path) => format!("prefix={path}"),
             Self::Place => "place".to_owned(),
             Self::Brief => "brief".to_owned(),
+            Self::SpellOut => "spell-out".to_owned(),
             Self::Out(Out::File(path)) => format!("to={path}"),
             Self::Out(Out::Program(path)) => format!("program={path}"),
             Self::Out(Out::Large(path)) => format!("large={path}"),
@@ -104,6 +107,7 @@ impl Word {
             "prefix" => Self::Prefix(path),
             "place" => Self::Place,
             "brief" => Self::Brief,
+            "spell-out" => Self::SpellOut,
             "to" => Self::Out(Out::File(path)),
             "program" => Self::Out(Out::Program(path)),
             "large" => Self::Out(Out::Large(path)),
@@ -160,7 +164,7 @@ pub fn look_around(words: &[Word], around: &Around) -> Seen {
                 said += &format!("prefix {noticed:?}\n");
             }
             Word::Place => said += &format!("place {}\n", around.place),
-            Word::Brief | Word::Out(_) => {}
+            Word::Brief | Word::SpellOut | Word::Out(_) => {}
         }
     }
     let all = seen.declared.iter().chain(&seen.fork).chain(&seen.found);
@@ -342,12 +346,22 @@ pub fn main() -> ExitCode {
     }
     for word in &words {
         if let Word::Out(Out::Depfile(path)) = word {
-            let names: Vec<&str> = seen.found.keys().map(String::as_str).collect();
+            let whole = words.contains(&Word::SpellOut);
+            let spelled = |name: &String| if whole { spelled_out(place, name) } else { name.clone() };
+            let names: Vec<String> = seen.found.keys().map(spelled).collect();
             fs::write(path, format!("{name}: {}\n", names.join(" \\\n  "))).expect("the depfile is written");
         }
     }
     journal.write("end");
     ExitCode::SUCCESS
+}
+
+/// The whole name of a file; a neighbour's as a person writes it, without `..`.
+fn spelled_out(place: &str, name: &str) -> String {
+    match name.strip_prefix("../") {
+        Some(beside) => format!("{}/{beside}", place.rsplit_once('/').expect("a directory above").0),
+        None => format!("{place}/{name}"),
+    }
 }
 
 /// In two writes: who is killed in between leaves half of it.

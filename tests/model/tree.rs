@@ -168,7 +168,12 @@ pub fn behind(look: &dyn Look, path: &str) -> Option<(String, Node)> {
         match name.as_str() {
             "" | "." => continue,
             ".." => {
-                real.pop();
+                // Beside the workspace.
+                if real.last().is_none_or(|last| last == "..") {
+                    real.push(name);
+                } else {
+                    real.pop();
+                }
                 node = Node::Dir;
                 continue;
             }

@@ -95,19 +95,22 @@ impl Play {
         let steps = self.common.foresee(&self.trees[at], &request);
         let manifest = &self.trees[at].manifest;
         let private = |step: &Step| {
-            let path = format!("src/{}/a b", step.name);
-            let is_file = matches!(self.trees[at].sources.0.get(&path), Some(Node::File { .. }));
-            let is_input = !step.is_fixed && manifest.tasks[step.task].inputs.contains(&Word::See(path.clone()));
-            let runs = step.surely(Verdict::Ran) && !step.is_proven;
-            (runs && is_file && is_input).then_some((step.name.clone(), path))
+            let task = &manifest.tasks[step.task];
+            let declared = task.inputs.iter().filter_map(|word| match word {
+                Word::See(path) if path.ends_with("/a b") => Some(path),
+                _ => None,
+            });
+            let is_file = |path: &&String| matches!(self.trees[at].sources.0.get(*path), Some(Node::File { .. }));
+            let runs = !step.is_fixed && step.surely(Verdict::Ran) && !step.is_proven;
+            let paths: Vec<&String> = declared.chain(&task.follow).filter(is_file).filter(|_| runs).collect();
+            paths.into_iter().map(|path| (step.name.clone(), path.clone())).collect::<Vec<_>>()
         };
-        let may: Vec<(String, String)> = steps.iter().filter_map(private).collect();
+        let may: Vec<(String, String)> = steps.iter().flat_map(private).collect();
         let Some((name, path)) = random.one(&may).cloned() else { return Ok(()) };
         let text = format!("blue text {}", random.below(100));
         let when = ["before", "after"][random.below(2)];
         log.say(format_args!("build {}, and {path} is edited {when} it is read", self.trees[at].name));
-        let order = self.rig.at("meddle").join(format!("{name}.{when}.{}", self.rig.next_build()));
-        fs::write(order, format!("{path}\n{text}")).expect("it is written");
+        self.order(&name, when, &path, &Node::file(text.clone()));
         let mut edited = self.trees[at].sources.clone();
         if let Some(Node::File { mode, .. }) = edited.0.get(&path).cloned() {
             edited.put(&path, Node::File { bytes: text.into_bytes(), mode });

@@ -14,6 +14,8 @@ pub const PASSED: [&str; 2] = ["MODEL_A", "MODEL_B"];
 pub const TOOLS: [&str; 2] = ["toola", "toolb"];
 /// Where the shared prefix lies in a worktree.
 pub const PREFIX: &str = "prefix";
+/// What lies beside a worktree, and is its own.
+pub const NEIGHBOURS: [&str; 4] = ["../near", "../dep", "../dep-a", "../dep-b"];
 /// Targets that are declared.
 const TARGETS: [&str; 2] = ["one", "two"];
 /// Each step at one of them has this variable, where its task does not say otherwise.
@@ -41,6 +43,8 @@ pub struct Task {
     pub pass: Vec<String>,
     pub tools: Vec<String>,
     pub follow: Option<String>,
+    /// Its depfile says whole names.
+    pub spells_out: bool,
     pub outs: Vec<Out>,
     pub brief: bool,
     pub place: bool,
@@ -180,6 +184,7 @@ impl Manifest {
             words.extend(self.env(ix).into_keys().chain(task.pass.iter().cloned()).map(Word::Env));
             words.extend(task.tools.iter().cloned().map(Word::Tool));
             words.extend(task.follow.iter().cloned().map(Word::Follow));
+            words.extend(task.spells_out.then_some(Word::SpellOut));
             // Without a sysroot of its own it has no name for a prefix that is elsewhere.
             let sees = task.sysroot || self.has_view(ix) && !self.relocatable;
             words.extend(sees.then(|| Word::Prefix(prefix.to_owned())));
@@ -372,6 +377,7 @@ fn draw_task(ix: usize, earlier: &[Task], kind: &Kind, random: &mut Random) -> T
         pass: PASSED.iter().filter(|_| random.chance(20)).map(|name| (*name).to_owned()).collect(),
         tools: TOOLS.iter().filter(|_| random.chance(20)).map(|name| (*name).to_owned()).collect(),
         follow: None,
+        spells_out: false,
         outs: Vec::new(),
         brief: random.chance(30),
         place: false,
@@ -391,6 +397,7 @@ fn draw_task(ix: usize, earlier: &[Task], kind: &Kind, random: &mut Random) -> T
     }
     if random.chance(25) {
         task.follow = Some(format!("inc/{}.h", task.name));
+        task.spells_out = random.chance(30);
         task.outs.push(Out::Depfile(format!("out/{}.d", task.name)));
     } else if random.chance(10) && !task.sysroot {
         (task.fixed, task.shell, task.target) = (true, false, None);
