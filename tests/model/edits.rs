@@ -50,8 +50,8 @@ impl Play {
         }
         match random.below(100) {
             0..40 => self.edit_source(at, random),
-            40..45 => self.edit_includes(at, random),
-            45..66 => self.edit_manifest(at, random),
+            40..47 => self.edit_includes(at, random),
+            47..66 => self.edit_manifest(at, random),
             66..72 => self.edit_environment(random),
             72..78 => self.edit_tool(random),
             78..86 => self.undo(at, random),
@@ -283,8 +283,13 @@ impl Play {
                 text.extend(format!("\ninclude {name}").into_bytes());
             }
         }
-        if random.chance(35) {
+        if random.chance(25) {
             return self.turn_way(at, random);
+        }
+        if random.chance(20) {
+            let path = ["../near/z.h", "../dep-a/z.h"][random.below(2)];
+            self.put_source(at, path, Node::file(content(random)), Stamp::draw(random));
+            return Some(format!("{path} is another one"));
         }
         if random.chance(35) {
             let absent = "inc/absent.h";
