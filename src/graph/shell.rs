@@ -347,16 +347,8 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::starts::programs;
+    use super::super::starts::tests::found;
     use super::*;
-
-    fn found(text: &str) -> Vec<String> {
-        let script = scan(text);
-        let mut names: Vec<String> =
-            script.commands.iter().flat_map(|words| programs(words)).map(|found| found.word.to_owned()).collect();
-        names.retain(|n| !script.functions.contains(n));
-        names
-    }
 
     #[test]
     fn whatever_is_long_or_deep_is_read_once_and_ends() {

@@ -190,11 +190,12 @@ impl Interpreter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::shell::scan;
     use super::*;
 
-    fn found(text: &str) -> Vec<String> {
+    /// The programs that a script starts, in its own words.
+    pub(in super::super) fn found(text: &str) -> Vec<String> {
         let script = scan(text);
         let mut names: Vec<String> =
             script.commands.iter().flat_map(|words| programs(words)).map(|found| found.word.to_owned()).collect();
