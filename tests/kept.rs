@@ -502,3 +502,28 @@ run = 'make -s -f {{ step.source }}/Makefile SRC={{ step.source }}; cp out ../..
     sandbox.run("build pkg").success();
     assert_eq!(sandbox.read("out"), "two\n");
 }
+
+#[test]
+fn a_stamp_in_the_future_that_make_takes_from_a_need_hides_no_edit() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .tasks(
+            "
+[tasks.gen]
+outputs = ['gen/g']
+run = 'echo g > gen/g; touch -d \"+2 hours\" gen/g'
+[tasks.pkg]
+needs = ['gen']
+source = { path = 'pkg' }
+build-dir = 'keep'
+outputs = ['out']
+run = 'make -s -f {{ step.source }}/Makefile SRC={{ step.source }}; cp out ../../../../../out'
+",
+        )
+        .file("pkg/Makefile", "out: $(SRC)/h\n\tcp $(SRC)/h out; touch -r ../../../../../gen/g out\n")
+        .file("pkg/h", "one\n")
+        .run("build pkg")
+        .success();
+    sandbox.file("pkg/h", "two\n").run("build pkg").success();
+    assert_eq!(sandbox.read("out"), "two\n");
+}

@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use crate::action::{ABSENT, Action, Component, Kind, Origin};
@@ -150,7 +150,7 @@ impl Build<'_> {
         let is_sound = |found: &Discovered| found.moved.is_none() && finished.astray.is_none();
         let Some(found) = found.filter(is_sound) else { return Ok(()) };
         let action = assembled.action.with(found.components);
-        if self.seen_otherwise(assembled)?.is_none() && !self.has_source_after(step, &action, ended) {
+        if self.seen_otherwise(assembled)?.is_none() && !self.left_from_future(step, &action, ended)? {
             let (root, unsynced) = (self.graph.root.clone(), Some(this_boot()));
             let used = LastUse { step: step.id.clone(), root, action, ended, unsynced };
             self.state.set_last_use(&used)?;
@@ -160,13 +160,30 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Is a source stamped later than the run's end? What the run made may bear that stamp too (`cp -p`), and an edit
-    /// with an earlier one would not be seen.
-    fn has_source_after(&self, step: &Step, action: &Action, ended: Instant) -> bool {
+    /// Is a source stamped later than the run's end, or something that it left? That hides an edit with an earlier stamp.
+    /// It need not come from a source: `touch -r` and `cp -p` take it from anywhere.
+    fn left_from_future(&self, step: &Step, action: &Action, ended: Instant) -> Result<bool, StepError> {
         let root = &self.graph.root;
         let sources = divided(step, root, action).0;
-        sources.iter().filter_map(|source| path_of(root, &source.name)).any(|path| has_stamp_after(&path, ended))
+        if sources.iter().filter_map(|source| path_of(root, &source.name)).any(|path| has_stamp_after(&path, ended)) {
+            return Ok(true);
+        }
+        let mut left: Vec<PathBuf> = step.keeps_build_dir.then(|| step.work.join("build")).into_iter().collect();
+        for output in step.outputs.iter().filter(|_| !step.clean) {
+            left.extend(self.matching(output)?);
+        }
+        Ok(left.iter().any(|path| is_stamped_after(path, ended)))
     }
+}
+
+/// Of a path or, in a directory, anything below it.
+fn is_stamped_after(path: &Path, moment: Instant) -> bool {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    has_stamp_after(path, moment)
+        || entries.into_iter().any(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => is_stamped_after(&entry.path(), moment),
+            _ => has_stamp_after(&entry.path(), moment),
+        })
 }
 
 /// Of the path itself, or of what a link leads to.
