@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
-use crate::base::stat::Kind;
 use crate::cli::{self, TaskName};
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
@@ -361,17 +360,58 @@ pub(super) fn check_prefixes(opened: &Opened) -> Result<(), CommandError> {
     let root = graph.root.canonicalize().map_err(CommandError::io("find the workspace"))?;
     let used: BTreeSet<_> = opened.selection.steps.iter().filter_map(|ix| graph.step(*ix).sysroot).collect();
     for path in used.into_iter().map(|ix| &graph.prefix(ix).path) {
-        let inside = path.ancestors().take_while(|dir| dir.starts_with(&graph.root) && **dir != graph.root);
-        for dir in inside.collect::<Vec<_>>().into_iter().rev() {
-            let stat = opened.files.look(dir)?;
-            let is_link = stat.is_some_and(|s| s.kind == Kind::Symlink);
-            // One that leads nowhere can't be followed either.
-            if is_link && !dir.canonicalize().is_ok_and(|real| real.starts_with(&root)) {
-                return Err(StoreError::ThroughLink { path: path.clone(), link: dir.to_owned() }.into());
-            }
+        if let Some(link) = link_out(opened, path, &root)? {
+            return Err(StoreError::ThroughLink { path: path.clone(), link }.into());
         }
     }
     Ok(())
+}
+
+/// So may a target directory, but for the one that we choose, which lies where the state does. What is built outside may be another
+/// worktree's, with a lock, a memory and sources of its own.
+pub(super) fn check_target_dirs(opened: &Opened) -> Result<(), CommandError> {
+    let root = opened.graph.root.canonicalize().map_err(CommandError::io("find the workspace"))?;
+    let mut problems: Vec<Problem> = Vec::new();
+    let steps = opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
+    for cargo in steps.filter_map(|step| step.cargo.as_ref()).filter(|cargo| !cargo.has_own_target_dir) {
+        if problems.iter().any(|problem| problem.primary == cargo.span) {
+            continue;
+        }
+        if let Some(link) = link_out(opened, &cargo.target_dir, &root)? {
+            let label = format!("`{}` is a link that leads out of it, or nowhere", opened.graph.shown(&link));
+            let text = "a target directory must lie inside the workspace";
+            let problem = Problem::new("bcache::graph::outside", text, cargo.span).label(label);
+            problems.push(problem.help("without `target-dir` it lies where `.bcache` does, which may be a link"));
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Errors::new(problems, opened.workspace.manifest.files.clone()).into())
+    }
+}
+
+/// The first link on the way from the workspace to `path` that leads out of it. All of them are facts, and where there is none.
+fn link_out(opened: &Opened, path: &Path, root: &Path) -> Result<Option<PathBuf>, CommandError> {
+    let here = &opened.graph.root;
+    let inside: Vec<&Path> = path.ancestors().take_while(|dir| dir.starts_with(here) && dir != here).collect();
+    for dir in inside.into_iter().rev() {
+        if !opened.files.is_link(dir)? {
+            continue;
+        }
+        // One that leads nowhere can't be followed either.
+        if !dir.canonicalize().is_ok_and(|real| real.starts_with(root)) {
+            return Ok(Some(dir.to_owned()));
+        }
+        for (link, _) in opened.files.links_to(dir)? {
+            let text = link.read_link().map_err(CommandError::io("read a link"))?;
+            let there = link.parent().unwrap_or(Path::new("/")).join(text);
+            for above in there.ancestors().take_while(|above| !root.starts_with(above)) {
+                opened.files.is_link(above)?;
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn made_by_a_need(opened: &Opened, ix: StepIx, dir: &Path) -> bool {
