@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
+use crate::base::paths::join_clean;
 use crate::cli::{self, TaskName};
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
@@ -156,12 +157,13 @@ impl Context {
         let selection = graph.select(&workspace.manifest, &workspace.request)?;
         let state = State::open(&graph.root)?;
         let store = self.store()?;
+        let kept_in = places_of(&self.store_home()?);
         let memory = Memory::of(&state);
         let files = Files::load(&memory.files);
         let tools = Tools::load(&files, &memory.tools);
         let packages = Packages::load(&memory.packages);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
-        let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
+        let git = Git::new(memory.git.clone(), &self.outside, no_inputs(graph, &state, &kept_in));
         let host_triple = host_triple();
         let zig_caches = self.store_home()?.join("zig");
         let bench = Workbench {
@@ -173,6 +175,7 @@ impl Context {
             git: &git,
             packages: &packages,
             state: state.dir(),
+            store: &kept_in,
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
             zig_caches: &zig_caches,
@@ -204,14 +207,6 @@ impl Context {
         let saved = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
         let _ = saved.and_then(|()| packages.save(&memory.packages)).and_then(|()| git.save());
         answer
-    }
-
-    /// What is no input by git: what steps make, and what we keep.
-    fn no_inputs(&self, graph: &Graph, state: &State) -> Result<Vec<Pattern>, CommandError> {
-        let outputs = graph.indices().flat_map(|ix| graph.step(ix).outputs.iter().map(|output| output.pattern.clone()));
-        let prefixes = graph.prefixes.iter().map(|prefix| Pattern::of_path(&prefix.path));
-        let ours = [Pattern::of_path(state.dir()), Pattern::of_path(&self.store_home()?)];
-        Ok(outputs.chain(prefixes).chain(ours).collect())
     }
 
     /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
@@ -256,6 +251,22 @@ impl Context {
         }
         texts
     }
+}
+
+/// Where a store lies, by the names that it was given and by its real ones.
+fn places_of(store: &Path) -> Vec<PathBuf> {
+    let homes: BTreeSet<_> = join_clean(Path::new("/"), store).into_iter().chain(store.canonicalize().ok()).collect();
+    let dirs = homes.iter().flat_map(|home| Store::dirs(home));
+    // Some may be elsewhere, and some not there yet.
+    dirs.flat_map(|dir| dir.canonicalize().into_iter().chain([dir])).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What is no input by git: what steps make, and what we keep.
+fn no_inputs(graph: &Graph, state: &State, store: &[PathBuf]) -> Vec<Pattern> {
+    let outputs = graph.indices().flat_map(|ix| graph.step(ix).outputs.iter().map(|output| output.pattern.clone()));
+    let prefixes = graph.prefixes.iter().map(|prefix| prefix.path.as_path());
+    let ours = store.iter().map(PathBuf::as_path).chain([state.dir()]);
+    outputs.chain(prefixes.chain(ours).map(Pattern::of_path)).collect()
 }
 
 /// What placeholders stand for here.
@@ -428,7 +439,7 @@ pub(super) fn check_tracked(opened: &Opened) -> Result<(), CommandError> {
     let dirs: Vec<_> = outputs.filter(|(_, o)| o.pattern.is_dir && !o.pattern.is_glob()).collect();
     let paths: Vec<&Path> = dirs.iter().map(|(_, o)| o.pattern.path.as_path()).collect();
     let mut problems: Vec<Problem> = Vec::new();
-    for (at, file) in git::tracked_below(&opened.graph.root, &paths)? {
+    for (at, file) in git::tracked_below(opened.files, &opened.graph.root, &paths)? {
         let (step, output) = dirs[at];
         let text = format!(
             "`{}` is tracked by git, and lies in an output directory of `{}`",

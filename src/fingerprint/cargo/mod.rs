@@ -351,7 +351,7 @@ impl Parts<'_> {
         let not_sources = others.chain([workspace.target_dir.as_path(), &self.cargo.target_dir]);
         let not_sources: Vec<&Path> = not_sources.collect();
         let mut found = Found::new();
-        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.clone());
+        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.clone(), bench.store);
         for package in workspace.packages.iter().filter(|package| !not_sources.contains(&package.dir.as_path())) {
             walk.directory(&package.dir, &mut found)?;
         }
