@@ -262,7 +262,7 @@ fn a_directory_with_the_set_group_id_bit_hands_nothing_on_to_outputs() {
 [tasks.t]
 inputs = ['in']
 outputs = ['g/a/**', 'g/**', 'gen/', 'far/gen/', 'own*/**']
-run = '{ran} t; mkdir -p g/s gen/sub own1; for d in g/a g/s gen gen/sub far/gen own1; do cp in $d/x; done'
+run = '{ran} t; mkdir -p g/s gen/sub own1; mkdir -m 700 g/p; for d in g/a g/s g/p gen gen/sub far/gen own1; do cp in $d/x; done'
 [tasks.use]
 inputs = ['g/**', 'gen/**', 'own1/*']
 outputs = ['o']
@@ -275,7 +275,9 @@ run = '{ran} use; cat gen/x > o'
     }
     sandbox.chmod(".", 0o2755);
     for text in ["1", "2"] {
-        sandbox.file("in", text).run("build use").counts("0 fresh, 0 restored, 2 ran").success();
+        sandbox.file("in", text).run("build t").counts("0 fresh, 0 restored, 1 ran").success();
+        sandbox.run("build t").counts("1 fresh, 0 restored, 0 ran").success();
+        sandbox.run("build use").counts("1 fresh, 0 restored, 1 ran").success();
         for _ in 0..2 {
             sandbox.run("build use").counts("2 fresh, 0 restored, 0 ran").success();
         }
