@@ -450,6 +450,19 @@ fn devices_directories_and_files_that_nobody_may_read_are_named_without_harm() {
 }
 
 #[test]
+fn a_pipe_where_a_depfile_goes_is_none_and_nobody_waits_for_it() {
+    for (depfile, made) in [("o.d", "mkfifo o.d"), ("d/*.d", "mkfifo d/o.d"), ("o.d", "rm -f p; mkfifo p; ln -s p o.d")]
+    {
+        let sandbox = Sandbox::new();
+        let tasks = format!("[tasks.cc]\noutputs = ['o']\ndepfile = '{depfile}'\nrun = 'echo 1 > o; {made}'\n");
+        sandbox.tasks(&tasks);
+        sandbox.run("build cc").says("o.d`: it is not a file").exit(1);
+        // What the run before has left there is out of the way.
+        sandbox.run("build cc").says("o.d`: it is not a file").exit(1);
+    }
+}
+
+#[test]
 fn what_a_view_holds_is_known_by_its_layers_and_all_else_is_discovered() {
     for sandbox in [Some(Sandbox::new()), Sandbox::of_a_user()].into_iter().flatten() {
         let header = beside(&sandbox, "x.h", "one");

@@ -337,6 +337,34 @@ fn an_edit_that_was_made_while_the_last_run_went_on_is_not_left_to_cargo() {
 }
 
 #[test]
+fn a_target_directory_that_a_link_leads_out_of_the_workspace_is_an_error() {
+    let sandbox = workspace();
+    sandbox.tasks("[tasks.hello]\ncargo = { workspace = 'ws', package = 'hello', target-dir = 'built/target' }\n");
+    sandbox.link("built", "inner/dir").dir("inner/dir");
+    for counts in [RAN, FRESH, FRESH] {
+        sandbox.run("build hello").counts(counts).success();
+    }
+    fs::create_dir(sandbox.root().join("shared")).unwrap();
+    let leads_out = || {
+        for words in ["build hello", "build --force hello", "shell hello -- true"] {
+            sandbox.run(words).says("a target directory must lie inside the workspace").exit(3);
+        }
+        sandbox.run("plan hello").says("a link that leads out of it, or nowhere").exit(3);
+    };
+    // Behind a link that itself stays, of which the proof knows too.
+    sandbox.remove("inner/dir").link("inner/dir", "../../shared");
+    leads_out();
+    sandbox.remove("inner/dir").link("inner/dir", "none");
+    leads_out();
+    sandbox.remove("inner").remove("built").run("build hello").counts(FRESH).success();
+    sandbox.run("build hello").counts(FRESH).success();
+    sandbox.link("built", "../shared");
+    leads_out();
+    sandbox.remove("built").dir("built").link("built/target", "../../shared");
+    leads_out();
+}
+
+#[test]
 fn two_tasks_in_one_target_directory_take_nothing_from_each_other() {
     let sandbox = workspace();
     let count = sandbox.root().join("compiled");

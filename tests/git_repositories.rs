@@ -200,6 +200,34 @@ fn what_is_staged_counts_where_the_commit_does() {
 }
 
 #[test]
+fn what_git_is_told_not_to_look_at_counts_where_the_commit_does() {
+    for form in [&["update-index", "--no-split-index"][..], &["update-index", "--split-index"]] {
+        let repo = Repo::new();
+        repo.write("a", "1");
+        repo.commit();
+        repo.write("a", "edited");
+        repo.git(form);
+        let (scope, without) = (Scope { head: true, ..repo.scope() }, repo.scope());
+        let look = || {
+            let later = repo.look(&scope, "memory").unwrap().digest();
+            let _ = fs::remove_dir_all(repo.dir.path().join("none"));
+            assert_eq!(repo.look(&scope, "none").unwrap().digest(), later);
+            (later, repo.git(&["describe", "--always", "--dirty"]))
+        };
+        let (dirty, version) = look();
+        let plain = repo.look(&without, "plain").unwrap().digest();
+        for flag in ["assume-unchanged", "skip-worktree"] {
+            repo.git(&["update-index", &format!("--{flag}"), "a"]);
+            let (clean, other) = look();
+            assert!(clean != dirty && version == format!("{other}-dirty"), "{form:?} {flag}: {other}");
+            assert_eq!(repo.look(&without, "plain").unwrap().digest(), plain, "{flag}");
+            repo.git(&["update-index", &format!("--no-{flag}"), "a"]);
+            assert_eq!(look(), (dirty, version.clone()), "{form:?} {flag}");
+        }
+    }
+}
+
+#[test]
 fn a_commit_behind_several_symbolic_names_is_followed() {
     let repo = Repo::new();
     repo.write("a", "1");

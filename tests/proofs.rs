@@ -198,3 +198,37 @@ run = 'rmdir gen; cp in out'
         sandbox.run("build t").counts(fresh).success();
     }
 }
+
+#[test]
+fn a_file_that_git_tracks_in_an_output_directory_from_now_on_is_seen() {
+    let sandbox = Sandbox::new();
+    let git = |words: &str| {
+        let mut git = Command::new("git");
+        let git = git.args(words.split(' ')).current_dir(sandbox.work()).stdout(Stdio::null());
+        assert!(git.status().unwrap().success(), "{words}");
+    };
+    sandbox.dir("ws").file("ws/in", "1").below("ws");
+    sandbox.file(
+        "ws/tasks.toml",
+        "bcache = { version = 1 }\n[tasks.t]\ninputs = ['in']\noutputs = ['gen/']\nrun = 'cp in gen/x'\n",
+    );
+    let fresh = || {
+        for _ in 0..2 {
+            sandbox.run("build t").counts("1 fresh, 0 restored, 0 ran").success();
+        }
+    };
+    let is_an_error = || {
+        sandbox.run("build t").says("`gen/x` is tracked by git, and lies in an output directory of `t@host`").exit(3);
+    };
+    sandbox.run("build t").success();
+    fresh();
+    // Above, nearer, and by a link.
+    for (init, dir) in [("init -q", "."), ("init -q ws", "ws"), ("init -q --separate-git-dir=far ws", "ws")] {
+        git(init);
+        fresh();
+        git(&format!("-C {dir} add -f {}", if dir == "." { "ws/gen/x" } else { "gen/x" }));
+        is_an_error();
+        git(&format!("-C {dir} rm -q --cached {}", if dir == "." { "ws/gen/x" } else { "gen/x" }));
+        fresh();
+    }
+}

@@ -477,3 +477,33 @@ fn an_edited_output_that_is_not_in_the_store_runs_the_step() {
         .ran_times("copy", 2);
     assert_eq!(sandbox.read("b"), "one\n");
 }
+
+#[test]
+fn a_cache_in_the_workspace_is_no_input_and_what_lies_beside_its_directories_is() {
+    let tasks = "
+[tasks.t]
+inputs = ['**', '!git']
+outputs = ['out']
+run = '{ran} t; cat in kept/in > out'
+[tasks.g]
+inputs = [{ git = '.' }]
+outputs = ['git']
+run = 'cat in kept/in > git'
+[tasks.all]
+needs = ['t', 'g']
+";
+    // Also by a name behind links, and where the workspace itself lies in it.
+    for home in ["kept", "./kept/../kept", "by/link", "."] {
+        let sandbox = Sandbox::new();
+        sandbox.tasks(tasks).file("in", "in\n").file("kept/in", "1\n").link("by", "to").link("to/link", "../kept");
+        let git = std::process::Command::new("git").arg("-C").arg(sandbox.work()).args(["init", "-q"]).status();
+        assert!(git.unwrap().success());
+        sandbox.env("BCACHE_HOME", home).run("build all").counts("0 fresh, 0 restored, 2 ran").success();
+        for _ in 0..2 {
+            sandbox.run("build --force g").counts("1 fresh, 0 restored, 1 ran").success();
+            sandbox.run("build all").counts("2 fresh, 0 restored, 0 ran").success();
+        }
+        sandbox.file("kept/in", "2\n").run("build all").counts("0 fresh, 0 restored, 2 ran").success();
+        assert_eq!(sandbox.read("out"), "in\n2\n");
+    }
+}

@@ -36,7 +36,7 @@ use crate::store::{Layers, has_killed_build};
 
 use super::Context;
 use super::error::CommandError;
-use super::open::{Opened, check_prefixes, check_tools, check_tracked};
+use super::open::{Opened, check_prefixes, check_target_dirs, check_tools, check_tracked};
 use super::path::outputs_of;
 
 /// What the steps of a build came to.
@@ -127,6 +127,7 @@ impl Context {
         check_tracked(opened)?;
         check_tools(opened)?;
         check_prefixes(opened)?;
+        check_target_dirs(opened)?;
         self.confirm(opened)?;
         let options = self.build_options(opened, attached)?;
         let ended = self.with_build(opened, &options, |build| {

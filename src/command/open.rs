@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::StepIx;
-use crate::base::stat::Kind;
+use crate::base::paths::join_clean;
 use crate::cli::{self, TaskName};
 use crate::event::{Event, Listener};
 use crate::execute::judging::{Judge, Records, Results};
@@ -157,12 +157,13 @@ impl Context {
         let selection = graph.select(&workspace.manifest, &workspace.request)?;
         let state = State::open(&graph.root)?;
         let store = self.store()?;
+        let kept_in = places_of(&self.store_home()?);
         let memory = Memory::of(&state);
         let files = Files::load(&memory.files);
         let tools = Tools::load(&files, &memory.tools);
         let packages = Packages::load(&memory.packages);
         let host = Host::new(&files, &self.outside, self.store_home()?.join("host"));
-        let git = Git::new(memory.git.clone(), &self.outside, self.no_inputs(graph, &state)?);
+        let git = Git::new(memory.git.clone(), &self.outside, no_inputs(graph, &state, &kept_in));
         let host_triple = host_triple();
         let zig_caches = self.store_home()?.join("zig");
         let bench = Workbench {
@@ -174,6 +175,7 @@ impl Context {
             git: &git,
             packages: &packages,
             state: state.dir(),
+            store: &kept_in,
             host_triple: &host_triple,
             is_root: rustix::process::geteuid().is_root(),
             zig_caches: &zig_caches,
@@ -205,14 +207,6 @@ impl Context {
         let saved = files.save(&memory.files).and_then(|()| tools.save(&memory.tools));
         let _ = saved.and_then(|()| packages.save(&memory.packages)).and_then(|()| git.save());
         answer
-    }
-
-    /// What is no input by git: what steps make, and what we keep.
-    fn no_inputs(&self, graph: &Graph, state: &State) -> Result<Vec<Pattern>, CommandError> {
-        let outputs = graph.indices().flat_map(|ix| graph.step(ix).outputs.iter().map(|output| output.pattern.clone()));
-        let prefixes = graph.prefixes.iter().map(|prefix| Pattern::of_path(&prefix.path));
-        let ours = [Pattern::of_path(state.dir()), Pattern::of_path(&self.store_home()?)];
-        Ok(outputs.chain(prefixes).chain(ours).collect())
     }
 
     /// A build that was killed may have left a prefix elsewhere, and processes that write where it was.
@@ -257,6 +251,22 @@ impl Context {
         }
         texts
     }
+}
+
+/// Where a store lies, by the names that it was given and by its real ones.
+fn places_of(store: &Path) -> Vec<PathBuf> {
+    let homes: BTreeSet<_> = join_clean(Path::new("/"), store).into_iter().chain(store.canonicalize().ok()).collect();
+    let dirs = homes.iter().flat_map(|home| Store::dirs(home));
+    // Some may be elsewhere, and some not there yet.
+    dirs.flat_map(|dir| dir.canonicalize().into_iter().chain([dir])).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What is no input by git: what steps make, and what we keep.
+fn no_inputs(graph: &Graph, state: &State, store: &[PathBuf]) -> Vec<Pattern> {
+    let outputs = graph.indices().flat_map(|ix| graph.step(ix).outputs.iter().map(|output| output.pattern.clone()));
+    let prefixes = graph.prefixes.iter().map(|prefix| prefix.path.as_path());
+    let ours = store.iter().map(PathBuf::as_path).chain([state.dir()]);
+    outputs.chain(prefixes.chain(ours).map(Pattern::of_path)).collect()
 }
 
 /// What placeholders stand for here.
@@ -361,17 +371,58 @@ pub(super) fn check_prefixes(opened: &Opened) -> Result<(), CommandError> {
     let root = graph.root.canonicalize().map_err(CommandError::io("find the workspace"))?;
     let used: BTreeSet<_> = opened.selection.steps.iter().filter_map(|ix| graph.step(*ix).sysroot).collect();
     for path in used.into_iter().map(|ix| &graph.prefix(ix).path) {
-        let inside = path.ancestors().take_while(|dir| dir.starts_with(&graph.root) && **dir != graph.root);
-        for dir in inside.collect::<Vec<_>>().into_iter().rev() {
-            let stat = opened.files.look(dir)?;
-            let is_link = stat.is_some_and(|s| s.kind == Kind::Symlink);
-            // One that leads nowhere can't be followed either.
-            if is_link && !dir.canonicalize().is_ok_and(|real| real.starts_with(&root)) {
-                return Err(StoreError::ThroughLink { path: path.clone(), link: dir.to_owned() }.into());
-            }
+        if let Some(link) = link_out(opened, path, &root)? {
+            return Err(StoreError::ThroughLink { path: path.clone(), link }.into());
         }
     }
     Ok(())
+}
+
+/// So may a target directory, but for the one that we choose, which lies where the state does. What is built outside may be another
+/// worktree's, with a lock, a memory and sources of its own.
+pub(super) fn check_target_dirs(opened: &Opened) -> Result<(), CommandError> {
+    let root = opened.graph.root.canonicalize().map_err(CommandError::io("find the workspace"))?;
+    let mut problems: Vec<Problem> = Vec::new();
+    let steps = opened.selection.steps.iter().map(|ix| opened.graph.step(*ix));
+    for cargo in steps.filter_map(|step| step.cargo.as_ref()).filter(|cargo| !cargo.has_own_target_dir) {
+        if problems.iter().any(|problem| problem.primary == cargo.span) {
+            continue;
+        }
+        if let Some(link) = link_out(opened, &cargo.target_dir, &root)? {
+            let label = format!("`{}` is a link that leads out of it, or nowhere", opened.graph.shown(&link));
+            let text = "a target directory must lie inside the workspace";
+            let problem = Problem::new("bcache::graph::outside", text, cargo.span).label(label);
+            problems.push(problem.help("without `target-dir` it lies where `.bcache` does, which may be a link"));
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Errors::new(problems, opened.workspace.manifest.files.clone()).into())
+    }
+}
+
+/// The first link on the way from the workspace to `path` that leads out of it. All of them are facts, and where there is none.
+fn link_out(opened: &Opened, path: &Path, root: &Path) -> Result<Option<PathBuf>, CommandError> {
+    let here = &opened.graph.root;
+    let inside: Vec<&Path> = path.ancestors().take_while(|dir| dir.starts_with(here) && dir != here).collect();
+    for dir in inside.into_iter().rev() {
+        if !opened.files.is_link(dir)? {
+            continue;
+        }
+        // One that leads nowhere can't be followed either.
+        if !dir.canonicalize().is_ok_and(|real| real.starts_with(root)) {
+            return Ok(Some(dir.to_owned()));
+        }
+        for (link, _) in opened.files.links_to(dir)? {
+            let text = link.read_link().map_err(CommandError::io("read a link"))?;
+            let there = link.parent().unwrap_or(Path::new("/")).join(text);
+            for above in there.ancestors().take_while(|above| !root.starts_with(above)) {
+                opened.files.is_link(above)?;
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn made_by_a_need(opened: &Opened, ix: StepIx, dir: &Path) -> bool {
@@ -388,7 +439,7 @@ pub(super) fn check_tracked(opened: &Opened) -> Result<(), CommandError> {
     let dirs: Vec<_> = outputs.filter(|(_, o)| o.pattern.is_dir && !o.pattern.is_glob()).collect();
     let paths: Vec<&Path> = dirs.iter().map(|(_, o)| o.pattern.path.as_path()).collect();
     let mut problems: Vec<Problem> = Vec::new();
-    for (at, file) in git::tracked_below(&opened.graph.root, &paths)? {
+    for (at, file) in git::tracked_below(opened.files, &opened.graph.root, &paths)? {
         let (step, output) = dirs[at];
         let text = format!(
             "`{}` is tracked by git, and lies in an output directory of `{}`",

@@ -16,7 +16,7 @@ use crate::report::words::some_of;
 use super::Context;
 use super::build::millis;
 use super::error::CommandError;
-use super::open::{Opened, check_tools, check_tracked};
+use super::open::{Opened, check_target_dirs, check_tools, check_tracked};
 
 /// Needs that are named where a step waits on them.
 const WAITS_NAMED: usize = 8;
@@ -36,6 +36,7 @@ impl Context {
             }
             check_tracked(opened)?;
             check_tools(opened)?;
+            check_target_dirs(opened)?;
             let foreseen = self.foresee(opened)?;
             let rows: Vec<PlanRow> = foreseen
                 .into_iter()

@@ -13,7 +13,7 @@ use crate::graph::{Class, Selection};
 
 use super::Context;
 use super::error::CommandError;
-use super::open::{Opened, check_prefixes, check_tools};
+use super::open::{Opened, check_prefixes, check_target_dirs, check_tools};
 
 impl Context {
     pub(super) fn shell(&self, task: &TaskName, command: Vec<OsString>) -> Result<Exit, CommandError> {
@@ -22,6 +22,7 @@ impl Context {
             let ix = one_step(opened, task)?;
             check_tools(opened)?;
             check_prefixes(opened)?;
+            check_target_dirs(opened)?;
             let needs = opened.with_selection(needs_of(opened, ix));
             self.confirm(&needs)?;
             // To force the step means nothing here: it does not run.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::action::{Made, Origin, StepRecord};
 use crate::base::ids::StepIx;
-use crate::base::stat::{Kind, Stat};
-use crate::base::tree::Tree;
+use crate::base::stat::{Kind, Stat, set_mode};
+use crate::base::tree::{PLAIN_DIR, Tree};
 use crate::fingerprint::assemble::Assembled;
 use crate::fingerprint::env;
 use crate::graph::pattern::Pattern;
@@ -185,7 +185,7 @@ impl Build<'_> {
             let dir =
                 if output.pattern.is_dir || output.pattern.is_glob() { Some(path.as_path()) } else { path.parent() };
             if let Some(dir) = dir {
-                fs::create_dir_all(dir).map_err(StepError::write(dir))?;
+                make_plain_dirs(dir).map_err(StepError::write(dir))?;
             }
         }
         discovering::make_dirs(step)
@@ -392,6 +392,14 @@ impl Build<'_> {
 /// no outputs at all is of a run that failed: its outputs were removed.
 pub(super) fn is_left_behind(record: &StepRecord) -> bool {
     record.origin == Origin::Begun && record.made.as_ref().is_none_or(|made| !made.outputs.is_empty())
+}
+
+/// With the mode that a restore gives to those that it makes: what a directory above with the set-group-id bit hands on would be in
+/// what the step makes.
+fn make_plain_dirs(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir)?;
+    missing.into_iter().try_for_each(|dir| set_mode(dir, PLAIN_DIR))
 }
 
 /// The name at the root below which an absolute path lies.

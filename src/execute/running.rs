@@ -205,6 +205,8 @@ impl Build<'_> {
             self.listener.on(Event::Warning { text });
             self.state.forget_last_use(&step.id)?;
         }
+        // As a restore would leave them.
+        self.make_plain(step, &made.outputs)?;
         record.made = Some(made);
         record.outputs = seen;
         record.stored = stored;

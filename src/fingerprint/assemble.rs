@@ -45,6 +45,8 @@ pub struct Workbench<'a> {
     pub packages: &'a Memory,
     /// `.bcache` of the worktree.
     pub state: &'a Path,
+    /// Directories in which the store keeps things, by each of their names.
+    pub store: &'a [PathBuf],
     pub host_triple: &'a str,
     pub is_root: bool,
     /// For what zig makes of its own sources.
@@ -452,7 +454,8 @@ impl Parts<'_> {
 
     fn source(&mut self) -> Result<Vec<PathBuf>, AssembleError> {
         let Some(source) = &self.step.source else { return Ok(Vec::new()) };
-        let described = source::describe(self.bench.files, self.bench.graph, self.step, source)?;
+        let walk = Walk::new(self.bench.files, self.bench.graph, self.step, self.bench.store);
+        let described = source::describe(self.bench.files, self.bench.graph, &walk, source)?;
         self.components.extend(described.components);
         self.seen.extend(described.seen);
         Ok(described.patches)
@@ -460,7 +463,7 @@ impl Parts<'_> {
 
     fn inputs(&mut self) -> Result<(), AssembleError> {
         let (bench, step) = (self.bench, self.step);
-        let walk = Walk::new(bench.files, bench.graph, step);
+        let walk = Walk::new(bench.files, bench.graph, step, bench.store);
         let mut found: Found = walk.expand(&step.inputs)?;
         // What lies in a prefix is known by its layer.
         let is_installed = |path: &Path| bench.graph.prefixes.iter().any(|p| path.starts_with(&p.path));

@@ -21,6 +21,7 @@ use std::path::{Component as Step, Path, PathBuf};
 
 use crate::action::{ABSENT, Component, Kind as Part};
 use crate::base::digest::Hasher;
+use crate::base::disk::read_file;
 use crate::base::paths::{escaped, join_clean, unescaped};
 use crate::base::stat::{Instant, Kind, Stat};
 
@@ -43,7 +44,7 @@ pub enum DepfileError {
 pub fn named(depfiles: &[PathBuf], cwd: &Path) -> Result<BTreeSet<PathBuf>, DepfileError> {
     let mut found = BTreeSet::new();
     for path in depfiles {
-        let text = std::fs::read(path).map_err(|error| DepfileError::Read { path: path.clone(), error })?;
+        let text = read_file(path).map_err(|error| DepfileError::Read { path: path.clone(), error })?;
         let names = depfile::parse(&text).map_err(|error| DepfileError::NoRule { path: path.clone(), error })?;
         found.extend(names.iter().map(|name| cwd.join(name).components().collect::<PathBuf>()));
     }

@@ -40,13 +40,16 @@ pub struct Walk<'a> {
     own: &'a [OutputPattern],
     depfiles: &'a [Pattern],
     excludes: Vec<&'a Pattern>,
+    /// Directories of the store: what is kept there changes with each step that runs.
+    store: &'a [PathBuf],
     /// Where repositories and states are passed over: there alone, or anywhere.
     states_of: Option<&'a Path>,
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(files: &'a Files, graph: &'a Graph, step: &'a Step) -> Self {
+    pub fn new(files: &'a Files, graph: &'a Graph, step: &'a Step, store: &'a [PathBuf]) -> Self {
         Self {
+            store,
             files,
             skipped: graph.prefixes.iter().map(|p| p.path.as_path()).collect(),
             own: &step.outputs,
@@ -64,14 +67,16 @@ impl<'a> Walk<'a> {
             own: &[],
             depfiles: &[],
             excludes: Vec::new(),
+            store: &[],
             states_of: Some(&graph.root),
         }
     }
 
     /// For the sources of packages, but for these directories.
-    pub fn of_packages(files: &'a Files, graph: &'a Graph, skipped: Vec<&'a Path>) -> Self {
+    pub fn of_packages(files: &'a Files, graph: &'a Graph, skipped: Vec<&'a Path>, store: &'a [PathBuf]) -> Self {
         let mut walk = Self::for_outputs(files, graph);
         walk.skipped.extend(skipped);
+        walk.store = store;
         walk.states_of = None;
         walk
     }
@@ -252,6 +257,7 @@ impl<'a> Walk<'a> {
         }
         let passes = |path: &Path| {
             self.skipped.contains(&path)
+                || self.store.iter().any(|home| path.starts_with(home))
                 || self.own.iter().any(|o| o.pattern.matches(path))
                 || self.depfiles.iter().any(|d| d.matches(path))
         };

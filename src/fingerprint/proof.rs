@@ -24,7 +24,7 @@ use super::env::Outside;
 use super::files::{Observation, still_holds};
 use super::git;
 
-pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 4 };
+pub(super) const FORMAT: Format = Format { magic: b"bcproof\n", version: 5 };
 /// Requests whose proofs are kept.
 const KEPT: usize = 32;
 /// A second thread pays from about here on.

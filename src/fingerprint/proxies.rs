@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::base::digest::{Digest, Hasher};
+use crate::base::disk::read_text;
 use crate::base::stat::Kind;
 use crate::graph::Step;
 
@@ -127,7 +128,7 @@ fn below(files: &Files, dir: PathBuf, grounds: &mut Grounds) -> Result<Vec<PathB
 
 /// The toolchain that a file names by its path: `path = "../rust/build/host/stage1"`.
 fn toolchain_path(file: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = read_text(file).ok()?;
     let value = text.lines().find_map(|line| line.trim_start().strip_prefix("path")?.trim_start().strip_prefix('='))?;
     let path = value.trim_start().split(['"', '\'']).nth(1)?;
     Some(file.parent()?.join(path))
@@ -152,5 +153,8 @@ mod tests {
             assert_eq!(toolchain_path(&file), path, "{text}");
         }
         assert_eq!(toolchain_path(dir.path()), None);
+        let pipe = dir.path().join("rust-toolchain");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(toolchain_path(&pipe), None);
     }
 }

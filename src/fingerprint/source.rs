@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::action::{Component, Kind as Part};
 use crate::base::stat::Kind;
-use crate::graph::{Graph, Source, SourceFrom, Step};
+use crate::graph::{Graph, Source, SourceFrom};
 
 use super::files::{Files, Observation};
 use super::inputs::{self, Found, InputError, Walk};
@@ -22,7 +22,7 @@ pub struct Described {
     pub seen: Vec<(PathBuf, Observation)>,
 }
 
-pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> Result<Described, InputError> {
+pub fn describe(files: &Files, graph: &Graph, walk: &Walk, source: &Source) -> Result<Described, InputError> {
     let mut described = Described { components: Vec::new(), patches: Vec::new(), seen: Vec::new() };
     match &source.from {
         SourceFrom::Url { sha256, .. } | SourceFrom::Archive { sha256: Some(sha256), .. } => {
@@ -47,7 +47,7 @@ pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> R
             let mut found = Found::new();
             let pattern = crate::graph::pattern::Pattern::new(".", path, &graph.root, source.span)
                 .expect("BUG: `.` is a pattern");
-            Walk::new(files, graph, step).add(&pattern, &mut found)?;
+            walk.add(&pattern, &mut found)?;
             described
                 .components
                 .extend(found.iter().map(|(path, seen)| inputs::component(Part::Source, graph.shown(path), seen)));
@@ -56,20 +56,20 @@ pub fn describe(files: &Files, graph: &Graph, step: &Step, source: &Source) -> R
         }
     }
     described.components.push(Component::text(Part::Setting, "unpacking", UNPACKING));
-    patches(files, graph, step, source, &mut described)?;
+    patches(files, graph, walk, source, &mut described)?;
     Ok(described)
 }
 
 fn patches(
     files: &Files,
     graph: &Graph,
-    step: &Step,
+    walk: &Walk,
     source: &Source,
     described: &mut Described,
 ) -> Result<(), InputError> {
     for pattern in &source.patches {
         let mut found = Found::new();
-        if !Walk::new(files, graph, step).add(pattern, &mut found)? {
+        if !walk.add(pattern, &mut found)? {
             return Err(InputError::NoMatch { pattern: pattern.shown.clone() });
         }
         // What a link among them leads to is found too.

@@ -13,6 +13,7 @@ use super::model::{Include, Manifest};
 use super::raw::Raw;
 use super::read::{self, Role};
 use super::{check, document};
+use crate::base::disk::read_file;
 use crate::base::paths::escaped;
 use crate::base::span::{FileId, SourceFile, Span, Spanned};
 
@@ -174,13 +175,8 @@ pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Only of a file: reading a pipe could wait for ever.
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let kind = std::fs::metadata(path)?.file_type();
-    if !kind.is_file() {
-        return Err(io::Error::other(if kind.is_dir() { "it is a directory" } else { "it is not a file" }));
-    }
-    let bytes = std::fs::read(path)?;
+    let bytes = read_file(path)?;
     if bytes.len() >= u32::MAX as usize {
         return Err(io::Error::other("it is larger than 4 GiB"));
     }

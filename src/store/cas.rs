@@ -53,7 +53,7 @@ impl Store {
     pub fn open(home: &Path, limit: Option<u64>) -> Result<Self, StoreError> {
         let (root, locks) = (home.join("v1"), home.join("locks"));
         // In what is as `/tmp` is anybody can make them before us.
-        for dir in [home, &root, &locks, &home.join("host"), &home.join("zig")] {
+        for dir in Self::dirs(home).iter().map(PathBuf::as_path).chain([home]) {
             check_owner(dir)?;
         }
         for dir in ["results", "paths", "frames", "sources"].map(|d| root.join(d)).iter().chain([&locks]) {
@@ -64,6 +64,11 @@ impl Store {
             None => default_limit(&root).map_err(failed("look at", &root))?,
         };
         Ok(Self { root, locks, limit, grown: AtomicU64::new(0) })
+    }
+
+    /// All directories that are kept in `home`. Anything may lie beside them.
+    pub fn dirs(home: &Path) -> [PathBuf; 4] {
+        ["v1", "locks", "host", "zig"].map(|dir| home.join(dir))
     }
 
     pub fn limit(&self) -> u64 {

@@ -255,3 +255,36 @@ run = '{ran} glob; cat current/* > q'
     sandbox.run("build read below glob").counts("3 fresh, 1 restored, 0 ran").success();
     assert_eq!(texts(), ["two"; 3]);
 }
+
+#[test]
+fn a_directory_with_the_set_group_id_bit_hands_nothing_on_to_outputs() {
+    const TASKS: &str = "
+[tasks.t]
+inputs = ['in']
+outputs = ['g/a/**', 'g/**', 'gen/', 'far/gen/', 'own*/**']
+run = '{ran} t; mkdir -p g/s gen/sub own1; mkdir -m 700 g/p; for d in g/a g/s g/p gen gen/sub far/gen own1; do cp in $d/x; done'
+[tasks.use]
+inputs = ['g/**', 'gen/**', 'own1/*']
+outputs = ['o']
+run = '{ran} use; cat gen/x > o'
+";
+    let sandbox = Sandbox::new();
+    let other = sandbox.worktree("other");
+    for worktree in [&sandbox, &other] {
+        worktree.tasks(TASKS).file("in", "1");
+    }
+    sandbox.chmod(".", 0o2755);
+    for text in ["1", "2"] {
+        sandbox.file("in", text).run("build t").counts("0 fresh, 0 restored, 1 ran").success();
+        sandbox.run("build t").counts("1 fresh, 0 restored, 0 ran").success();
+        sandbox.run("build use").counts("1 fresh, 0 restored, 1 ran").success();
+        for _ in 0..2 {
+            sandbox.run("build use").counts("2 fresh, 0 restored, 0 ran").success();
+        }
+    }
+    let lies = |at: &Sandbox| ["g", "gen", "far"].map(|dir| crate::sandbox::tree_of(&at.at(dir)));
+    let ran = lies(&sandbox);
+    other.file("in", "2").run("build use").counts("0 fresh, 2 restored, 0 ran").success();
+    assert_eq!(lies(&other), ran);
+    assert!(ran.iter().flatten().all(|line| !line.contains("2755")), "{ran:?}");
+}

@@ -46,7 +46,11 @@ impl Build<'_> {
     pub(super) fn lock_target_dir(&self, step: &Step) -> Result<Option<Option<KeyLock>>, StepError> {
         let Some(cargo) = &step.cargo else { return Ok(Some(None)) };
         let mut hasher = Hasher::new("bcache cargo target directory 1");
-        hasher.bytes(cargo.target_dir.as_os_str().as_encoded_bytes());
+        // One directory has one lock, by whatever links it is reached.
+        let dir = &cargo.target_dir;
+        let real = |above: &Path| Some(above.canonicalize().ok()?.join(dir.strip_prefix(above).ok()?));
+        let dir = dir.ancestors().find_map(real).unwrap_or_else(|| dir.clone());
+        hasher.bytes(dir.as_os_str().as_encoded_bytes());
         let lock = self.store.try_lock_key(&ActionKey(hasher.finish())).map_err(StepError::lock)?;
         Ok(lock.map(Some))
     }

@@ -92,7 +92,7 @@ impl Parts<'_> {
         let is_inside = path.starts_with(&graph.root);
         match files.look_behind(path)?.map(|stat| stat.kind) {
             Some(Kind::Dir) if is_inside => self.look_below(path, found)?,
-            Some(Kind::File) => Walk::of_packages(files, graph, Vec::new()).named(path, found)?,
+            Some(Kind::File) => Walk::of_packages(files, graph, Vec::new(), self.bench.store).named(path, found)?,
             // It may come.
             None if is_inside => drop(found.insert(path.to_owned(), files.observe(path)?)),
             _ => {}
@@ -110,7 +110,7 @@ impl Parts<'_> {
         let made: Vec<&Pattern> = self.all_outputs().filter(is_near).collect();
         let skipped = made.iter().filter(|pattern| !pattern.is_glob()).map(|pattern| pattern.path.as_path());
         let mut below = Found::new();
-        Walk::of_packages(files, graph, skipped.collect()).directory(dir, &mut below)?;
+        Walk::of_packages(files, graph, skipped.collect(), self.bench.store).directory(dir, &mut below)?;
         below.retain(|path, _| !made.iter().any(|pattern| pattern.covers(path)));
         if below.is_empty() {
             below.insert(dir.to_owned(), files.observe(dir)?);

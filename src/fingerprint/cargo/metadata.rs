@@ -18,6 +18,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, PackageId, TargetKind};
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Digest, Hasher};
+use crate::base::disk::read_text;
 use crate::base::paths::bytes;
 use crate::base::publish::publish;
 use crate::base::sealed::Format;
@@ -359,7 +360,7 @@ impl Asked<'_> {
 /// The manifests that may be the workspace of a package which is no member of the one at `root`, up to the one that is.
 fn manifests_around(manifest: &Path, root: &Path) -> Vec<PathBuf> {
     let membership = |path: &Path| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = read_text(path).unwrap_or_default();
         cargo_config::membership(path, &text)
     };
     match membership(manifest) {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::action::{Component, Kind as Part};
 use crate::base::digest::{Digest, Hasher};
+use crate::base::disk::read_text;
 use crate::base::paths::escaped;
 use crate::base::span::Spanned;
 use crate::base::stat::Kind;
@@ -165,7 +166,7 @@ impl Parts<'_> {
             }
             self.components.push(inputs::component(Part::Input, self.name_of(&path), &seen));
             self.seen.push((real, seen));
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let text = read_text(&path).unwrap_or_default();
             let choices = cargo_config::choices(&path, &text);
             open.extend(choices.includes.iter().cloned());
             if self.cargo.target.is_none() {
@@ -350,7 +351,7 @@ impl Parts<'_> {
         let not_sources = others.chain([workspace.target_dir.as_path(), &self.cargo.target_dir]);
         let not_sources: Vec<&Path> = not_sources.collect();
         let mut found = Found::new();
-        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.clone());
+        let walk = Walk::of_packages(bench.files, bench.graph, not_sources.clone(), bench.store);
         for package in workspace.packages.iter().filter(|package| !not_sources.contains(&package.dir.as_path())) {
             walk.directory(&package.dir, &mut found)?;
         }

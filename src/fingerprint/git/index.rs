@@ -21,6 +21,33 @@ pub struct Entry {
     path: Range<usize>,
     pub mode: Mode,
     pub oid: Oid,
+    flags: Flags,
+}
+
+/// How git looks at an entry, where it is not the usual way: a stage of a conflict, a file that is thought unchanged or to be
+/// absent by intent, one that is to be added later. One number.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Flags(u16);
+
+impl Flags {
+    const ASSUMED: u16 = 0x8000;
+    /// There is a second word.
+    const EXTENDED: u16 = 0x4000;
+    const STAGE: u16 = 0x3000;
+    /// In the second word.
+    const SKIPPED: u16 = 0x4000;
+    const INTENDED: u16 = 0x2000;
+
+    fn of(first: u16, second: u16) -> Self {
+        Self(first & (Self::ASSUMED | Self::STAGE) | (second & (Self::SKIPPED | Self::INTENDED)) >> 4)
+    }
+
+    /// As `git ls-files -v --stage` says it, which says nothing of what is to be added later.
+    pub fn of_letter(letter: char, stage: u16) -> Self {
+        let assumed = if letter.is_ascii_lowercase() { Self::ASSUMED } else { 0 };
+        let skipped = if letter.eq_ignore_ascii_case(&'s') { Self::SKIPPED } else { 0 };
+        Self::of(assumed | (stage << 12) & Self::STAGE, skipped)
+    }
 }
 
 #[derive(Default)]
@@ -72,13 +99,13 @@ impl Index {
     }
 
     /// One of paths alone, by their bytes.
-    pub fn of_paths(listed: impl Iterator<Item = (Vec<u8>, Mode, Oid)>) -> Self {
+    pub fn of_paths(listed: impl Iterator<Item = (Vec<u8>, Mode, Oid, Flags)>) -> Self {
         let mut index = Self { is_by_git: true, ..Self::default() };
-        for (path, mode, oid) in listed {
+        for (path, mode, oid, flags) in listed {
             let start = index.names.len();
             index.names.extend_from_slice(&path);
             let path = start..index.names.len();
-            index.entries.push(Entry { path, mode, oid });
+            index.entries.push(Entry { path, mode, oid, flags });
         }
         let names = &index.names;
         index.entries.sort_by(|a, b| names[a.path.clone()].cmp(&names[b.path.clone()]));
@@ -175,6 +202,14 @@ impl Index {
         for entry in &self.entries {
             hasher.bytes(self.path(entry)).number(entry.mode as u64).bytes(&entry.oid.0);
         }
+        let flagged: Vec<&Entry> = self.entries.iter().filter(|entry| entry.flags != Flags::default()).collect();
+        if !flagged.is_empty() {
+            // No path is empty.
+            hasher.bytes(b"");
+        }
+        for entry in flagged {
+            hasher.bytes(self.path(entry)).number(u64::from(entry.flags.0));
+        }
         hasher.finish()
     }
 
@@ -208,7 +243,6 @@ struct Reader<'b> {
     version: u32,
 }
 
-const EXTENDED: u16 = 0x4000;
 const LENGTH: u16 = 0x0fff;
 
 impl Reader<'_> {
@@ -218,7 +252,10 @@ impl Reader<'_> {
         let word = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let flags = u16::from_be_bytes([fixed[60], fixed[61]]);
         self.at += 62;
-        if flags & EXTENDED != 0 {
+        let mut more = 0;
+        if flags & Flags::EXTENDED != 0 {
+            let word = self.bytes.get(self.at..self.at + 2).ok_or(Unread::Damaged)?;
+            more = u16::from_be_bytes([word[0], word[1]]);
             self.at += 2;
         }
         let mode = match word(24) {
@@ -232,7 +269,7 @@ impl Reader<'_> {
         };
         let path = if self.version == 4 { self.shortened(previous)? } else { self.whole(start, flags)? };
         let oid = Oid(fixed[40..60].try_into().expect("BUG: twenty bytes"));
-        Ok(Entry { path, mode, oid })
+        Ok(Entry { path, mode, oid, flags: Flags::of(flags, more) })
     }
 
     /// A path with one to eight NULs after it, up to a multiple of eight bytes.

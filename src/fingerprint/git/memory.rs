@@ -22,10 +22,10 @@ use super::scope::{Filter, Reach, Scope};
 use super::snapshot::Snapshot;
 use super::walk::{Known, MustListAll, Walk};
 
-const FORMAT: Format = Format { magic: b"bc-git1\n", version: 4 };
+const FORMAT: Format = Format { magic: b"bc-git1\n", version: 5 };
 /// Files of memories that are kept, one or two to a scope.
 const KEPT: usize = 512;
-const PATCHES: Format = Format { magic: b"bc-gitp\n", version: 4 };
+const PATCHES: Format = Format { magic: b"bc-gitp\n", version: 5 };
 /// How often a working copy that changes while it is looked at is looked at again.
 const TRIES: usize = 5;
 

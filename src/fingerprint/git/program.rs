@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::index::Index;
+use super::index::{Flags, Index};
 use super::object::{Mode, Oid};
 use super::repository::GitError;
 
 /// The index of the working copy `root`, without what git knows of the files.
 pub fn index(root: &Path) -> Result<Index, GitError> {
-    const COMMAND: &str = "ls-files --stage -z";
+    const COMMAND: &str = "ls-files -v --stage -z";
     let failed = |text: String| GitError::Program { path: root.to_owned(), command: COMMAND, text };
     let mut command = git();
     command.arg("-C").arg(root).args(["-c", "core.fsmonitor=false"]).args(COMMAND.split(' '));
@@ -42,11 +42,12 @@ fn git() -> Command {
     command
 }
 
-/// `100644 <id> 0<tab>path`
-fn entry(line: &[u8]) -> Option<(Vec<u8>, Mode, Oid)> {
+/// `H 100644 <id> 0<tab>path`
+fn entry(line: &[u8]) -> Option<(Vec<u8>, Mode, Oid, Flags)> {
     let tab = line.iter().position(|byte| *byte == b'\t')?;
     let head = std::str::from_utf8(&line[..tab]).ok()?;
     let mut words = head.split(' ');
+    let letter = words.next()?.chars().next()?;
     let mode = match words.next()? {
         "100755" => Mode::Executable,
         "120000" => Mode::Link,
@@ -58,5 +59,6 @@ fn entry(line: &[u8]) -> Option<(Vec<u8>, Mode, Oid)> {
     for (at, byte) in oid.0.iter_mut().enumerate() {
         *byte = u8::from_str_radix(id.get(2 * at..2 * at + 2)?, 16).ok()?;
     }
-    Some((line[tab + 1..].to_vec(), mode, oid))
+    let flags = Flags::of_letter(letter, words.next()?.parse().ok()?);
+    Some((line[tab + 1..].to_vec(), mode, oid, flags))
 }

@@ -15,6 +15,7 @@ use git2::{ErrorCode, Repository, RepositoryInitOptions, RepositoryOpenFlags};
 
 use crate::base::paths::escaped;
 use crate::base::tree::is_inner;
+use crate::fingerprint::files::{FileError, Files};
 
 use super::index::{self, Index, Unread};
 use super::object::Oid;
@@ -47,6 +48,8 @@ pub enum GitError {
     Program { path: PathBuf, command: &'static str, text: String },
     #[error("cannot read `{}`: {error}", escaped(path))]
     Read { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    File { error: FileError },
     #[error("cannot write `{}`: {error}", escaped(path))]
     Write { path: PathBuf, error: std::io::Error },
     #[error("commit `{rev}` of `{url}` holds `{}`, {why}", escaped(path))]
@@ -249,12 +252,15 @@ fn know_extensions() {
 
 /// Files below `dirs` that the repository around `root` tracks, each with the place of its directory in
 /// `dirs`. Nothing where there is no repository.
-pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)>, GitError> {
+pub fn tracked_below(files: &Files, root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)>, GitError> {
     let mut found = Vec::new();
     if dirs.is_empty() {
         return Ok(found);
     }
-    let Ok(Some(copy)) = WorkingCopy::around(root) else { return Ok(found) };
+    let copy = WorkingCopy::around(root);
+    let copy = copy.as_ref().ok().and_then(Option::as_ref);
+    see_index(files, root, copy).map_err(|error| GitError::File { error })?;
+    let Some(copy) = copy else { return Ok(found) };
     let index = copy.index()?;
     for (at, dir) in dirs.iter().enumerate() {
         let Ok(inner) = dir.strip_prefix(&copy.root) else { continue };
@@ -264,6 +270,23 @@ pub fn tracked_below(root: &Path, dirs: &[&Path]) -> Result<Vec<(usize, PathBuf)
         found.extend(entries.iter().map(|entry| (at, copy.root.join(OsStr::from_bytes(index.path(entry))))));
     }
     Ok(found)
+}
+
+/// What says which files are tracked is a fact by its stat record alone, since git puts a new index in the place of the old one:
+/// another repository that comes nearer is one too.
+fn see_index(files: &Files, root: &Path, copy: Option<&WorkingCopy>) -> Result<(), FileError> {
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    for dir in real.ancestors() {
+        let (door, is_ours) = (dir.join(".git"), copy.is_some_and(|copy| copy.root == dir));
+        // The directory itself changes with all that git does.
+        if !is_ours || files.is_link(&door)? || !door.is_dir() {
+            files.look(&door)?;
+        }
+        if is_ours {
+            break;
+        }
+    }
+    copy.map_or(Ok(()), |copy| files.look(&index::place(&copy.gitdir)).map(|_| ()))
 }
 
 /// Those of the files that the repository around `root` tracks. None where there is no repository that can be read.
