@@ -2,6 +2,8 @@
 
 mod sandbox;
 
+use std::process::Command;
+
 use sandbox::Sandbox;
 
 const FRESH: &str = "1 fresh, 0 restored, 0 ran";
@@ -150,11 +152,16 @@ fn a_link_that_is_turned_and_put_back_while_a_step_runs_is_in_no_result() {
         ("inputs = ['x']", "./cur/say"),
         ("inputs = ['x']\npath = ['cur']", "say"),
         ("inputs = ['x']\npath = ['bin']", "say"),
+        ("inputs = ['x']\ntools = ['tool']", "tool"),
     ];
     for (task, command) in cases {
         let run = format!("run = '{{gate before}}; {command} > out; {{gate after}}'");
         let sandbox = turning(&format!("{task}\n{run}"));
-        sandbox.file("x", "").link("inner", "cur/sub").link("bin/say", "../cur/say");
+        sandbox
+            .file("x", "")
+            .link("inner", "cur/sub")
+            .link("bin/say", "../cur/say")
+            .link("../bin/tool", "../work/cur/say");
         for (path, says) in [("v1/say", "one"), ("v2/say", "two")] {
             sandbox.file(path, format!("#!/bin/sh\nprintf {says}\n")).chmod(path, 0o755);
         }
@@ -166,6 +173,33 @@ fn a_link_that_is_turned_and_put_back_while_a_step_runs_is_in_no_result() {
         sandbox.open("before").open("after");
         makes(&sandbox, RAN, "one");
     }
+}
+
+#[test]
+fn a_link_on_the_way_to_a_source_or_a_working_copy_is_turned() {
+    let sandbox = turning("source = { path = 'cur/sub' }\nrun = 'cd HERE; cat cur/sub/main cur/near > out'");
+    sandbox.edit("tasks.toml", "HERE", sandbox.work().to_str().unwrap()).remove("v1/sub/inc").remove("v2/sub/inc");
+    sandbox.file("v1/near", "one").file("v2/near", "two");
+    follows(&sandbox, ["the one", "the two"]);
+    let sandbox =
+        turning("inputs = [{ git = 'cur/sub', paths = ['main'] }]\nrun = 'cat cur/sub/main cur/sub/inc > out'");
+    for dir in ["v1/sub", "v2/sub"] {
+        assert!(Command::new("git").args(["init", "-q"]).arg(sandbox.at(dir)).status().unwrap().success());
+    }
+    follows(&sandbox, ["the one", "the two"]);
+}
+
+#[test]
+fn a_link_in_the_place_of_the_state_or_above_the_workspace_is_in_no_key() {
+    let sandbox = Sandbox::new();
+    let other = sandbox.worktree("other");
+    let make = "[tasks.make]\ninputs = ['in/x']\noutputs = ['out']\nrun = 'cp in/x out'\n";
+    for (place, state) in [(&sandbox, "../fast/a"), (&other, "../fast/b")] {
+        place.tasks(make).file("in/x", "one").dir(state).link(".bcache", state);
+    }
+    makes(&sandbox, RAN, "one");
+    makes(&other, RESTORED, "one");
+    sandbox.link("../by", "work").run("-C ../by build make").counts(FRESH).success();
 }
 
 #[test]

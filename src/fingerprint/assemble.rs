@@ -24,7 +24,7 @@ use super::files::{FileError, Files, Observation};
 use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
-use super::links::Ground;
+use super::links::{Ground, Links};
 use super::marks;
 use super::proxies::Chosen;
 use super::source;
@@ -56,6 +56,8 @@ pub struct Assembled {
     pub action: Action,
     /// Everything that was looked at for it, to be compared after the run.
     pub seen: Vec<(PathBuf, Observation)>,
+    /// Links on the way to programs, in no key: which program it is counts, not where it lies. Compared as well.
+    pub ways: Links,
     /// Its git inputs: compared after the run too.
     pub git: Vec<Arc<git::Identity>>,
     pub environment: Vec<(OsString, OsString)>,
@@ -149,11 +151,12 @@ impl Workbench<'_> {
         };
         let environment = env::environment(step, self.outside, &places);
         let cargo = parts.cargo(&environment)?;
-        let Parts { components, seen, git, .. } = parts;
+        let Parts { components, seen, ways, git, .. } = parts;
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
         Ok(Assembled {
             action: Action { components },
             seen,
+            ways,
             git,
             environment,
             tool_links,
@@ -318,6 +321,7 @@ struct Parts<'a> {
     step: &'a Step,
     components: Vec<Component>,
     seen: Vec<(PathBuf, Observation)>,
+    ways: Links,
     git: Vec<Arc<git::Identity>>,
     /// What starts the workspace's own scripts.
     interpreters: Vec<Place>,
@@ -325,7 +329,15 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn new(bench: &'a Workbench<'a>, step: &'a Step) -> Self {
-        Self { bench, step, components: Vec::new(), seen: Vec::new(), git: Vec::new(), interpreters: Vec::new() }
+        Self {
+            bench,
+            step,
+            components: Vec::new(),
+            seen: Vec::new(),
+            ways: Links::new(),
+            git: Vec::new(),
+            interpreters: Vec::new(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::base::stat::Kind;
 use crate::graph::{Class, ToolUse};
 use crate::manifest::model::Tool;
 
+use super::super::env::SYSTEM_PATH;
 use super::super::files::FileError;
 use super::super::host;
 use super::super::links::Ground;
@@ -96,6 +97,10 @@ impl Parts<'_> {
 
     fn program(&mut self, tool: &Tool, place: &Place, asking: &Asking) -> Result<Component, ToolError> {
         let component = self.bench.tools.component(tool, place, asking)?;
+        // Who turns links in the system's directories changes the machine under all.
+        if !SYSTEM_PATH.iter().any(|dir| place.path.parent() == Some(Path::new(dir))) {
+            self.ways.extend(self.bench.files.way(&place.path, &Ground::of(self.bench.graph))?);
+        }
         self.seen.extend(self.bench.tools.seen(place, asking)?);
         Ok(component)
     }
