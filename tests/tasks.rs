@@ -2,6 +2,9 @@
 
 mod sandbox;
 
+use std::io::Write;
+use std::process::Stdio;
+
 use sandbox::Sandbox;
 
 #[test]
@@ -67,6 +70,36 @@ run = '{ran} use; cat b > c'
         .run("build use")
         .counts("2 fresh, 0 restored, 0 ran")
         .success();
+}
+
+#[test]
+fn run_of_a_cached_task_makes_what_a_build_makes() {
+    let sandbox = Sandbox::new();
+    let terminal = "for n in 0 1 2; do [ ! -t $n ] || echo terminal; done > out";
+    sandbox.tasks(&format!(
+        "[tasks.ask]\ninputs = ['in']\noutputs = ['out']\nrun = '{terminal}; cat >> out; echo said; echo warned >&2'\n"
+    ));
+    let mut command = sandbox.file("in", "").command("run ask");
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(
+        output.status.success() && stdout == "said\n" && stderr.matches("warned\n").count() == 1,
+        "{stdout}{stderr}"
+    );
+    assert_eq!(sandbox.read("out"), "");
+    sandbox.run("build ask").counts("1 fresh, 0 restored, 0 ran").success();
+    sandbox.run("log ask").stdout("said\nwarned\n").success();
+}
+
+#[test]
+fn what_a_cached_task_says_before_it_fails_is_said_once() {
+    let sandbox = Sandbox::new();
+    sandbox.tasks("[tasks.lint]\ninputs = ['in']\nrun = 'echo wrong; exit 7'\n").file("in", "");
+    let outcome = sandbox.run("run lint").stdout("wrong\n");
+    assert!(!outcome.said().contains("output of lint@host"), "{}", outcome.said());
+    outcome.says("lint@host failed: the command ended with exit code 7").exit(7);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::cargo::Messages;
 use super::jobserver::{Style, Tokens};
 use super::runner::{self, Finished, Job};
 use super::style;
+use super::terminal;
 use super::view::View;
 
 impl Build<'_> {
@@ -40,6 +41,9 @@ impl Build<'_> {
         let stream = |stream: Stream, bytes: &[u8]| {
             self.listener.on(Event::Output { step: id.clone(), stream, bytes: Arc::from(bytes) })
         };
+        // What is stored must not depend on who looks on: such a step runs as in a build, and is only heard.
+        let is_relayed = attached && step.class != Class::Plain;
+        let relay = |stream: Stream, bytes: &[u8]| terminal::relay(stream, bytes);
         let log = self.state.log_path(&step.id);
         let job = Job {
             commands: &commands,
@@ -48,11 +52,15 @@ impl Build<'_> {
             view,
             timeout: step.timeout,
             jobserver: style.map(|style: Style| (tokens.jobserver(), style)),
-            attached,
+            attached: attached && !is_relayed,
             measure: step.class != Class::Plain && last.is_some_and(|d| d > Duration::from_secs(1)),
             secrets: &secrets,
             log: &log,
-            on_output: if self.options.verbose { Some(&stream) } else { None },
+            on_output: match (is_relayed, self.options.verbose) {
+                (true, _) => Some(&relay),
+                (false, true) => Some(&stream),
+                (false, false) => None,
+            },
             translate: if cargo.is_some() { Some(&hear) } else { None },
             helper: None,
         };

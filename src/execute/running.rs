@@ -91,13 +91,13 @@ impl Build<'_> {
             Ok(stored) => {
                 self.remember_sources(step, &mut finished)?;
                 self.tally.done(ix, How::Ran);
-                let stderr = Arc::from(self.relocation.shown(finished.stderr));
+                let stderr = if self.is_looked_at(ix) { Vec::new() } else { self.relocation.shown(finished.stderr) };
                 self.listener.on(Event::Ran {
                     step: step.id.clone(),
                     took: finished.took,
                     uncached: false,
                     stored,
-                    stderr,
+                    stderr: Arc::from(stderr),
                 });
                 self.tidy(step, assembled);
                 self.syncer.step_ended();
@@ -123,8 +123,7 @@ impl Build<'_> {
         let mut takes_over = begun.takes_over;
         let mut left = step.retries;
         let last = last.filter(|c| c.millis > 0).map(|c| Duration::from_millis(c.millis));
-        // The task of `run` has the terminal, cached or not.
-        let attached = self.options.attached == Some(ix) && step.cargo.is_none();
+        let attached = self.is_looked_at(ix);
         self.listener.on(Event::Running { step: step.id.clone(), last, attached, uncached: false });
         loop {
             let view = self.prepare(ix, assembled, Place::Run { takes_over })?;
@@ -501,11 +500,16 @@ impl Build<'_> {
         let failure = Failure {
             headline,
             command: command.map(|c| self.shown_command(c)),
-            log: Arc::from(log),
+            log: Arc::from(if self.is_looked_at(ix) { Vec::new() } else { log }),
             log_file: finished.log.clone(),
             advice,
         };
         StepError::Failed { failure: Box::new(failure), took: finished.took }
+    }
+
+    /// Is it the task of `run`, whose output goes where ours goes, cached or not?
+    fn is_looked_at(&self, ix: StepIx) -> bool {
+        self.options.attached == Some(ix) && self.graph.step(ix).cargo.is_none()
     }
 
     /// Programs that are hidden from the step, and that its log complains about.

@@ -9,7 +9,7 @@
 //! stdin, stdout and stderr.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -18,6 +18,16 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr,
 
 use super::process::Running;
 use super::sys;
+use crate::event::Stream;
+
+/// Passes what a step has written on, to where it would have gone itself.
+pub fn relay(stream: Stream, bytes: &[u8]) {
+    // Nobody may be listening any more: no reason to end the step.
+    let _ = match stream {
+        Stream::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
+        Stream::Stderr => io::stderr().write_all(bytes),
+    };
+}
 
 /// The controlling terminal, while our group is the one in its foreground.
 pub struct Terminal {
