@@ -108,6 +108,11 @@ fn a_directory_on_the_way_to_an_input_becomes_a_link() {
     // The file itself stays the same one.
     sandbox.rename("v1", "far/v1").link("v1", "far/v1");
     makes(&sandbox, RAN, "the far");
+    let sandbox = turning("inputs = ['v1/sub/main']\nrun = 'cat v1/sub/main v1/sub/../inc > out'");
+    sandbox.file("v1/inc", "near").file("far/inc", "far");
+    makes(&sandbox, RAN, "the near");
+    sandbox.rename("v1/sub", "far/sub").link("v1/sub", "../far/sub");
+    makes(&sandbox, RAN, "the far");
 }
 
 #[test]

@@ -121,9 +121,9 @@ impl Files {
             if passed == Passing::End {
                 break;
             }
-            if read_stat(&at)?.is_none_or(|stat| stat.kind != Kind::Symlink) {
-                // Of the last one all is seen by who asks.
-                if passed == Passing::Note && !rest.is_empty() {
+            let kind = read_stat(&at)?.map(|stat| stat.kind);
+            if kind != Some(Kind::Symlink) {
+                if passed == Passing::Note && kind == Some(Kind::Dir) {
                     self.note_plain(&at);
                 }
                 continue;
