@@ -1,6 +1,7 @@
 //! Puts the action of a step together: called when all its needs are done, so that every input can be
 //! known *now*; and once more after a run, to see whether something moved meanwhile.
 
+mod behind;
 mod programs;
 
 use std::collections::HashSet;
@@ -134,6 +135,7 @@ impl Workbench<'_> {
             parts.inputs()?;
             parts.git_inputs()?;
             parts.produced(needs, layers);
+            parts.behind_links(needs, layers)?;
             parts.outputs();
         }
         let host = parts.host(&located)?;
