@@ -32,7 +32,7 @@ fn tree_of(dir: &Path) -> Tree {
         upper: Some(dir),
         except: &[],
         log: None,
-        place: None,
+        places: &[],
         secrets: &[],
         placeholders: &[],
     };

@@ -39,6 +39,7 @@ pub mod any_bytes;
 pub mod archive;
 pub mod build;
 pub mod cancel;
+mod capturing;
 pub mod cargo;
 mod commands;
 mod commits;

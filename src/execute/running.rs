@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::action::{Cost, Made, Origin, SharedFile, StepRecord};
+use crate::action::{Cost, Origin, StepRecord};
 use crate::base::ids::StepIx;
 use crate::base::paths::escaped;
 use crate::base::stat::{Instant as FileTime, set_mode};
@@ -17,7 +17,7 @@ use crate::event::{Event, Failure};
 use crate::fingerprint::assemble::Assembled;
 use crate::graph::{Class, Command, JOBS_MARKER, Step};
 use crate::plan::Reason;
-use crate::store::{Capture, Layers, PathSet, Snapshot, Sources, Stuck};
+use crate::store::{Layers, PathSet, Snapshot};
 
 use super::build::{Build, How, Permission, StepError};
 use super::explain;
@@ -31,14 +31,11 @@ use super::runner::{Ending, Finished};
 use super::scheduler::{Attempt, Company, Wait};
 use super::toolchain;
 use super::view::hiding;
-use super::view::layer::{Lower, collect};
 
 /// Bytes of a failed step's log that go into the event.
 const SHOWN: u64 = 16 << 20;
 /// Bytes of a command that are shown where it failed.
 const LONGEST_COMMAND: usize = 4000;
-/// A shorter secret is in many files by chance.
-const SHORTEST_SECRET: usize = 8;
 
 impl Build<'_> {
     pub(super) fn run_cached(
@@ -230,79 +227,6 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// What the step made, by digest; and ready to be committed, unless it is for this worktree alone.
-    fn captured(
-        &self,
-        ix: StepIx,
-        upper: Option<&Path>,
-        finished: &Finished,
-    ) -> Result<(Snapshot, Option<Capture>), StepError> {
-        let step = self.graph.step(ix);
-        let outputs = self.made_outputs(step)?;
-        let shared = match upper {
-            Some(upper) => self.collect_layer(ix, upper, finished)?,
-            None => Vec::new(),
-        };
-        let log = finished.log.as_deref().and_then(|path| fs::read(path).ok()).filter(|log| !log.is_empty());
-        let mut secrets = crate::fingerprint::env::secret_values(step, self.bench.outside);
-        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-        let sources = Sources {
-            workspace: &self.graph.root,
-            outputs: &outputs,
-            upper,
-            except: &[],
-            log: log.as_deref(),
-            secrets: &secrets,
-            place: Some(self.graph.root.as_path()).filter(|_| self.is_shared_by_all(step)),
-            placeholders: if step.has_views() { self.relocation.placeholders() } else { &[] },
-        };
-        let (mut snapshot, capture) = if step.builds_on_itself() {
-            (sources.snapshot()?, None)
-        } else {
-            let capture = sources.capture(self.store)?;
-            (capture.snapshot.clone(), Some(capture))
-        };
-        self.check_stuck(step, &snapshot.stuck)?;
-        snapshot.made.shared = shared;
-        Ok((snapshot, capture))
-    }
-
-    fn collect_layer(&self, ix: StepIx, upper: &Path, finished: &Finished) -> Result<Vec<SharedFile>, StepError> {
-        let step = self.graph.step(ix);
-        let prefix = self.graph.prefix(step.sysroot.expect("BUG: only a step with a sysroot has a layer"));
-        let below: Vec<(StepIx, Arc<Made>)> = self.layers_at(step, step.sysroot).collect();
-        let lower: Vec<Lower> = below
-            .iter()
-            .filter_map(|(step, made)| Some(Lower { owner: &self.graph.step(*step).id, tree: made.layer.as_ref()? }))
-            .collect();
-        let removed: Vec<PathBuf> =
-            finished.removed.iter().filter(|(at, _)| at == prefix.seen()).map(|(_, path)| path.clone()).collect();
-        let shared = collect(&step.id, upper, &lower, &prefix.shared_files, &removed)?;
-        Ok(shared.into_iter().map(|s| SharedFile { path: s.path, mode: s.mode, bytes: s.bytes }).collect())
-    }
-
-    /// Does its key say nothing of where the workspace is? Who has views has the paths of all prefixes in it, or their
-    /// placeholders.
-    fn is_shared_by_all(&self, step: &Step) -> bool {
-        step.class == Class::Cached && !(step.has_views() && self.graph.is_placed(step))
-    }
-
-    /// A file that would lead to a placeholder is of no use to anybody.
-    fn check_stuck(&self, step: &Step, stuck: &[Stuck]) -> Result<(), StepError> {
-        let Some(first) = stuck.first() else { return Ok(()) };
-        let headline = match first {
-            Stuck::Output(path) => format!(
-                "output `{}` holds the path of a relocatable sysroot, which is replaced only in what is installed there",
-                escaped(path)
-            ),
-            Stuck::Pieces(path) => format!(
-                "`{}` holds the path of a relocatable sysroot in pieces that are too small to be found: it can't be moved",
-                escaped(path)
-            ),
-        };
-        Err(self.plain_failure(step, headline))
-    }
-
     /// Concrete paths of the declared outputs, relative to the workspace; one that was not made is a failure.
     pub(super) fn made_outputs(&self, step: &Step) -> Result<Vec<PathBuf>, StepError> {
         let mut paths = Vec::new();
@@ -461,22 +385,6 @@ impl Build<'_> {
             stderr: Arc::from(finished.stderr),
         });
         Ok(Attempt::Done)
-    }
-
-    /// What lies in the outputs of a step that always runs: that is what it made.
-    pub(super) fn plain_snapshot(&self, ix: StepIx) -> Result<Snapshot, StepError> {
-        let outputs = self.made_outputs(self.graph.step(ix))?;
-        let sources = Sources {
-            workspace: &self.graph.root,
-            outputs: &outputs,
-            upper: None,
-            except: &[],
-            log: None,
-            secrets: &[],
-            place: None,
-            placeholders: &[],
-        };
-        Ok(sources.snapshot()?)
     }
 
     fn failed(&self, ix: StepIx, assembled: &Assembled, finished: &Finished) -> StepError {

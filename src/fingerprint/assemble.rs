@@ -389,6 +389,11 @@ impl Parts<'_> {
         if step.cargo.is_some() {
             self.text(Part::Setting, "discovered", DISCOVERED);
         }
+        // By the task's name.
+        if !step.elsewhere.is_empty() {
+            let seen = step.elsewhere.seen(&step.work);
+            self.text(Part::Setting, "seen at", crate::base::paths::escaped(&seen));
+        }
         if step.keeps_build_dir {
             self.text(Part::Setting, "build-dir", "keep");
         }

@@ -300,7 +300,7 @@ fn small_layer(world: &World) -> (PathBuf, Made) {
         except: &[],
         secrets: &[],
         log: None,
-        place: None,
+        places: &[],
         placeholders: &[],
     };
     let made = sources.snapshot().expect("files that we wrote").made;

@@ -52,8 +52,8 @@ pub struct Sources<'a> {
     pub except: &'a [PathBuf],
     /// Kept like a file; only for the store.
     pub log: Option<&'a [u8]>,
-    /// A path that is searched for in all that is read.
-    pub place: Option<&'a Path>,
+    /// Paths that are searched for in all that is read.
+    pub places: &'a [PathBuf],
     /// Values that are searched for in files: what holds one is not to be stored.
     pub secrets: &'a [Vec<u8>],
     /// Placeholders of relocatable prefixes: where they are in the layer is kept with it.
@@ -200,8 +200,8 @@ impl Look {
         Ok(Self { seen_at, outputs, layer, files })
     }
 
-    fn links_hold(&self, place: Option<&Path>) -> bool {
-        place.is_some_and(|place| self.links_with_bytes(place.as_os_str().as_bytes()))
+    fn links_hold(&self, places: &[PathBuf]) -> bool {
+        places.iter().any(|place| self.links_with_bytes(place.as_os_str().as_bytes()))
     }
 
     fn links_with_bytes(&self, bytes: &[u8]) -> bool {
@@ -256,7 +256,7 @@ impl Look {
             made: Made { outputs: made_outputs.tree, ..Made::default() },
             outputs: made_outputs.seen,
             layer: Vec::new(),
-            bound_to: sources.place.filter(|place| is_bound || self.links_hold(Some(place))).map(escaped),
+            bound_to: (is_bound || self.links_hold(sources.places)).then(|| escaped(sources.workspace)),
             holds_secret: sources.secrets.iter().any(|secret| self.links_with_bytes(secret)),
             stuck: Vec::new(),
         };
@@ -356,7 +356,7 @@ struct Reader<'a> {
     sink: Sink<'a>,
     press: Press,
     buffer: Vec<u8>,
-    /// For the path of the workspace, in each form that it may have.
+    /// For the places, in each form that they may have.
     paths: Vec<Needle<'a>>,
     secrets: Vec<Needle<'a>>,
     finder: Option<&'a Finder<'a>>,
@@ -364,8 +364,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(sink: Sink<'a>, sources: &Sources<'a>, finder: Option<&'a Finder<'a>>) -> Result<Self, StoreError> {
-        let place = sources.place.map(|place| Needle::of_path(place.as_os_str().as_bytes()));
-        let paths = place.into_iter().flatten().collect();
+        let paths = sources.places.iter().flat_map(|place| Needle::of_path(place.as_os_str().as_bytes())).collect();
         let secrets = sources.secrets.iter().map(|secret| Needle::new(secret)).collect();
         Ok(Self { sink, press: Press::new()?, buffer: Vec::new(), paths, secrets, finder })
     }

@@ -69,7 +69,7 @@ impl Rig {
             upper: None,
             except: &[],
             log: None,
-            place: None,
+            places: &[],
             secrets: &[],
             placeholders: &[],
         }
