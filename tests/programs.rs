@@ -303,6 +303,27 @@ fn the_interpreter_of_a_script_of_the_workspace_counts_where_no_package_brought_
     }
 }
 
+#[test]
+fn the_interpreter_of_a_script_is_an_input_where_it_lies_in_the_workspace() {
+    // The kernel goes by the directory in which commands run, and by links.
+    for first in ["tools/interp", "{ROOT}/tools/interp", "tools/link"] {
+        let sandbox = scripted("", "");
+        sandbox.edit("tasks.toml", "sh make.sh", "./make.sh");
+        let first = first.replace("{ROOT}", sandbox.work().to_str().unwrap());
+        sandbox.file("make.sh", format!("#!{first}\n")).chmod("make.sh", 0o755).link("tools/link", "interp");
+        let interpreter = |says: &str| {
+            sandbox.file("tools/interp", format!("#!/bin/sh\necho {says}\n")).chmod("tools/interp", 0o755);
+        };
+        interpreter("one");
+        makes(&sandbox, RAN, "one\n");
+        interpreter("two");
+        sandbox.run("plan make").answers("tools/interp").success();
+        makes(&sandbox, RAN, "two\n");
+        interpreter("one");
+        makes(&sandbox, RESTORED, "one\n");
+    }
+}
+
 /// A program with a shared library of its own, both somewhere in a home. `None` without a compiler.
 fn with_library() -> Option<Sandbox> {
     if !Path::new("/usr/bin/cc").exists() {

@@ -308,7 +308,7 @@ impl Build<'_> {
 
     /// The first of the files that were looked at before the run and look different now.
     pub(super) fn seen_otherwise<'b>(&self, before: &'b Assembled) -> Result<Option<&'b Path>, StepError> {
-        for (path, seen) in &before.seen {
+        for (path, seen) in before.seen.iter().chain(&before.ways) {
             let is_dir = seen.stat.is_some_and(|s| s.kind == crate::base::stat::Kind::Dir);
             let now = self.bench.files.observe(path).map_err(super::judging::JudgeError::from)?;
             if !is_dir && (now.stat != seen.stat || now.digest != seen.digest) {

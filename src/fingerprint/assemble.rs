@@ -25,6 +25,7 @@ use super::files::{FileError, Files, Observation};
 use super::git::{self, Git, GitError, Scope};
 use super::host::{self, Host, Identity};
 use super::inputs::{self, Found, InputError, Walk};
+use super::links::{Ground, Links};
 use super::marks;
 use super::proxies::Chosen;
 use super::source;
@@ -58,6 +59,8 @@ pub struct Assembled {
     pub action: Action,
     /// Everything that was looked at for it, to be compared after the run.
     pub seen: Vec<(PathBuf, Observation)>,
+    /// Links on the way to programs, in no key: which program it is counts, not where it lies. Compared as well.
+    pub ways: Links,
     /// Its git inputs: compared after the run too.
     pub git: Vec<Arc<git::Identity>>,
     pub environment: Vec<(OsString, OsString)>,
@@ -120,7 +123,7 @@ impl Workbench<'_> {
         let own = step.work.join("tmp");
         let tmp = if step.elsewhere.is_empty() { self.state.join("t").join(step.id.file_name()) } else { own };
         let home = step.has_views().then(|| step.work.join("home"));
-        let mut parts = Parts { bench: self, step, components: Vec::new(), seen: Vec::new(), git: Vec::new() };
+        let mut parts = Parts::new(self, step);
         if step.class == Class::Fixed {
             parts.fixed();
         } else {
@@ -152,11 +155,12 @@ impl Workbench<'_> {
         };
         let environment = env::environment(step, self.outside, &places);
         let cargo = parts.cargo(&environment)?;
-        let Parts { components, seen, git, .. } = parts;
+        let Parts { components, seen, ways, git, .. } = parts;
         let programs = located.into_iter().map(|(name, place)| (name, place.real)).collect();
         Ok(Assembled {
             action: Action { components },
             seen,
+            ways,
             git,
             environment,
             tool_links,
@@ -321,7 +325,24 @@ struct Parts<'a> {
     step: &'a Step,
     components: Vec<Component>,
     seen: Vec<(PathBuf, Observation)>,
+    ways: Links,
     git: Vec<Arc<git::Identity>>,
+    /// What starts the workspace's own scripts.
+    interpreters: Vec<Place>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(bench: &'a Workbench<'a>, step: &'a Step) -> Self {
+        Self {
+            bench,
+            step,
+            components: Vec::new(),
+            seen: Vec::new(),
+            ways: Links::new(),
+            git: Vec::new(),
+            interpreters: Vec::new(),
+        }
+    }
 }
 
 impl Parts<'_> {
@@ -476,6 +497,12 @@ impl Parts<'_> {
                 walk.named(script, &mut found)?;
             }
         }
+        for Place { path, real } in &self.interpreters {
+            let is_own = step.outputs.iter().any(|output| output.pattern.covers(path));
+            if (is_ours(path) || is_ours(real)) && !is_own {
+                walk.named(path, &mut found)?;
+            }
+        }
         self.components.extend(inputs::components(bench.graph, &found));
         self.seen.extend(found);
         Ok(())
@@ -485,10 +512,15 @@ impl Parts<'_> {
     fn git_inputs(&mut self) -> Result<(), AssembleError> {
         for scope in git_scopes(self.step) {
             let identity = self.bench.git.identity(&scope)?;
-            let component = git::component(&scope, &identity);
-            if !self.components.contains(&component) {
-                self.components.push(component);
+            let links = self.bench.files.way(&scope.dir, &Ground::of(self.bench.graph))?;
+            let by_links =
+                links.iter().map(|(link, seen)| inputs::component(Part::Input, self.bench.graph.shown(link), seen));
+            for component in by_links.chain([git::component(&scope, &identity)]) {
+                if !self.components.contains(&component) {
+                    self.components.push(component);
+                }
             }
+            self.seen.extend(links);
             self.git.push(identity);
         }
         Ok(())

@@ -213,9 +213,16 @@ impl Files {
     pub fn is_link(&self, path: &Path) -> Result<bool, FileError> {
         let is_link = read_stat(path)?.is_some_and(|stat| stat.kind == Kind::Symlink);
         if !is_link {
-            lock(&self.plain).insert(path.to_owned());
+            self.note_plain(path);
         }
         Ok(is_link)
+    }
+
+    pub(super) fn note_plain(&self, path: &Path) {
+        let mut plain = lock(&self.plain);
+        if !plain.contains(path) {
+            plain.insert(path.to_owned());
+        }
     }
 
     /// Paths at which there was no link.

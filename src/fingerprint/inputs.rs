@@ -3,8 +3,12 @@
 //! A directory stands for all that lies in it. A symbolic link is its text *and* what it leads to:
 //! a command that opens it reads the file behind it. A glob passes over `.git`, `.bcache`, prefixes and
 //! the step's own outputs.
+//!
+//! A link on the way to what was found counts by its text: once it is turned the same words mean another file, or one that has
+//! others beside it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +20,7 @@ use crate::graph::pattern::Pattern;
 use crate::graph::{Graph, InputPattern, OutputPattern, Step};
 
 use super::files::{FileError, Files, Observation};
+use super::links::Ground;
 
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
@@ -44,6 +49,10 @@ pub struct Walk<'a> {
     store: &'a [PathBuf],
     /// Where repositories and states are passed over: there alone, or anywhere.
     states_of: Option<&'a Path>,
+    /// Where links on the way count, if they do.
+    ground: Option<Ground<'a>>,
+    /// Ways that are known.
+    ways: RefCell<HashSet<PathBuf>>,
 }
 
 impl<'a> Walk<'a> {
@@ -56,6 +65,8 @@ impl<'a> Walk<'a> {
             depfiles: &step.depfiles,
             excludes: step.inputs.iter().filter(|i| i.exclude).map(|i| &i.pattern).collect(),
             states_of: None,
+            ground: Some(Ground::of(graph)),
+            ways: RefCell::default(),
         }
     }
 
@@ -69,6 +80,8 @@ impl<'a> Walk<'a> {
             excludes: Vec::new(),
             store: &[],
             states_of: Some(&graph.root),
+            ground: None,
+            ways: RefCell::default(),
         }
     }
 
@@ -103,7 +116,20 @@ impl<'a> Walk<'a> {
     pub fn named(&self, path: &Path, found: &mut Found) -> Result<(), InputError> {
         if self.files.look_behind(path)?.is_some_and(|s| s.kind == Kind::File) {
             self.file(path, &mut Vec::new(), &|_| true, found)?;
+            self.way_to(path.parent().unwrap_or(path), found)?;
         }
+        Ok(())
+    }
+
+    /// The links on the way to a directory or link in which or behind which something was found, and behind it.
+    fn way_to(&self, path: &Path, found: &mut Found) -> Result<(), InputError> {
+        let Some(ground) = &self.ground else { return Ok(()) };
+        if self.ways.borrow().contains(path) {
+            return Ok(());
+        }
+        self.ways.borrow_mut().insert(path.to_owned());
+        let is_own = |link: &Path| self.own.iter().any(|output| output.pattern.covers(link));
+        found.extend(self.files.way(path, ground)?.into_iter().filter(|(link, _)| !is_own(link)));
         Ok(())
     }
 
@@ -117,11 +143,15 @@ impl<'a> Walk<'a> {
             } else {
                 self.file(&pattern.path, &mut Vec::new(), &|_| true, found)?;
             }
+            self.way_to(pattern.path.parent().unwrap_or(&pattern.path), found)?;
             return Ok(true);
         }
         let mut any = false;
         let start = pattern.fixed_part();
         self.glob(&start, pattern, &mut Vec::new(), found, &mut any)?;
+        if any {
+            self.way_to(&start, found)?;
+        }
         Ok(any)
     }
 
@@ -169,7 +199,12 @@ impl<'a> Walk<'a> {
                 }
             }
             if is_dir && pattern.may_match_below(&path) {
-                self.glob(&path, pattern, above, found, any)?;
+                let mut any_below = false;
+                self.glob(&path, pattern, above, found, &mut any_below)?;
+                if any_below && *kind == Kind::Symlink {
+                    self.way_to(&path, found)?;
+                }
+                *any |= any_below;
             }
         }
         above.pop();
@@ -217,6 +252,7 @@ impl<'a> Walk<'a> {
         let observation = self.files.observe(path)?;
         found.insert(path.to_owned(), observation);
         if observation.stat.is_some_and(|s| s.kind == Kind::Symlink) {
+            self.way_to(path, found)?;
             let real = match self.files.resolve(path) {
                 Ok(real) => real,
                 // A loop is what it says, and leads nowhere.

@@ -4,11 +4,42 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::base::stat::{Kind, Stat};
+use crate::graph::Graph;
 
 use super::files::{FileError, Files, Observation, read_stat};
 
+const STATE: &str = ".bcache";
 /// As many as the system follows.
 pub const MOST_LINKS: usize = 40;
+
+/// Links, each as it was seen.
+pub type Links = Vec<(PathBuf, Observation)>;
+
+/// Where the links of people lie: what is there may be turned at any time, and nothing tells.
+pub struct Ground<'a> {
+    root: &'a Path,
+    prefixes: Vec<&'a Path>,
+}
+
+impl<'a> Ground<'a> {
+    pub fn of(graph: &'a Graph) -> Self {
+        Self { root: &graph.root, prefixes: graph.prefixes.iter().map(|prefix| prefix.path.as_path()).collect() }
+    }
+
+    /// What lies in a prefix is known by its layers, and our own state is as we make it, wherever it is.
+    fn is_made(&self, path: &Path) -> bool {
+        let is_state = path.file_name().is_some_and(|name| name == STATE) && path.parent() == Some(self.root);
+        is_state || self.prefixes.contains(&path)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    Go,
+    /// That it is no link is a fact.
+    Note,
+    End,
+}
 
 impl Files {
     /// Follows the links at `path`'s last component to what they lead to, each of them seen.
@@ -41,9 +72,44 @@ impl Files {
 
     /// Every link on the way to `path`, itself too: where one is turned, the same words mean another place. So they do where
     /// one takes the place of a directory that `..` leaves.
-    pub fn links_to(&self, path: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
+    pub fn links_to(&self, path: &Path) -> Result<Links, FileError> {
+        let mut links = Links::new();
+        match self.follow(PathBuf::new(), path, &mut links, &mut |_| Passing::Go)? {
+            true => Ok(links),
+            false => Err(FileError::LinkLoop { path: path.to_owned() }),
+        }
+    }
+
+    /// The links on the way to something that a key knows, itself too. What else is there may become one. Of links in a circle the
+    /// first are enough: they lead nowhere.
+    pub fn way(&self, path: &Path, ground: &Ground) -> Result<Links, FileError> {
+        let mut links = Links::new();
+        if ground.prefixes.iter().any(|prefix| path.starts_with(prefix)) {
+            return Ok(links);
+        }
+        let (start, rest) = match path.strip_prefix(ground.root) {
+            Ok(inner) => (ground.root.to_owned(), inner),
+            Err(_) => (PathBuf::new(), path),
+        };
+        self.follow(start, rest, &mut links, &mut |at| {
+            if ground.is_made(at) {
+                return Passing::End;
+            }
+            if ground.root.starts_with(at) { Passing::Go } else { Passing::Note }
+        })?;
+        Ok(links)
+    }
+
+    /// Goes part by part, as the system does. Says whether it came to an end.
+    fn follow(
+        &self,
+        mut at: PathBuf,
+        path: &Path,
+        links: &mut Links,
+        passing: &mut dyn FnMut(&Path) -> Passing,
+    ) -> Result<bool, FileError> {
         let parts = |path: &Path| path.iter().rev().map(OsString::from).collect::<Vec<_>>();
-        let (mut at, mut rest, mut links) = (PathBuf::new(), parts(path), Vec::new());
+        let mut rest = parts(path);
         while let Some(part) = rest.pop() {
             if part == ".." {
                 self.is_link(&at)?;
@@ -51,23 +117,31 @@ impl Files {
                 continue;
             }
             at.push(part);
-            if read_stat(&at)?.is_none_or(|stat| stat.kind != Kind::Symlink) {
+            let passed = passing(&at);
+            if passed == Passing::End {
+                break;
+            }
+            let kind = read_stat(&at)?.map(|stat| stat.kind);
+            if kind != Some(Kind::Symlink) {
+                if passed == Passing::Note && kind == Some(Kind::Dir) {
+                    self.note_plain(&at);
+                }
                 continue;
             }
             if links.len() == MOST_LINKS {
-                return Err(FileError::LinkLoop { path: path.to_owned() });
+                return Ok(false);
             }
             links.push((at.clone(), self.observe(&at)?));
             let target = std::fs::read_link(&at).map_err(|error| FileError::Read { path: at.clone(), error })?;
             at.pop();
             rest.extend(parts(&target));
         }
-        Ok(links)
+        Ok(true)
     }
 
     /// The links on the way to a directory in which commands run. What else is there, below what the way has in common with
     /// `root`, may become one.
-    pub fn links_into(&self, dir: &Path, root: &Path) -> Result<Vec<(PathBuf, Observation)>, FileError> {
+    pub fn links_into(&self, dir: &Path, root: &Path) -> Result<Links, FileError> {
         for above in dir.ancestors().take_while(|above| !root.starts_with(above)) {
             self.is_link(above)?;
         }

@@ -131,13 +131,7 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
     if !stored.vars.iter().all(|(name, digest)| outside.digest(name) == *digest) {
         return None;
     }
-    let is_link = |path: &&[u8]| {
-        Stat::read(Path::new(OsStr::from_bytes(path))).is_ok_and(|stat| stat.is_some_and(|s| s.kind == Kind::Symlink))
-    };
-    if stored.plain.iter().any(is_link) {
-        return None;
-    }
-    let refreshed = hold(&stored.paths)?;
+    let refreshed = hold(&stored.paths, &stored.plain)?;
     let state = file.parent().and_then(Path::parent)?;
     if !stored.git.iter().all(|fact| git::still_holds(state, fact)) {
         return None;
@@ -156,14 +150,23 @@ pub fn check(file: &Path, outside: &Outside) -> Option<Answer> {
 }
 
 /// Do all the facts hold? Gives those that had to be read, as they can be believed from now on.
-fn hold(paths: &[(&[u8], Observation)]) -> Option<Vec<(usize, Observation)>> {
+fn hold(paths: &[(&[u8], Observation)], plain: &[&[u8]]) -> Option<Vec<(usize, Observation)>> {
+    let is_link = |path: &&[u8]| {
+        Stat::read(Path::new(OsStr::from_bytes(path))).is_ok_and(|stat| stat.is_some_and(|s| s.kind == Kind::Symlink))
+    };
+    let facts = paths.len() + plain.len();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
         let mut refreshed = Vec::new();
         while !failed.load(Ordering::Relaxed) {
             let start = next.fetch_add(CHUNK, Ordering::Relaxed);
-            if start >= paths.len() {
+            if start >= facts {
                 break;
+            }
+            // Those come after the paths.
+            let end = (start + CHUNK).min(facts).saturating_sub(paths.len());
+            if plain[start.saturating_sub(paths.len()).min(end)..end].iter().any(is_link) {
+                failed.store(true, Ordering::Relaxed);
             }
             for (at, (path, seen)) in paths.iter().enumerate().skip(start).take(CHUNK) {
                 match one(Path::new(OsStr::from_bytes(path)), seen) {
@@ -178,7 +181,7 @@ fn hold(paths: &[(&[u8], Observation)]) -> Option<Vec<(usize, Observation)>> {
         }
         refreshed
     };
-    let refreshed = if paths.len() < PARALLEL_FROM {
+    let refreshed = if facts < PARALLEL_FROM {
         work()
     } else {
         std::thread::scope(|scope| {

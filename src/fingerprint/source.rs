@@ -9,6 +9,7 @@ use crate::graph::{Graph, Source, SourceFrom};
 
 use super::files::{Files, Observation};
 use super::inputs::{self, Found, InputError, Walk};
+use super::links::{Ground, Links};
 
 /// How an archive or a commit becomes files: which modes, names and filters. What is unpacked otherwise than before is
 /// another source, so a change of that is a new version.
@@ -20,6 +21,14 @@ pub struct Described {
     /// Patch files in order.
     pub patches: Vec<PathBuf>,
     pub seen: Vec<(PathBuf, Observation)>,
+}
+
+impl Described {
+    /// Links on the way to what is known by its bytes.
+    fn links(&mut self, graph: &Graph, kind: Part, links: Links) {
+        self.components.extend(links.iter().map(|(link, seen)| inputs::component(kind, graph.shown(link), seen)));
+        self.seen.extend(links);
+    }
 }
 
 pub fn describe(files: &Files, graph: &Graph, walk: &Walk, source: &Source) -> Result<Described, InputError> {
@@ -34,6 +43,7 @@ pub fn describe(files: &Files, graph: &Graph, walk: &Walk, source: &Source) -> R
             if seen.stat.is_none_or(|s| s.kind != Kind::File) {
                 return Err(InputError::NoMatch { pattern: graph.shown(path) });
             }
+            described.links(graph, Part::Source, files.way(path, &Ground::of(graph))?);
             described.components.push(inputs::component(Part::Source, graph.shown(path), &seen));
             described.seen.push((real, seen));
         }
@@ -72,6 +82,11 @@ fn patches(
         if !walk.add(pattern, &mut found)? {
             return Err(InputError::NoMatch { pattern: pattern.shown.clone() });
         }
+        let is_way = |(path, seen): &(&PathBuf, &Observation)| {
+            !pattern.covers(path) && seen.stat.is_some_and(|stat| stat.kind == Kind::Symlink)
+        };
+        let links = found.iter().filter(is_way).map(|(link, seen)| (link.clone(), *seen)).collect();
+        described.links(graph, Part::Patch, links);
         // What a link among them leads to is found too.
         for path in found.into_keys().filter(|path| pattern.covers(path)) {
             let real = files.resolve(&path)?;

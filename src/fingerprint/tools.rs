@@ -231,23 +231,27 @@ impl<'a> Tools<'a> {
         files.map(|file| Ok((file.clone(), self.files.observe(&file)?))).collect()
     }
 
-    /// What starts a script, and what starts that, behind their links. `env` finds what the step's PATH leads to: a program
-    /// that has a link there is a tool itself.
+    /// What starts a script, and what starts that, behind their links.
     pub fn interpreters(&self, place: &Place, asking: &Asking) -> Result<Vec<PathBuf>, ToolError> {
+        Ok(self.started_by(place, asking)?.into_iter().map(|place| place.real).collect())
+    }
+
+    /// The same with the ways to them. `env` finds what the step's PATH leads to: a program that has a link there is a tool itself.
+    pub fn started_by(&self, place: &Place, asking: &Asking) -> Result<Vec<Place>, ToolError> {
         let content = self.files.observe(&place.real)?.digest;
         if content.is_none_or(|content| !self.is_script(&place.real, content)) {
             return Ok(Vec::new());
         }
         let system = super::env::SYSTEM_PATH.iter().map(PathBuf::from);
         let reach: Vec<PathBuf> = asking.own.iter().cloned().chain(system).collect();
-        let mut found: Vec<PathBuf> = Vec::new();
+        let mut found: Vec<Place> = Vec::new();
         let mut open = hashbang::interpreters(&place.real);
         while let Some(word) = open.pop().filter(|_| found.len() < MOST_INTERPRETERS) {
             if let Some(place) = self.find(&word, &reach, asking.directory)?
-                && !found.contains(&place.real)
+                && !found.iter().any(|known| known.real == place.real)
             {
                 open.extend(hashbang::interpreters(&place.real));
-                found.push(place.real);
+                found.push(place);
             }
         }
         Ok(found)

@@ -257,6 +257,13 @@ impl Sandbox {
         self
     }
 
+    pub fn rename(&self, from: &str, to: &str) -> &Self {
+        let to = self.at(to);
+        self.parents(&to);
+        fs::rename(self.at(from), to).unwrap();
+        self
+    }
+
     /// Another mtime, the same contents.
     pub fn touch(&self, path: &str) -> &Self {
         let file = fs::File::open(self.at(path)).unwrap();

@@ -18,6 +18,7 @@ use crate::graph::Class;
 use crate::graph::pattern::Pattern;
 
 use super::super::inputs::{self, Found, Walk};
+use super::super::links::Ground;
 use super::super::tools::is_by_hand;
 use super::{AssembleError, Parts, Producer};
 
@@ -90,6 +91,7 @@ impl Parts<'_> {
     fn look_behind(&self, path: &Path, found: &mut Found) -> Result<(), AssembleError> {
         let (files, graph) = (self.bench.files, self.bench.graph);
         let is_inside = path.starts_with(&graph.root);
+        found.extend(files.way(path, &Ground::of(graph))?.into_iter().filter(|(link, _)| !self.is_made(link)));
         match files.look_behind(path)?.map(|stat| stat.kind) {
             Some(Kind::Dir) if is_inside => self.look_below(path, found)?,
             Some(Kind::File) => Walk::of_packages(files, graph, Vec::new(), self.bench.store).named(path, found)?,
