@@ -256,22 +256,37 @@ pub fn glob(look: &dyn Look, dir: &str, suffix: &str, deep: bool, noticed: &mut 
     glob_inside(look, dir, suffix, deep, &mut Vec::new(), noticed);
 }
 
-fn glob_inside(look: &dyn Look, dir: &str, suffix: &str, deep: bool, above: &mut Vec<String>, noticed: &mut Noticed) {
-    let Some((real, Node::Dir)) = behind(look, dir) else { return };
+/// Says whether anything matched. A link on the way to that counts by its text.
+fn glob_inside(
+    look: &dyn Look,
+    dir: &str,
+    suffix: &str,
+    deep: bool,
+    above: &mut Vec<String>,
+    noticed: &mut Noticed,
+) -> bool {
+    let Some((real, Node::Dir)) = behind(look, dir) else { return false };
     if above.contains(&real) {
-        return;
+        return false;
     }
+    let mut any = false;
     above.push(real.clone());
     for name in look.list(&real) {
         let path = join(dir, &name);
         if name.ends_with(suffix) {
             see_inside_link(look, &path, &join(&real, &name), above, noticed);
+            any = true;
         }
         if deep && matches!(behind(look, &path), Some((_, Node::Dir))) {
-            glob_inside(look, &path, suffix, deep, above, noticed);
+            let any_below = glob_inside(look, &path, suffix, deep, above, noticed);
+            if let (true, Some(link @ Node::Link(_))) = (any_below, look.node(&join(&real, &name))) {
+                noticed.insert(path, said(&link));
+            }
+            any |= any_below;
         }
     }
     above.pop();
+    any
 }
 
 fn see_inside_link(look: &dyn Look, path: &str, real: &str, above: &mut Vec<String>, noticed: &mut Noticed) {
