@@ -80,6 +80,36 @@ fn a_directory_that_a_link_leads_to_counts_with_all_in_it_but_what_steps_make_th
 }
 
 #[test]
+fn what_a_link_leads_to_that_a_need_of_the_need_has_made_is_an_input() {
+    for (to, read) in [("../first/x", "gen/data"), ("../first", "gen/data/x")] {
+        let tasks = format!(
+            "
+[tasks.first]
+inputs = ['src/data']
+outputs = ['first/']
+run = 'cp src/data first/x'
+[tasks.link]
+needs = ['first']
+inputs = ['in']
+outputs = ['gen/']
+run = 'ln -sfn {to} gen/data'
+[tasks.use]
+needs = ['link']
+inputs = ['in']
+outputs = ['out']
+run = 'cat {read} > out'
+"
+        );
+        let sandbox = Sandbox::new();
+        sandbox.tasks(&tasks).file("src/data", "one\n").file("in", "");
+        sandbox.run("build use").counts("0 fresh, 0 restored, 3 ran").success();
+        sandbox.run("build use").counts("3 fresh, 0 restored, 0 ran").success();
+        sandbox.file("src/data", "two\n").run("build use").success();
+        assert_eq!(sandbox.read("out"), "two\n", "{to}");
+    }
+}
+
+#[test]
 fn what_a_link_leads_to_that_is_edited_while_a_step_runs_is_in_no_result() {
     let sandbox = Sandbox::new();
     let tasks = TASKS.replace("{ran} use; ", "{gate before}; ").replace("data/* > out'", "data/* > out; {gate after}'");

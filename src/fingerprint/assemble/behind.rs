@@ -1,7 +1,7 @@
 //! What the links lead to that needs have made.
 //!
-//! To the step that makes it, a link is its text; who opens it reads the file behind it. Where that is something that a step
-//! has made, it is known by that step. Elsewhere it is an input of whoever needs the link, as if it were declared: a link that
+//! To the step that makes it, a link is its text; who opens it reads the file behind it. Where that is something that a direct
+//! need has made, it is known by that need. Elsewhere it is an input of whoever needs the link, as if it were declared: a link that
 //! a `stow` or an `npm link` has put there leads to sources that people edit.
 //!
 //! Not followed are links to what installed packages own (the host's identity says it), to directories outside of the
@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::action::Kind as Part;
+use crate::base::ids::StepIx;
 use crate::base::paths::join_clean;
 use crate::base::stat::Kind;
 use crate::base::tree::{Node, Tree};
@@ -44,9 +45,11 @@ impl Parts<'_> {
         if led_to.is_empty() {
             return Ok(());
         }
+        let made = self.made_by_others(needs);
+        led_to.retain(|path| !made.iter().any(|pattern| pattern.covers(path)));
         let mut found = Found::new();
         for path in &led_to {
-            self.look_behind(path, &mut found)?;
+            self.look_behind(path, &made, &mut found)?;
         }
         let declared = self.components.iter().filter(|component| component.kind == Part::Input);
         let declared: HashSet<String> = declared.map(|component| component.name.clone()).collect();
@@ -63,7 +66,7 @@ impl Parts<'_> {
             let link = base.join(&entry.path);
             let Some(to) = link.parent().and_then(|dir| join_clean(dir, target)) else { continue };
             let is_own = to.strip_prefix(base).is_ok_and(|inner| tree.get(inner).is_some() || tree.holds_below(inner));
-            if !is_own && !link.starts_with(&to) && self.may_change(&to) && !self.is_made(&to) {
+            if !is_own && !link.starts_with(&to) && self.may_change(&to) {
                 led_to.insert(to);
             }
         }
@@ -79,21 +82,32 @@ impl Parts<'_> {
             && (!is_elsewhere || is_by_hand(path, &graph.root) && !FLEETING.iter().any(|dir| path.starts_with(dir)))
     }
 
-    fn is_made(&self, path: &Path) -> bool {
-        self.all_outputs().any(|pattern| pattern.covers(path))
-    }
-
-    fn all_outputs(&self) -> impl Iterator<Item = &Pattern> {
+    /// Outputs of direct needs, which the key knows, and of steps that have nothing to do with this one. What needs of needs have
+    /// made is not among them: a link can be the same over it.
+    fn made_by_others(&self, needs: &[Producer]) -> Vec<&Pattern> {
         let graph = self.bench.graph;
-        graph.indices().flat_map(|ix| &graph.step(ix).outputs).map(|output| &output.pattern)
+        let mut open: Vec<StepIx> = needs.iter().map(|need| need.step).collect();
+        let direct: HashSet<StepIx> = open.iter().copied().collect();
+        let mut indirect = HashSet::new();
+        while let Some(at) = open.pop() {
+            let further = graph.step(at).needs.iter().map(|need| need.step);
+            open.extend(further.filter(|need| !direct.contains(need) && indirect.insert(*need)));
+        }
+        let others = graph.indices().filter(|ix| !indirect.contains(ix));
+        others.flat_map(|ix| &graph.step(ix).outputs).map(|output| &output.pattern).collect()
     }
 
-    fn look_behind(&self, path: &Path, found: &mut Found) -> Result<(), AssembleError> {
+    fn look_behind(&self, path: &Path, made: &[&Pattern], found: &mut Found) -> Result<(), AssembleError> {
         let (files, graph) = (self.bench.files, self.bench.graph);
         let is_inside = path.starts_with(&graph.root);
-        found.extend(files.way(path, &Ground::of(graph))?.into_iter().filter(|(link, _)| !self.is_made(link)));
+        found.extend(
+            files
+                .way(path, &Ground::of(graph))?
+                .into_iter()
+                .filter(|(link, _)| !made.iter().any(|pattern| pattern.covers(link))),
+        );
         match files.look_behind(path)?.map(|stat| stat.kind) {
-            Some(Kind::Dir) if is_inside => self.look_below(path, found)?,
+            Some(Kind::Dir) if is_inside => self.look_below(path, made, found)?,
             Some(Kind::File) => Walk::of_packages(files, graph, Vec::new(), self.bench.store).named(path, found)?,
             // It may come.
             None if is_inside => drop(found.insert(path.to_owned(), files.observe(path)?)),
@@ -103,13 +117,13 @@ impl Parts<'_> {
     }
 
     /// All in a directory but what steps make there.
-    fn look_below(&self, dir: &Path, found: &mut Found) -> Result<(), AssembleError> {
+    fn look_below(&self, dir: &Path, made: &[&Pattern], found: &mut Found) -> Result<(), AssembleError> {
         let (files, graph) = (self.bench.files, self.bench.graph);
         let is_near = |pattern: &&Pattern| {
             let fixed = pattern.fixed_part();
             fixed.starts_with(dir) || dir.starts_with(&fixed)
         };
-        let made: Vec<&Pattern> = self.all_outputs().filter(is_near).collect();
+        let made: Vec<&Pattern> = made.iter().copied().filter(is_near).collect();
         let skipped = made.iter().filter(|pattern| !pattern.is_glob()).map(|pattern| pattern.path.as_path());
         let mut below = Found::new();
         Walk::of_packages(files, graph, skipped.collect(), self.bench.store).directory(dir, &mut below)?;
